@@ -1,0 +1,238 @@
+"""Ports: what services need of the outside, as Protocol classes. Adapters implement them, tests fake them.
+
+Every method may be cancelled. Every wait has a bound, given by the caller or stated here.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
+from protocols.manifests import Manifest, Record, RunSpec
+from protocols.presence import Link
+from protocols.work import CommandVerb
+
+MESSAGE_BYTES_MAX = 900_000
+"""Payload of one `send`, `call` or answer."""
+
+CALL_SECONDS_DEFAULT = 10.0
+
+
+class Clock(Protocol):
+    """Time. Services wait on trio's clock, which tests replace; this one is for stamps that people read."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+
+
+MessageHandler = Callable[[PeerId, bytes], None]
+"""Takes a message; must not block. What it cannot keep, it drops."""
+
+CallHandler = Callable[[PeerId, bytes], Awaitable[bytes]]
+"""Answers a call. A `MeshError` that it raises reaches the caller as a `RemoteCallError` with the same text."""
+
+
+class Network(Protocol):
+    """Messages between nodes that share the swarm key, on long-lived streams (one a peer, protocol and direction).
+
+    The adapter keeps the connections: it redials known addresses, measures round-trip times with heartbeats of its own,
+    and notices a hung peer.
+    """
+
+    @property
+    def peer_id(self) -> PeerId: ...
+
+    def addresses(self) -> tuple[str, ...]:
+        """Full multiaddrs, "/p2p/…" included, under which others can reach this node."""
+
+    def links(self) -> Mapping[PeerId, Link]:
+        """Peers with a live connection now."""
+
+    def know(self, peer: PeerId, addresses: Sequence[str]) -> None:
+        """Keep a connection to this peer from now on, at these addresses (replacing earlier ones)."""
+
+    def forget(self, peer: PeerId) -> None:
+        """Stop redialling this peer, and drop its connection."""
+
+    def watch(self, changed: Callable[[PeerId, bool], None]) -> None:
+        """Call `changed(peer, connected)` whenever a peer comes or goes; must not block."""
+
+    def on_message(self, protocol: str, handler: MessageHandler) -> None: ...
+
+    def on_call(self, protocol: str, handler: CallHandler) -> None: ...
+
+    def send(self, peer: PeerId, protocol: str, payload: bytes) -> bool:
+        """Queue one message, in order after earlier ones. False (dropped) without a connection or with a full queue."""
+
+    async def call(self, peer: PeerId, protocol: str, payload: bytes, timeout: float = CALL_SECONDS_DEFAULT) -> bytes:
+        """One request, one answer. `NodeUnavailable` if the peer can't be reached or does not answer in time;
+        `RemoteCallError` if it refused. `peer` may be this node itself."""
+
+    def subscribe(self, topic: str, handler: MessageHandler) -> None: ...
+
+    async def publish(self, topic: str, payload: bytes) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ContentStat:
+    """Sizes in bytes of the local store."""
+
+    blocks: int
+    bytes: int
+    pins: int
+
+
+class Content(Protocol):
+    """IPFS content: blocks by CID, trees by root. Local first, then from peers, every block verified."""
+
+    async def put(self, data: bytes, codec: str = "raw") -> Cid:
+        """Store one block ("raw", "dag-cbor" or "dag-pb"); on disk, synced, when it returns."""
+
+    async def put_many(self, blocks: Sequence[bytes], codec: str = "raw") -> list[Cid]:
+        """The same for many, in one sync."""
+
+    async def get(self, cid: Cid, holders: Sequence[PeerId] = (), timeout: float = 30.0) -> bytes:
+        """One block; `ContentNotFound` when nobody reachable has it within `timeout` seconds."""
+
+    async def has(self, root: Cid) -> bool:
+        """Whether the whole DAG under `root` is here."""
+
+    async def fetch(self, root: Cid, holders: Sequence[PeerId] = (), timeout: float = 300.0) -> None:
+        """Bring the whole DAG under `root` here (a stall, not the whole, is bounded by `timeout`)."""
+
+    async def add_path(self, path: Path, names: Sequence[str] | None = None) -> Cid:
+        """A file or directory as UnixFS; of a directory only the relative `names`, if given. Links that leave the tree
+        are refused by name (`UsageError`)."""
+
+    async def add_files(self, files: Mapping[str, bytes | Cid | Path]) -> Cid:
+        """A UnixFS directory of "dir/name" -> content, or a CID that is already stored, or a local file."""
+
+    async def checkout(self, root: Cid, target: Path) -> None:
+        """Write the tree under `root`, which is here, to `target`, which must not exist; complete or absent."""
+
+    def read(self, root: Cid, path: str = "") -> AsyncIterator[bytes]:
+        """The bytes of the UnixFS file at `path` under `root`, fetched as needed, in order."""
+
+    async def pin(self, root: Cid, reason: str) -> None: ...
+
+    async def unpin(self, root: Cid) -> None: ...
+
+    async def pins(self) -> Mapping[Cid, str]: ...
+
+    async def stat(self) -> ContentStat: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a runner executes: a checked-out tree and how to run it."""
+
+    root: Path
+    arguments: tuple[str, ...]
+    command: str | None
+    files: tuple[str, ...]
+    timeout: float
+    python: str
+    """Interpreter of the suite's environment."""
+    variables: Mapping[str, str]
+    slots: int
+    run: str
+    worker: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionFailed:
+    """pytest's exit code (2: errors while collecting, 4: usage, 5: nothing collected) and what it printed."""
+
+    exit_code: int
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """One test to run for a lease. `attempt` counts from 1."""
+
+    lease: LeaseId
+    index: TestIndex
+    id: str
+    scope: str
+    timeout: float = 0.0
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    lease: LeaseId
+    index: TestIndex
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    lease: LeaseId
+    index: TestIndex
+    record: Record
+    artifacts: Path | None = None
+    """Directory of artifacts that the test left, to be added and then removed by the receiver."""
+
+
+RunnerEvent = Started | Finished
+
+
+class RunnerSession(Protocol):
+    """Processes that run the tests of one job on this host. Leaving its context kills all of them."""
+
+    def submit(self, items: Sequence[WorkItem]) -> None:
+        """Queue tests, to be run in this order as slots come free; a scope stays on one slot while that is free."""
+
+    def withdraw(self, lease: LeaseId) -> list[TestIndex]:
+        """Take back the lease's tests that have not started; what they are."""
+
+    def kill(self, lease: LeaseId) -> None:
+        """Withdraw, and kill what runs of the lease; no event follows for it."""
+
+    def events(self) -> AsyncIterator[RunnerEvent]:
+        """Each submitted test ends with exactly one `Finished`, also when its process crashes or hangs."""
+
+
+class Runner(Protocol):
+    async def collect(self, job: Job) -> "Manifest | CollectionFailed":
+        """Collect the job's tests, in pytest's order. The manifest's `bundle` is left empty for the caller."""
+
+    def session(self, job: Job) -> AbstractAsyncContextManager[RunnerSession]: ...
+
+
+class Backend(Protocol):
+    """What the HTTP API shows and does: one node's view of the mesh, forwarded to the coordinator where needed.
+
+    Documents are plain JSON data, as interface.md and docs/api.md give them. Every method may raise a `MeshError`.
+    """
+
+    async def status(self) -> dict[str, Any]: ...
+
+    async def ticket(self) -> str: ...
+
+    async def topology(self) -> dict[str, Any]: ...
+
+    async def overview(self) -> dict[str, Any]:
+        """What the pictures are drawn from: nodes, runs and recent verdicts."""
+
+    async def runs(self) -> list[dict[str, Any]]: ...
+
+    async def run(self, run: RunId) -> dict[str, Any]: ...
+
+    async def submit(self, nonce: bytes, spec: RunSpec) -> RunId: ...
+
+    async def cancel(self, run: RunId) -> None: ...
+
+    def follow(self, run: RunId, cursor: int = 0) -> AsyncIterator[dict[str, Any]]:
+        """The run's events from `cursor` on, as interface.md names them, each with its own "cursor"; ends after
+        "finished". Survives a change of coordinator."""
+
+    async def why(self, target: str) -> dict[str, Any]: ...
+
+    async def record(self, cid: Cid) -> Record: ...
+
+    async def command(self, node: str, verb: CommandVerb) -> None:
+        """`node` is a peer ID, an unambiguous beginning or end of one, or a name."""

@@ -1,0 +1,1 @@
+"""One program on every host: see mesh/cli."""

@@ -1,0 +1,158 @@
+"""Commands: what the log holds. Decisions and CIDs, never payloads; applied by `mesh.state.apply`, in log order.
+
+A command that no longer holds when it is applied (a closed lease, a finished run) changes nothing: apply is total.
+"""
+
+from protocols.codec import message
+from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
+from protocols.manifests import RunSpec
+
+TESTS_PER_COMMAND_MAX = 4096
+"""Verdicts or returned tests in one command."""
+
+
+@message("c.range")
+class TaskRange:
+    """A task: `count` tests of a manifest from `first`, that share a scope and a requirement.
+
+    `losses` counts the attempts that ended with their node: such a task comes back halved.
+    """
+
+    first: int
+    count: int
+    requirement: int = 0
+    losses: int = 0
+
+    def __post_init__(self) -> None:
+        if self.first < 0 or self.count < 1 or self.requirement < 0 or self.losses < 0:
+            raise ValueError(f"not a range of tests: {self.first}+{self.count}")
+
+
+@message("c.register")
+class Register:
+    """A worker is here. A new incarnation means that whatever it ran before is lost, so its leases end at once."""
+
+    worker: PeerId
+    name: str
+    incarnation: int
+    slots: int
+
+
+@message("c.submit")
+class Submit:
+    """Accepts a run; its ID is this entry's index. The same nonce again changes nothing and gives the same run."""
+
+    nonce: bytes
+    spec: RunSpec
+    at: float
+    """Seconds since the epoch, by the coordinator's clock: for people."""
+
+
+@message("c.collected")
+class Collected:
+    """Closes a collect lease: what the run consists of."""
+
+    lease: LeaseId
+    manifest: Cid
+    tests: int
+    tasks: tuple[TaskRange, ...]
+    """A partition of 0..tests."""
+    requirements: tuple[tuple[str, str], ...] = (("", ""),)
+
+
+@message("c.uncollected")
+class CollectFailed:
+    """Closes a collect lease: there is nothing to run. `exit_code` is pytest's (5: nothing collected; 2: errors)."""
+
+    lease: LeaseId
+    exit_code: int
+    reason: str
+    record: Cid | None = None
+    """A raw block with what pytest printed."""
+
+
+@message("c.grant")
+class Grant:
+    """Leases tasks to a worker; the lease's ID is this entry's index. No tasks: a lease to collect the run."""
+
+    run: RunId
+    worker: PeerId
+    incarnation: int
+    tasks: tuple[TaskRange, ...]
+
+
+@message("c.complete")
+class Complete:
+    """Records verdicts. Counts for those tests alone that the lease still holds."""
+
+    lease: LeaseId
+    chunk: Cid
+    tests: tuple[TestIndex, ...]
+    outcomes: bytes
+    """`Outcome.code` for each of `tests`."""
+    durations: tuple[int, ...]
+    """Microseconds for each of `tests`."""
+
+    def __post_init__(self) -> None:
+        if not len(self.tests) == len(self.outcomes) == len(self.durations):
+            raise ValueError("tests, outcomes and durations differ in length")
+        if max(self.outcomes, default=0) > 5:
+            raise ValueError("unknown outcome")
+
+
+@message("c.return")
+class Return:
+    """The worker gives back tests that it has not started (drain, preemption): no fault of theirs."""
+
+    lease: LeaseId
+    tests: tuple[TestIndex, ...]
+
+
+@message("c.expire")
+class Expire:
+    """The worker is gone: the lease's open tests go back, halved, each with one more loss."""
+
+    lease: LeaseId
+    reason: str
+
+
+@message("c.abandon")
+class Abandon:
+    """Gives a pending test the verdict `error`: it took its node with it too often, alone."""
+
+    run: RunId
+    test: TestIndex
+    chunk: Cid
+
+
+@message("c.cancel")
+class Cancel:
+    run: RunId
+    reason: str
+
+
+@message("c.finish")
+class Finish:
+    """Closes a run: its report is built and held by enough nodes. `exit_code` as interface.md has it."""
+
+    run: RunId
+    report: Cid | None
+    exit_code: int
+    at: float
+    reason: str = ""
+
+
+Command = Register | Submit | Collected | CollectFailed | Grant | Complete | Return | Expire | Abandon | Cancel | Finish
+COMMANDS = (
+    Register,
+    Submit,
+    Collected,
+    CollectFailed,
+    Grant,
+    Complete,
+    Return,
+    Expire,
+    Abandon,
+    Cancel,
+    Finish,
+)

@@ -1,0 +1,126 @@
+"""Between the coordinator and its workers. Each request is answered; each may be sent again without harm."""
+
+import enum
+
+from protocols.codec import message
+from protocols.commands import TaskRange
+from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
+from protocols.manifests import RunSpec
+
+PROTOCOL = "/mesh/work/1.0.0"
+
+
+@message("w.register")
+class RegisterWorker:
+    """worker -> coordinator, once per process and coordinator, after its outbox was offered."""
+
+    name: str
+    incarnation: int
+    slots: int
+
+
+@message("w.heartbeat")
+class Heartbeat:
+    """worker -> coordinator, every heartbeat interval and when something starts."""
+
+    incarnation: int
+    leases: tuple[LeaseId, ...]
+    """What the worker holds; leases that it does not name are assigned to it again."""
+    running: tuple[tuple[LeaseId, TestIndex], ...]
+    """Tests under way now."""
+
+
+@message("w.heartbeat-ok")
+class HeartbeatAck:
+    closed: tuple[LeaseId, ...]
+    """Those of the worker's leases that are no longer open: drop them."""
+    registered: bool
+    """Whether the log knows this incarnation; if not, register."""
+
+
+@message("w.assign")
+class Assign:
+    """coordinator -> worker: a lease. No tasks: collect, and answer with `Collection`."""
+
+    lease: LeaseId
+    run: RunId
+    spec: RunSpec
+    manifest: Cid | None
+    tasks: tuple[TaskRange, ...]
+    holders: tuple[PeerId, ...]
+    """Nodes that should have the bundle and the manifest."""
+
+
+@message("w.revoke")
+class Revoke:
+    """coordinator -> worker: stop this lease at once; whatever it still reports is refused."""
+
+    lease: LeaseId
+
+
+@message("w.collection")
+class Collection:
+    """worker -> coordinator: the end of a collect lease. `manifest` is None when collection failed."""
+
+    lease: LeaseId
+    manifest: Cid | None
+    exit_code: int
+    reason: str
+    record: Cid | None
+
+
+@message("w.result")
+class Result:
+    """worker -> coordinator: verdicts of a lease, their records in `chunk`, which the coordinator fetches first."""
+
+    lease: LeaseId
+    chunk: Cid
+    tests: tuple[TestIndex, ...]
+    outcomes: bytes
+    durations: tuple[int, ...]
+
+
+@message("w.giveback")
+class GiveBack:
+    """worker -> coordinator: tests that it holds and will not start."""
+
+    lease: LeaseId
+    tests: tuple[TestIndex, ...]
+
+
+class CommandVerb(enum.StrEnum):
+    """The command channel, as in the original framework."""
+
+    DRAIN = "drain"
+    STOP = "stop"
+    RESTART = "restart"
+    UPDATE = "update"
+
+
+@message("w.command")
+class NodeCommand:
+    """any node -> any node: an operator's order."""
+
+    verb: CommandVerb
+
+
+@message("w.hold")
+class Hold:
+    """coordinator -> node: fetch this content whole, pin it, and answer when it is on disk."""
+
+    root: Cid
+    holders: tuple[PeerId, ...]
+    reason: str
+
+
+@message("w.ack")
+class Ack:
+    """Done; for a `Result`: committed, the worker may forget its outbox entry (also when it came too late to count)."""
+
+
+@message("w.refused")
+class Refused:
+    """Not done. `coordinator` tells who to ask, when it is known to be another."""
+
+    reason: str
+    coordinator: PeerId | None = None
