@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from mesh.raft.ready import Entry, HardState, Snapshot
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
 from protocols.manifests import Manifest, Record, RunSpec
 from protocols.presence import Link
@@ -73,6 +74,29 @@ class Network(Protocol):
     def subscribe(self, topic: str, handler: MessageHandler) -> None: ...
 
     async def publish(self, topic: str, payload: bytes) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What a disk holds of a Raft member: all that it ever promised."""
+
+    hard_state: HardState
+    snapshot: Snapshot | None
+    entries: tuple[Entry, ...]
+    """Those after the snapshot, contiguous."""
+
+
+class Disk(Protocol):
+    """The durable half of a Raft member. Each call is synced to disk when it returns; `StorageError` if it can't be."""
+
+    def load(self) -> Saved:
+        """Everything, checked; `StorageError` on damage (never a guess)."""
+
+    async def save(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
+        """Write both in one sync. Entries replace whatever stands at their indexes and after."""
+
+    async def save_snapshot(self, snapshot: Snapshot) -> None:
+        """Replace the snapshot; entries up to its index go, and all of them if the log conflicts with it."""
 
 
 @dataclass(frozen=True, slots=True)
