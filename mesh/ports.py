@@ -260,3 +260,13 @@ class Backend(Protocol):
 
     async def command(self, node: str, verb: CommandVerb) -> None:
         """`node` is a peer ID, an unambiguous beginning or end of one, or a name."""
+
+
+class Outbox(Protocol):
+    """Results that the coordinator has not acknowledged, on disk, in the order they came."""
+
+    def items(self) -> list[tuple[str, bytes]]: ...
+
+    async def put(self, key: str, payload: bytes) -> None: ...
+
+    async def remove(self, key: str) -> None: ...

@@ -82,10 +82,12 @@ class Result:
 
 @message("w.giveback")
 class GiveBack:
-    """worker -> coordinator: tests that it holds and will not start."""
+    """worker -> coordinator: tests that it holds and will not start. No tests: a collect lease."""
 
     lease: LeaseId
     tests: tuple[TestIndex, ...]
+    reason: str = ""
+    """Why this worker can't run them at all ("the bundle can't be had"); empty for a drain."""
 
 
 class CommandVerb(enum.StrEnum):

@@ -1,0 +1,52 @@
+"""Finished tests on their way into chunks. Pure.
+
+Invariant: a test lies in exactly one batch; a batch belongs to one lease. A batch closes when it is full, by count or
+by bytes, or when the agent asks for all (it does so several times a second, and at the end of a lease).
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from protocols.ids import LeaseId, TestIndex
+from protocols.manifests import Outcome
+
+BATCH_TESTS_MAX = 512
+BATCH_BYTES_MAX = 512 * 1024
+"""A batch closes once it is over this; with one record of at most about 1 MiB it still fits a block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A test's result, its record encoded. Duration in microseconds."""
+
+    lease: LeaseId
+    test: TestIndex
+    outcome: Outcome
+    duration: int
+    record: bytes
+
+
+class ResultBuffer:
+    """Batches of results, one open for each lease."""
+
+    def __init__(self) -> None:
+        self._open: defaultdict[LeaseId, list[Ended]] = defaultdict(list)
+        self._bytes: defaultdict[LeaseId, int] = defaultdict(int)
+
+    def add(self, ended: Ended) -> list[Ended] | None:
+        """Take one result; a whole batch if it is full now."""
+        lease = ended.lease
+        self._open[lease].append(ended)
+        self._bytes[lease] += len(ended.record)
+        if len(self._open[lease]) >= BATCH_TESTS_MAX or self._bytes[lease] > BATCH_BYTES_MAX:
+            return self.take(lease)
+        return None
+
+    def take(self, lease: LeaseId) -> list[Ended]:
+        """The lease's open batch, which is empty from then on."""
+        self._bytes.pop(lease, None)
+        return self._open.pop(lease, [])
+
+    def take_all(self) -> list[list[Ended]]:
+        """Every open batch, oldest lease first."""
+        return [self.take(lease) for lease in sorted(self._open)]

@@ -1,0 +1,85 @@
+"""Between any node and the coordinator, on behalf of a user. Each request is answered; each may be repeated."""
+
+from protocols.codec import message
+from protocols.ids import Cid, PeerId, RunId, TestIndex
+from protocols.manifests import RunSpec
+
+PROTOCOL = "/mesh/client/1.0.0"
+
+FOLLOW_SECONDS_MAX = 10.0
+"""How long the coordinator keeps a `Follow` that has nothing to tell."""
+
+VERDICTS_PER_ANSWER_MAX = 4096
+
+
+@message("q.submit")
+class SubmitRun:
+    """Accept a run. The same nonce again gives the same run. Answered once the bundle lies on enough nodes."""
+
+    nonce: bytes
+    spec: RunSpec
+
+
+@message("q.submitted")
+class Submitted:
+    run: RunId
+
+
+@message("q.cancel")
+class CancelRun:
+    run: RunId
+    reason: str
+
+
+@message("q.follow")
+class Follow:
+    """What happened in a run since its `cursor`-th verdict; answered when there is something, or after `wait`."""
+
+    run: RunId
+    cursor: int
+    phase: str
+    """The state of the run that the follower knows: a change is something to tell."""
+    wait: float
+    """Seconds."""
+
+
+@message("q.verdicts")
+class Verdicts:
+    """Verdicts recorded together, in the log's order. `durations` in microseconds."""
+
+    chunk: Cid
+    worker: PeerId
+    tests: tuple[TestIndex, ...]
+    outcomes: bytes
+    durations: tuple[int, ...]
+    attempts: tuple[int, ...]
+
+
+@message("q.progress")
+class Progress:
+    """The answer to `Follow`."""
+
+    phase: str
+    """"queued", "collecting", "running", "reporting", or the final "passed", "failed", "cancelled", "error"."""
+    tests: int
+    manifest: Cid | None
+    holders: tuple[PeerId, ...]
+    verdicts: tuple[Verdicts, ...]
+    running: tuple[tuple[TestIndex, PeerId], ...]
+    final: bytes = b""
+    """The `finished` event as JSON, once the run is closed and `verdicts` holds the last of them."""
+
+
+@message("q.query")
+class Query:
+    """A view of the coordinator's state: "mesh", "runs", "run", "why", "overview"."""
+
+    view: str
+    argument: str = ""
+
+
+@message("q.document")
+class Document:
+    """JSON, under the size of a message."""
+
+    json: bytes
