@@ -16,7 +16,7 @@ import math
 import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, Union, dataclass_transform
+from typing import Any, TypeVar, Union, dataclass_transform, overload
 
 import cbor2
 
@@ -36,6 +36,8 @@ else:
 
 
 M = TypeVar("M")
+N = TypeVar("N")
+P = TypeVar("P")
 
 _by_tag: dict[str, type[Any]] = {}
 _tag_of: dict[type[Any], str] = {}
@@ -61,14 +63,22 @@ def encode(value: Any) -> bytes:
     return cbor2.dumps(_lower(value), canonical=True)
 
 
-def decode(data: bytes, *classes: type[M]) -> M:
+@overload
+def decode(data: bytes, one: type[M], /) -> M: ...
+@overload
+def decode(data: bytes, one: type[M], two: type[N], /) -> M | N: ...
+@overload
+def decode(data: bytes, one: type[M], two: type[N], three: type[P], /) -> M | N | P: ...
+@overload
+def decode(data: bytes, /, *classes: type[Any]) -> Any: ...
+def decode(data: bytes, /, *classes: type[Any]) -> Any:
     """The message in `data`, which must be one of `classes`; `RemoteProtocolError` for anything else."""
     try:
         raw = cbor2.loads(data)
     except Exception as error:  # cbor2 raises whatever a semantic tag's constructor raises
         raise RemoteProtocolError(f"not CBOR: {type(error).__name__}") from None
     try:
-        made: M = _raise(raw, 0)
+        made = _raise(raw, 0)
     except RecursionError:
         raise RemoteProtocolError("nested too deeply") from None
     if not isinstance(made, classes):

@@ -1,0 +1,314 @@
+"""The worker service: leases in, results out. It performs what `WorkerMachine` decides.
+
+It owns the talk with the coordinator: register (after the outbox of an earlier process was offered, so that nothing
+recorded is lost by the registration, which ends those leases), heartbeats, results until they are acknowledged.
+Whatever is lost on the way is repaired by heartbeats: a lease that we do not name is assigned again, one that is closed
+is told to us. Rejected: pushing records to the coordinator in messages (a chunk is content, and is pulled when wanted).
+"""
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import trio
+
+from mesh.ports import Content, Finished, Network, Outbox, RunnerEvent, Started
+from mesh.worker.machine import Collect, Feed, Instruction, Kill, Offer, Prepare, WorkerMachine
+from mesh.worker.results import Ended, ResultBuffer
+from mesh.worker.sessions import RunSession, Workshop
+from protocols.codec import decode, encode
+from protocols.errors import MeshError, NodeUnavailable, ProtocolError, RemoteCallError
+from protocols.ids import Cid, LeaseId, PeerId, RunId
+from protocols.manifests import Chunk
+from protocols.work import (
+    PROTOCOL,
+    Ack,
+    Assign,
+    Collection,
+    GiveBack,
+    Heartbeat,
+    HeartbeatAck,
+    Refused,
+    RegisterWorker,
+    Result,
+    Revoke,
+)
+
+log = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 0.2
+"""How long a result may wait for company."""
+
+SENDERS = 4
+"""Results offered to the coordinator at once."""
+
+RESULTS_QUEUED_MAX = 1024
+"""Results that wait for a sender; more make the runner's events wait."""
+
+RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.1, 2.0
+
+SESSION_IDLE_SECONDS = 30.0
+"""How long the processes of a run stay after its last lease here."""
+
+Reply = TypeVar("Reply")
+
+
+class WorkerAgent:
+    """This node as a worker."""
+
+    def __init__(
+        self,
+        *,
+        network: Network,
+        content: Content,
+        workshop: Workshop,
+        outbox: Outbox,
+        name: str,
+        incarnation: int,
+        slots: int,
+        coordinator: Callable[[], PeerId | None],
+        changed: Callable[[], None],
+        heartbeat_interval: float,
+    ) -> None:
+        self.slots = slots
+        self._network = network
+        self._content = content
+        self._workshop = workshop
+        self._outbox = outbox
+        self._name = name
+        self._incarnation = incarnation
+        self._coordinator = coordinator
+        self._changed = changed
+        self._interval = heartbeat_interval
+        self._machine = WorkerMachine()
+        self._buffer = ResultBuffer()
+        self._sessions: dict[RunId, RunSession] = {}
+        self._collecting: dict[LeaseId, trio.CancelScope] = {}
+        self._nursery: trio.Nursery
+        self._send_keys, self._keys = trio.open_memory_channel[str](RESULTS_QUEUED_MAX)
+        self._waiting = trio.Event()
+        self._hurry = trio.Event()
+        self._inherited: list[tuple[str, bytes]] = []
+
+    @property
+    def busy(self) -> int:
+        """Slots that run a test now."""
+        return min(self.slots, len(self._machine.running()) + len(self._collecting))
+
+    def bundles(self) -> tuple[Cid, ...]:
+        """Bundles checked out here, newest first."""
+        return self._workshop.bundles()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        self._inherited = self._outbox.items()
+        async with trio.open_nursery() as self._nursery:
+            for _ in range(SENDERS):
+                self._nursery.start_soon(self._send_results)
+            self._nursery.start_soon(self._flush_results)
+            self._nursery.start_soon(self._beat)
+
+    async def handle(self, peer: PeerId, payload: bytes) -> bytes:
+        """Answer the coordinator's `Assign` and `Revoke`."""
+        request = decode(payload, Assign, Revoke)
+        if isinstance(request, Assign):
+            self._perform(self._machine.assigned(request))
+        else:
+            self._perform(self._machine.revoked((request.lease,)))
+        return encode(Ack())
+
+    async def drain(self) -> None:
+        """Give back what has not started, finish and deliver the rest."""
+        self._perform(self._machine.drain())
+        for lease in self._machine.leases():
+            session = self._sessions.get(self._machine.held[lease].assign.run)
+            if session is not None:
+                self._perform(self._machine.withdrawn(lease, session.withdraw(lease)))
+        while self._machine.held or self._collecting or self._outbox.items():
+            self._hurry.set()
+            await trio.sleep(FLUSH_SECONDS)
+
+    # Instructions
+
+    def _perform(self, instructions: Sequence[Instruction]) -> None:
+        for instruction in instructions:
+            match instruction:
+                case Prepare(assign):
+                    self._nursery.start_soon(self._serve_run, assign)
+                case Collect(assign):
+                    self._nursery.start_soon(self._collect, assign)
+                case Feed(assign, tests):
+                    self._sessions[assign.run].feed(assign, tests)
+                case Kill(run, lease):
+                    self._kill(run, lease)
+                case Offer(lease, tests, reason):
+                    self._nursery.start_soon(self._deliver, GiveBack(lease, tests, reason))
+        self._changed()
+
+    def _kill(self, run: RunId, lease: LeaseId) -> None:
+        self._buffer.take(lease)
+        if lease in self._collecting:
+            self._collecting[lease].cancel()
+        if run in self._sessions:
+            self._sessions[run].kill(lease)
+
+    async def _serve_run(self, assign: Assign) -> None:
+        """One run's processes, from the bundle's arrival until they are idle or break."""
+        run = assign.run
+        reason = "its processes ended"
+        try:
+            async with self._workshop.open(assign) as session:
+                self._sessions[run] = session
+                self._perform(self._machine.ready(run))
+                with session.scope:
+                    async for event in session.events():
+                        await self._take(run, event)
+        except MeshError as error:
+            reason = str(error)
+            log.warning("run %d can't be worked on here: %s", run, reason)
+        finally:
+            self._sessions.pop(run, None)
+        if self._machine.wants(run):
+            self._perform(self._machine.unfit(run, reason))
+        else:
+            self._machine.closed_session(run)
+
+    async def _take(self, run: RunId, event: RunnerEvent) -> None:
+        if isinstance(event, Started):
+            self._machine.started(event.lease, event.index)
+            self._changed()
+            return
+        artifacts = await self._workshop.keep_artifacts(event)
+        if self._machine.finished(event.lease, event.index):
+            await self._keep(event, artifacts)
+
+    async def _keep(self, event: Finished, artifacts: Cid | None) -> None:
+        record = self._workshop.complete(event.record, artifacts)
+        ended = Ended(
+            event.lease, event.index, record.outcome, max(0, math.ceil(record.duration * 1e6)), encode(record)
+        )
+        batch = self._buffer.add(ended)
+        if batch is not None:
+            await self._report(batch)
+        self._waiting.set()
+        if not self._machine.held[event.lease].open:
+            self._hurry.set()
+            self._perform(self._machine.idle())
+
+    async def _flush_results(self) -> None:
+        while True:
+            await self._waiting.wait()
+            with trio.move_on_after(FLUSH_SECONDS):
+                await self._hurry.wait()
+            self._waiting, self._hurry = trio.Event(), trio.Event()
+            for batch in self._buffer.take_all():
+                await self._report(batch)
+
+    async def _report(self, batch: list[Ended]) -> None:
+        """Put a batch where no crash can lose it, then queue it for the coordinator."""
+        tests = tuple(ended.test for ended in batch)
+        records = [ended.record for ended in batch]
+        chunk = encode(Chunk(tests, tuple(records)))
+        cids = await self._content.put_many([*records, chunk], "dag-cbor")
+        result = Result(
+            batch[0].lease,
+            cids[-1],
+            tests,
+            bytes(ended.outcome.code for ended in batch),
+            tuple(ended.duration for ended in batch),
+        )
+        key = f"{result.lease}-{result.chunk}"
+        await self._outbox.put(key, encode(result))
+        self._machine.reported(result.lease, len(tests))
+        await self._send_keys.send(key)
+
+    async def _collect(self, assign: Assign) -> None:
+        with trio.CancelScope() as scope:
+            self._collecting[assign.lease] = scope
+            try:
+                try:
+                    answer: Collection | GiveBack = await self._workshop.collect(assign)
+                except MeshError as error:
+                    answer = GiveBack(assign.lease, (), str(error))
+                await self._deliver(answer)
+            finally:
+                del self._collecting[assign.lease]
+        self._machine.collected(assign.lease)
+        self._changed()
+
+    # The talk with the coordinator
+
+    async def _ask(self, coordinator: PeerId, request: object, answer: type[Reply]) -> Reply:
+        """One call; a `Refused` is raised as `RemoteCallError`."""
+        payload = await self._network.call(coordinator, PROTOCOL, encode(request))
+        reply = decode(payload, Refused, answer)
+        if isinstance(reply, Refused):
+            raise RemoteCallError(reply.reason)
+        return reply
+
+    async def _deliver(self, request: Result | Collection | GiveBack) -> None:
+        """Offer until some coordinator acknowledges, or the lease is no longer ours."""
+        pause = RETRY_SECONDS_MIN
+        while isinstance(request, Result) or request.lease in self._machine.held or isinstance(request, GiveBack):
+            coordinator = self._coordinator()
+            if coordinator is not None:
+                try:
+                    await self._ask(coordinator, request, Ack)
+                    return
+                except (NodeUnavailable, RemoteCallError, ProtocolError) as error:
+                    log.debug("%s of lease %d: %s", type(request).__name__, request.lease, error)
+            await trio.sleep(pause)
+            pause = min(2 * pause, RETRY_SECONDS_MAX)
+
+    async def _send_results(self) -> None:
+        async for key in self._keys:
+            payload = dict(self._outbox.items()).get(key)
+            if payload is None:
+                continue
+            result = decode(payload, Result)
+            await self._deliver(result)
+            await self._outbox.remove(key)
+            self._machine.acknowledged(result.lease)
+
+    async def _beat(self) -> None:
+        registered: PeerId | None = None
+        while True:
+            coordinator = self._coordinator()
+            if coordinator is not None:
+                try:
+                    if coordinator != registered:
+                        await self._register(coordinator)
+                        registered = coordinator
+                    if not await self._heartbeat(coordinator):
+                        registered = None
+                        continue
+                except (NodeUnavailable, RemoteCallError, ProtocolError) as error:
+                    log.debug("heartbeat to %s: %s", coordinator, error)
+                    registered = None
+            self._close_idle_sessions()
+            await trio.sleep(self._interval if registered else min(self._interval, RETRY_SECONDS_MIN * 2))
+
+    async def _register(self, coordinator: PeerId) -> None:
+        while self._inherited:
+            key, payload = self._inherited[0]
+            await self._ask(coordinator, decode(payload, Result), Ack)
+            await self._outbox.remove(key)
+            self._inherited.pop(0)
+        await self._ask(coordinator, RegisterWorker(self._name, self._incarnation, self.slots), Ack)
+
+    async def _heartbeat(self, coordinator: PeerId) -> bool:
+        machine = self._machine
+        beat = Heartbeat(self._incarnation, machine.leases(), machine.running())
+        answer = await self._ask(coordinator, beat, HeartbeatAck)
+        if answer.closed:
+            self._perform(machine.revoked(answer.closed))
+        return answer.registered
+
+    def _close_idle_sessions(self) -> None:
+        now = trio.current_time()
+        for run, session in list(self._sessions.items()):
+            if self._machine.wants(run):
+                session.last_used = now
+            elif now - session.last_used > SESSION_IDLE_SECONDS:
+                session.scope.cancel()

@@ -1,0 +1,172 @@
+"""Bundles on disk and the processes that run their tests, one session for each run.
+
+A bundle is checked out once, under its CID, and stays for later runs (with the bytecode that Python wrote beside it)
+until `BUNDLES_MAX` newer ones push it out. Rejected: a checkout for each run (compiles every module again).
+"""
+
+import dataclasses
+import shutil
+import sys
+import tempfile
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from mesh.ports import CollectionFailed, Content, Finished, Job, Runner, RunnerEvent, RunnerSession, WorkItem
+from protocols.codec import decode, encode
+from protocols.errors import ContentNotFound
+from protocols.ids import Cid, LeaseId, PeerId, TestIndex
+from protocols.manifests import Manifest, Record
+from protocols.work import Assign, Collection
+
+BUNDLES_MAX = 8
+"""Checked-out bundles that a worker keeps."""
+
+
+class RunSession:
+    """The processes of one run, fed with leases."""
+
+    def __init__(self, session: RunnerSession, manifest: Manifest) -> None:
+        self.scope = trio.CancelScope()
+        self.last_used = trio.current_time()
+        self._session = session
+        self._manifest = manifest
+
+    def feed(self, assign: Assign, tests: Sequence[TestIndex]) -> None:
+        """Queue tests of a lease."""
+        attempts = {task.first + i: task.losses + 1 for task in assign.tasks for i in range(task.count)}
+        entries = self._manifest.tests
+        self._session.submit(
+            [
+                WorkItem(
+                    assign.lease,
+                    index,
+                    entries[index].id,
+                    entries[index].scope,
+                    entries[index].timeout or assign.spec.timeout,
+                    attempts[index],
+                )
+                for index in tests
+            ]
+        )
+
+    def withdraw(self, lease: LeaseId) -> list[TestIndex]:
+        return self._session.withdraw(lease)
+
+    def kill(self, lease: LeaseId) -> None:
+        self._session.kill(lease)
+
+    def events(self) -> AsyncIterator[RunnerEvent]:
+        return self._session.events()
+
+
+class Workshop:
+    """Where this worker keeps bundles and runs their tests."""
+
+    def __init__(self, *, content: Content, runner: Runner, folder: Path, peer: PeerId, slots: int) -> None:
+        self._content = content
+        self._runner = runner
+        self._folder = folder
+        self._peer = peer
+        self._slots = slots
+        self._in_use: dict[Cid, int] = {}
+        self._checkout = trio.Lock()
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+        self._bundles: OrderedDict[Cid, None] = OrderedDict((Cid(path.name), None) for path in kept)
+
+    def bundles(self) -> tuple[Cid, ...]:
+        """Newest first."""
+        return tuple(reversed(self._bundles))
+
+    @asynccontextmanager
+    async def open(self, assign: Assign) -> AsyncIterator[RunSession]:
+        """The run's processes, ready for tests; `MeshError` when the bundle or manifest can't be had."""
+        if assign.manifest is None:
+            raise ContentNotFound(f"run {assign.run} has no manifest yet")
+        async with self._tree(assign) as root:
+            manifest = await self._manifest(assign.manifest)
+            async with self._runner.session(self._job(assign, root)) as session:
+                yield RunSession(session, manifest)
+
+    async def collect(self, assign: Assign) -> Collection:
+        """Collect the run's tests; the manifest is stored here as a UnixFS file."""
+        async with self._tree(assign) as root:
+            found = await self._runner.collect(self._job(assign, root))
+        if isinstance(found, CollectionFailed):
+            output = found.output.encode(errors="backslashreplace")
+            record = await self._content.put(output)
+            return Collection(assign.lease, None, found.exit_code, _last_line(found.output), record)
+        manifest = dataclasses.replace(found, bundle=assign.spec.bundle)
+        with tempfile.NamedTemporaryFile(dir=self._folder.parent, prefix="manifest-") as file:
+            await trio.Path(file.name).write_bytes(encode(manifest))
+            cid = await self._content.add_path(Path(file.name))
+        return Collection(assign.lease, cid, 0, "", None)
+
+    async def keep_artifacts(self, event: Finished) -> Cid | None:
+        """Store what the test left in its artifact folder, and remove the folder."""
+        if event.artifacts is None:
+            return None
+        try:
+            return await self._content.add_path(event.artifacts)
+        finally:
+            await trio.to_thread.run_sync(lambda: shutil.rmtree(event.artifacts, ignore_errors=True))
+
+    def complete(self, record: Record, artifacts: Cid | None) -> Record:
+        """The record with what only this side knows."""
+        return dataclasses.replace(record, worker=self._peer, artifacts=artifacts)
+
+    def _job(self, assign: Assign, root: Path) -> Job:
+        spec = assign.spec
+        return Job(
+            root=root,
+            arguments=spec.arguments,
+            command=spec.command,
+            files=spec.files,
+            timeout=spec.timeout,
+            python=sys.executable,
+            variables=dict(spec.variables),
+            slots=self._slots,
+            run=str(assign.run),
+            worker=self._peer,
+        )
+
+    async def _manifest(self, cid: Cid) -> Manifest:
+        data = b"".join([part async for part in self._content.read(cid)])
+        return decode(data, Manifest)
+
+    @asynccontextmanager
+    async def _tree(self, assign: Assign) -> AsyncIterator[Path]:
+        """The checked-out bundle, kept from removal meanwhile."""
+        bundle = assign.spec.bundle
+        home = self._folder / bundle
+        target = home / assign.spec.name
+        self._in_use[bundle] = self._in_use.get(bundle, 0) + 1
+        try:
+            async with self._checkout:
+                if assign.manifest is not None:
+                    await self._content.fetch(assign.manifest, assign.holders)
+                if not target.exists():
+                    await self._content.fetch(bundle, assign.holders)
+                    home.mkdir(exist_ok=True)
+                    await self._content.checkout(bundle, target)
+                self._bundles[bundle] = None
+                self._bundles.move_to_end(bundle)
+                await self._remove_old()
+            yield target
+        finally:
+            self._in_use[bundle] -= 1
+
+    async def _remove_old(self) -> None:
+        unused = [bundle for bundle in self._bundles if not self._in_use.get(bundle)]
+        for bundle in unused[: max(0, len(self._bundles) - BUNDLES_MAX)]:
+            del self._bundles[bundle]
+            await trio.to_thread.run_sync(lambda path=self._folder / bundle: shutil.rmtree(path, ignore_errors=True))
+
+
+def _last_line(output: str) -> str:
+    lines = [line.strip("= \r") for line in output.splitlines() if line.strip("= \r")]
+    return lines[-1] if lines else "collection failed"
