@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from mesh.raft.ready import Entry, HardState, Snapshot
+from mesh.raft.ready import Configuration, Entry, HardState, Snapshot
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
 from protocols.manifests import Manifest, Record, RunSpec
-from protocols.presence import Link
+from protocols.presence import Link, NodeState, Presence
 from protocols.work import CommandVerb
 
 MESSAGE_BYTES_MAX = 900_000
@@ -97,6 +97,92 @@ class Disk(Protocol):
 
     async def save_snapshot(self, snapshot: Snapshot) -> None:
         """Replace the snapshot; entries up to its index go, and all of them if the log conflicts with it."""
+
+    async def set_aside(self) -> None:
+        """Keep the log under another name and go on with an empty one, as a member that leaves its group does.
+        The oldest of those set aside may be deleted; the newest never is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A command that took effect, at `index` of the log; `result` is what `apply` returned for it."""
+
+    index: int
+    result: Any
+
+
+class ReplicatedLog(Protocol):
+    """This node's member of the mesh's Raft group. `mesh.consensus.Consensus` is one."""
+
+    @property
+    def mesh(self) -> str:
+        """The group's identity."""
+
+    @property
+    def state(self) -> Any:
+        """The applied `CoordinatorState`. Ask again after every await: a snapshot replaces it."""
+
+    @property
+    def applied(self) -> int: ...
+
+    @property
+    def version(self) -> int:
+        """Grows with each change of the applied index, the leader, the term or the configuration."""
+
+    @property
+    def leader(self) -> PeerId | None: ...
+
+    @property
+    def term(self) -> int: ...
+
+    @property
+    def is_leader(self) -> bool:
+        """Leader, and the no-op that opens its term is applied: `state` holds all that was ever committed."""
+
+    @property
+    def configuration(self) -> Configuration: ...
+
+    async def propose(self, command: Any, timeout: float = 10.0) -> Applied:
+        """Commit and apply one command, on the leader. `NotLeader`: it will not take effect; `OutcomeUnknown` (a
+        `NoQuorum`): it may, or may not."""
+
+    async def propose_many(self, commands: Sequence[Any], timeout: float = 10.0) -> list[Applied]:
+        """The same for several, in order and in one batch."""
+
+    async def barrier(self, timeout: float = 10.0) -> int:
+        """A linearizable read: when it returns, `state` holds all that was committed when it was called."""
+
+    async def wait_changed(self, since: int) -> int:
+        """Until `version` is over `since`; what it is then."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """How this node sees another, or itself."""
+
+    presence: Presence
+    state: NodeState
+    since: float
+    """When it came into this state, on trio's clock."""
+    heard: float
+    """When it was last heard of, on trio's clock."""
+    connected: bool
+
+
+class Nodes(Protocol):
+    """Who is here: soft state, gossiped. `mesh.presence.PresenceTable` is one."""
+
+    def nodes(self) -> Mapping[PeerId, NodeView]:
+        """Every node known, this one included."""
+
+    @property
+    def version(self) -> int: ...
+
+    async def wait_changed(self, since: int) -> int:
+        """Until `version` is over `since`; what it is then."""
+
+    def update(self, **fields: Any) -> None:
+        """Change fields of the own `Presence`. What matters is published at once, load with the next beat."""
 
 
 @dataclass(frozen=True, slots=True)

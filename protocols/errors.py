@@ -29,6 +29,10 @@ class NoQuorum(MeshError):
     exit_code = 11
 
 
+class OutcomeUnknown(NoQuorum):
+    """Leadership or the majority was lost while a command was under way: it may take effect, or it may not."""
+
+
 class MeshFailed(MeshError):
     """The mesh, not a test, failed the run."""
 

@@ -6,6 +6,13 @@ from collections.abc import Mapping
 from protocols.codec import Value, message
 from protocols.ids import Cid, PeerId
 
+PROTOCOL = "/mesh/presence/1.0.0"
+
+TOPIC = "mesh/presence/1"
+"""Gossip: each message is one `Presence`."""
+
+PRESENCES_PER_MESSAGE_MAX = 128
+
 
 class Role(enum.StrEnum):
     """What a node is willing to do; AUTO is all of it."""
@@ -73,3 +80,28 @@ class Presence:
     coordinator: PeerId | None = None
     runs: int = 0
     """Runs in the node's log; two meshes born apart compare it."""
+
+
+@message("p.version")
+class Version:
+    """How new a presence is that somebody holds."""
+
+    peer: PeerId
+    incarnation: int
+    sequence: int
+
+
+@message("p.exchange")
+class Exchange:
+    """Anti-entropy: what I hold, and what of it you asked for (or, at first, myself)."""
+
+    held: tuple[Version, ...]
+    presences: tuple[Presence, ...]
+
+
+@message("p.newer")
+class Newer:
+    """The answer to `Exchange`: what I hold newer than you, and what you hold newer than I."""
+
+    presences: tuple[Presence, ...]
+    wanted: tuple[PeerId, ...]
