@@ -1,0 +1,62 @@
+"""The Pythons here: "python" is the interpreter that runs the node, "pythons" the other CPython releases on the PATH.
+
+A name such as `python3.12` may be a shim that starts nothing, so each is asked for its version, once per file.
+"""
+
+import functools
+import logging
+import os
+import platform
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from mesh.hardware.command import CommandFailed, output
+
+log = logging.getLogger(__name__)
+
+INTERPRETERS_MAX = 16
+"""Interpreters asked, at most."""
+
+_NAME = re.compile(r"python3(\.\d{1,2})?")
+_VERSION = re.compile(r"\d+\.\d+\.\d+\w*\+?")
+_QUESTION = "import platform; print(platform.python_implementation(), platform.python_version())"
+
+
+def probe(home: Path) -> dict[str, Any]:
+    own = platform.python_version()
+    others = set()
+    for path in interpreters(os.environ.get("PATH", os.defpath)):
+        try:
+            stat = path.stat()
+            others.add(_version(str(path), stat.st_mtime_ns, stat.st_ino))
+        except (CommandFailed, OSError) as error:
+            log.debug("left out of the Pythons: %s", error)
+    return {"python": own, "python.implementation": sys.implementation.name, "pythons": _sorted(others - {own, ""})}
+
+
+def interpreters(search_path: str) -> list[Path]:
+    """Executables named like a Python 3, each once, in the order of the PATH and then of their names."""
+    found: dict[Path, Path] = {}
+    for folder in search_path.split(os.pathsep):
+        try:
+            names = sorted(os.listdir(folder or "."))
+        except OSError:  # a PATH names folders that are not there
+            continue
+        for name in names:
+            path = Path(folder or ".") / name
+            if _NAME.fullmatch(name) and os.access(path, os.X_OK) and path.is_file():
+                found.setdefault(path.resolve(), path)
+    return list(found.values())[:INTERPRETERS_MAX]
+
+
+@functools.lru_cache(maxsize=64)
+def _version(path: str, modified: int, inode: int) -> str:
+    """ "3.12.1", or "" for what is not CPython. The last two make a replaced file a new question."""
+    implementation, _, version = output([path, "-I", "-S", "-c", _QUESTION]).strip().partition(" ")
+    return version if implementation == "CPython" and _VERSION.fullmatch(version) else ""
+
+
+def _sorted(versions: set[str]) -> tuple[str, ...]:
+    return tuple(sorted(versions, key=lambda version: ([int(part) for part in re.findall(r"\d+", version)], version)))
