@@ -1,0 +1,239 @@
+"""The routes: each asks the `Backend` or the `Content` port and answers with JSON, or with a stream.
+
+Every `MeshError` becomes `{"error": sentence, "exit_code": n}` under a fitting status; what is not a `MeshError` is a
+bug of ours: logged, and answered with 500 and exit code 3. Nothing is kept here between two requests.
+"""
+
+import base64
+import dataclasses
+import hashlib
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from mesh.api import parse
+from mesh.api.checks import parse_cid, parse_run
+from mesh.api.streams import INTERNAL, EventStream, FileStream
+from mesh.ports import Backend, Content
+from protocols.errors import ContentNotFound, MeshError, NodeUnavailable, UsageError
+from protocols.ids import PeerId
+from protocols.work import CommandVerb
+
+CURSOR_MAX = 2**53
+
+STATUS_OF_EXIT = {3: 500, 4: 400, 10: 409, 11: 503, 12: 502, 13: 401}
+
+log = logging.getLogger("mesh.api")
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Api:
+    """One node's HTTP API."""
+
+    def __init__(self, backend: Backend, content: Content, peer: PeerId) -> None:
+        self._backend = backend
+        self._content = content
+        self._peer = peer
+        self._page, self._policy = _page()
+
+    def app(self) -> Starlette:
+        get, post, delete = ["GET"], ["POST"], ["DELETE"]
+        table: list[tuple[str, Handler, list[str]]] = [
+            ("/", self.page, get),
+            ("/healthz", self.health, get),
+            ("/api/status", self.status, get),
+            ("/api/ticket", self.ticket, get),
+            ("/api/topology", self.topology, get),
+            ("/api/overview", self.overview, get),
+            ("/api/runs", self.runs, get),
+            ("/api/runs", self.submit, post),
+            ("/api/runs/{run}", self.run, get),
+            ("/api/runs/{run}/events", self.events, get),
+            ("/api/runs/{run}/cancel", self.cancel, post),
+            ("/api/why/{target:path}", self.why, get),
+            ("/api/records/{cid}", self.record, get),
+            ("/api/content", self.add, post),
+            ("/api/content/{cid}", self.read, get),
+            ("/api/checkout", self.checkout, post),
+            ("/api/pins", self.pins, get),
+            ("/api/pins", self.pin, post),
+            ("/api/pins/{cid}", self.unpin, delete),
+            ("/api/command", self.command, post),
+        ]
+        routes = [Route(path, _answering(handler), methods=methods) for path, handler, methods in table]
+        return Starlette(routes=routes, exception_handlers={404: _no_route, 405: _no_route})
+
+    async def page(self, request: Request) -> Response:
+        return HTMLResponse(
+            self._page,
+            headers={
+                "content-security-policy": self._policy,
+                "referrer-policy": "no-referrer",
+                "x-content-type-options": "nosniff",
+                "cache-control": "no-cache",
+            },
+        )
+
+    async def health(self, request: Request) -> Response:
+        return JSONResponse({"status": "ok", "peer": self._peer})
+
+    async def status(self, request: Request) -> Response:
+        return JSONResponse(await self._backend.status())
+
+    async def ticket(self, request: Request) -> Response:
+        return JSONResponse({"ticket": await self._backend.ticket()}, headers={"cache-control": "no-store"})
+
+    async def topology(self, request: Request) -> Response:
+        return JSONResponse(await self._backend.topology())
+
+    async def overview(self, request: Request) -> Response:
+        return JSONResponse(await self._backend.overview())
+
+    async def runs(self, request: Request) -> Response:
+        return JSONResponse({"runs": await self._backend.runs()})
+
+    async def submit(self, request: Request) -> Response:
+        document = await parse.body(request)
+        nonce = parse.nonce(parse.text(document, "nonce"))
+        run = await self._backend.submit(nonce, parse.spec(document.get("spec"), self._peer))
+        return JSONResponse({"run": str(run)}, status_code=201)
+
+    async def run(self, request: Request) -> Response:
+        return JSONResponse(await self._backend.run(parse_run(request.path_params["run"])))
+
+    async def events(self, request: Request) -> Response:
+        run = parse_run(request.path_params["run"])
+        given = request.query_params.get("cursor", "0")
+        if not (given.isascii() and given.isdigit() and len(given) < 17 and int(given) <= CURSOR_MAX):
+            raise UsageError(f"'cursor' must be a whole number, not {given[:40]!r}")
+        return EventStream(self._backend.follow(run, int(given)))
+
+    async def cancel(self, request: Request) -> Response:
+        run = parse_run(request.path_params["run"])
+        await self._backend.cancel(run)
+        return JSONResponse({"run": str(run)})
+
+    async def why(self, request: Request) -> Response:
+        return JSONResponse(await self._backend.why(request.path_params["target"]))
+
+    async def record(self, request: Request) -> Response:
+        record = await self._backend.record(parse_cid(request.path_params["cid"]))
+        return JSONResponse(dataclasses.asdict(record))
+
+    async def add(self, request: Request) -> Response:
+        document = await parse.body(request, parse.NAMES_BYTES_MAX)
+        path = _absolute(document, "path")
+        names = document.get("names")
+        if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise UsageError("'names' must be a list of strings, or null for all")
+        return JSONResponse({"cid": await self._content.add_path(path, names)}, status_code=201)
+
+    async def read(self, request: Request) -> Response:
+        cid = parse_cid(request.path_params["cid"])
+        pieces = aiter(self._content.read(cid, request.query_params.get("path", "")))
+        return FileStream(await anext(pieces, b""), pieces)
+
+    async def checkout(self, request: Request) -> Response:
+        """Fetches the tree and writes it to a path that does not exist, or is an empty directory."""
+        document = await parse.body(request)
+        cid, target = parse_cid(parse.text(document, "cid")), _absolute(document, "target")
+        _check_vacant(target)
+        await self._content.fetch(cid)
+        _check_vacant(target)
+        if target.is_dir():
+            target.rmdir()
+        await self._content.checkout(cid, target)
+        return JSONResponse({"cid": cid, "target": str(target)})
+
+    async def pins(self, request: Request) -> Response:
+        pins = await self._content.pins()
+        return JSONResponse({"pins": [{"cid": cid, "reason": pins[cid]} for cid in sorted(pins)]})
+
+    async def pin(self, request: Request) -> Response:
+        cid = parse_cid(parse.text(await parse.body(request), "cid"))
+        await self._content.fetch(cid)
+        await self._content.pin(cid, "user")
+        return JSONResponse({"cid": cid}, status_code=201)
+
+    async def unpin(self, request: Request) -> Response:
+        cid = parse_cid(request.path_params["cid"])
+        if cid not in await self._content.pins():
+            raise UsageError(f"{cid} is not pinned on this node")
+        await self._content.unpin(cid)
+        return JSONResponse({"cid": cid})
+
+    async def command(self, request: Request) -> Response:
+        document = await parse.body(request)
+        node, verb = parse.text(document, "node"), parse.text(document, "verb")
+        if verb not in list(CommandVerb):
+            raise UsageError(f"{verb!r} is not a command; known are {', '.join(CommandVerb)}")
+        await self._backend.command(node, CommandVerb(verb))
+        return JSONResponse({"node": node, "verb": verb})
+
+
+def _answering(handler: Handler) -> Handler:
+    """The handler, with every error turned into its answer."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except MeshError as error:
+            return _failure(str(error), error.exit_code, _status(error))
+        except Exception:
+            log.exception("%s %s failed", request.method, request.url.path)
+            return _failure(INTERNAL, 3, 500)
+
+    return answer
+
+
+def _status(error: MeshError) -> int:
+    if isinstance(error, ContentNotFound):
+        return 404
+    if isinstance(error, NodeUnavailable):
+        return 504
+    return STATUS_OF_EXIT.get(error.exit_code, 500)
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 404)
+    return _failure(f"the API has no {request.method} {request.url.path}", 4, status)
+
+
+def _failure(error: str, exit_code: int, status: int) -> Response:
+    return JSONResponse({"error": error, "exit_code": exit_code}, status_code=status)
+
+
+def _absolute(document: dict[str, object], name: str) -> Path:
+    path = Path(parse.text(document, name))
+    if not path.is_absolute() or "\0" in str(path):
+        raise UsageError(f"{name!r} must be an absolute path on the node's host, not {str(path)[:200]!r}")
+    return path
+
+
+def _check_vacant(target: Path) -> None:
+    if target.is_symlink() or (target.exists() and not (target.is_dir() and not any(target.iterdir()))):
+        raise UsageError(f"{target} exists already; name a path that does not, or an empty directory")
+
+
+def _page() -> tuple[str, str]:
+    """The dashboard's page and the content security policy that lets only its own script and style run."""
+    page = files("mesh.api").joinpath("page.html").read_text(encoding="utf-8")
+
+    def digest(tag: str) -> str:
+        found = re.search(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        assert found is not None
+        return base64.b64encode(hashlib.sha256(found.group(1).encode()).digest()).decode()
+
+    policy = (
+        "default-src 'none'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
+        f"frame-ancestors 'none'; script-src 'sha256-{digest('script')}'; style-src 'sha256-{digest('style')}'"
+    )
+    return page, policy

@@ -1,0 +1,63 @@
+"""Who may use the API: an ASGI layer in front of all routes.
+
+Whoever has the token may do everything; whoever has not may ask for `/healthz` and for the page of the dashboard (which
+holds no data: it sends the token itself). On a loopback address the Host header must name loopback too, so that a
+web site cannot reach the API through a name that it points here (DNS rebinding). No cookies: nothing to forge with.
+"""
+
+import hmac
+import json
+from collections.abc import Iterable
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+OPEN_PATHS = frozenset({"/", "/healthz"})
+
+LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
+
+
+class Guard:
+    """Lets a request through to `app`, or answers 401 or 421 itself."""
+
+    def __init__(self, app: ASGIApp, token: str, loopback: bool) -> None:
+        self._app = app
+        self._token = token.encode()
+        self._loopback = loopback
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        headers = scope["headers"]
+        if self._loopback and _host_name(_header(headers, b"host")) not in LOOPBACK_NAMES:
+            await _refuse(send, 421, "the API listens on loopback and is asked for by another host's name")
+        elif scope["path"] not in OPEN_PATHS and not self._knows(_header(headers, b"authorization")):
+            await _refuse(send, 401, "the API's token is missing or wrong; it is in api.json of the node's home")
+        else:
+            await self._app(scope, receive, send)
+
+    def _knows(self, authorization: bytes) -> bool:
+        scheme, _, given = authorization.partition(b" ")
+        return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token)
+
+
+def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes:
+    return next((value for key, value in headers if key.lower() == name), b"")
+
+
+def _host_name(host: bytes) -> str:
+    """Without the port: "[::1]:80" -> "[::1]"."""
+    name = host.decode("latin-1").lower()
+    head, colon, tail = name.rpartition(":")
+    return head if colon and tail.isdigit() else name
+
+
+async def _refuse(send: Send, status: int, error: str) -> None:
+    body = json.dumps({"error": error, "exit_code": 13}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,117 @@
+"""What clients send, checked field by field: a body becomes a value of `protocols`, or a `UsageError` that names it.
+
+Invariant: nothing that came over HTTP reaches the `Backend` unchecked. Bodies are bounded before they are parsed.
+Rejected: a schema library; a table of a dozen fields does not need one.
+"""
+
+import json
+from collections.abc import Mapping
+from contextlib import aclosing
+from typing import Any
+
+from starlette.requests import Request
+
+from mesh.api.checks import parse_cid
+from protocols.codec import encode
+from protocols.errors import UsageError
+from protocols.ids import PeerId
+from protocols.manifests import SPEC_BYTES_MAX, RunSpec
+
+BODY_BYTES_MAX = 256 * 1024
+"""Of any request but the one that names a bundle's files."""
+
+NAMES_BYTES_MAX = 64 * 1024 * 1024
+"""Of a request that names the files of a bundle."""
+
+NONCE_BYTES_MAX = 64
+
+_SPEC_FIELDS: dict[str, tuple[str, ...]] = {
+    "text": ("bundle", "name", "project", "command", "requires", "prefers", "test_type", "environment"),
+    "texts": ("arguments", "files"),
+    "integer": ("priority", "worker_count", "retries"),
+    "number": ("timeout",),
+    "map": ("variables",),
+}
+
+
+async def body(request: Request, bytes_max: int = BODY_BYTES_MAX) -> dict[str, Any]:
+    """The JSON object in the request's body."""
+    held = bytearray()
+    async with aclosing(request.stream()) as pieces:
+        async for piece in pieces:
+            held += piece
+            if len(held) > bytes_max:
+                raise UsageError(f"the request's body is longer than {bytes_max} bytes")
+    try:
+        document = json.loads(held)
+    except (ValueError, RecursionError):
+        raise UsageError("the request's body is not JSON") from None
+    if not isinstance(document, dict):
+        raise UsageError("the request's body is not a JSON object")
+    return document
+
+
+def text(document: Mapping[str, Any], name: str) -> str:
+    value = document.get(name)
+    if not isinstance(value, str) or not value:
+        raise UsageError(f"{name!r} must be a non-empty string")
+    return value
+
+
+def nonce(value: str) -> bytes:
+    try:
+        made = bytes.fromhex(value)
+    except ValueError:
+        made = b""
+    if not 8 <= len(made) <= NONCE_BYTES_MAX:
+        raise UsageError(f"'nonce' must be 8 to {NONCE_BYTES_MAX} bytes in hexadecimal")
+    return made
+
+
+def spec(document: Any, submitter: PeerId) -> RunSpec:
+    """The run's spec; the node that was asked is its submitter."""
+    if not isinstance(document, dict):
+        raise UsageError("'spec' must be an object")
+    known = {name: kind for kind, names in _SPEC_FIELDS.items() for name in names}
+    fields: dict[str, Any] = {}
+    for name, value in document.items():
+        if name not in known:
+            raise UsageError(f"'spec' has an unknown field {name[:80]!r}")
+        fields[name] = _field(name, known[name], value)
+    for name in ("bundle", "name", "project"):
+        if not fields.get(name):
+            raise UsageError(f"'spec' lacks {name!r}")
+    fields["bundle"] = parse_cid(fields["bundle"])
+    try:
+        made = RunSpec(submitter=submitter, **fields)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    size = len(encode(made))
+    if size > SPEC_BYTES_MAX:
+        raise UsageError(f"the run's spec has {size} bytes, and {SPEC_BYTES_MAX} is the limit: name fewer arguments")
+    return made
+
+
+def _field(name: str, kind: str, value: Any) -> Any:
+    if kind == "text" and isinstance(value, str):
+        return value
+    if kind == "text" and name == "command" and value is None:
+        return None
+    if kind == "texts" and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    if kind == "integer" and type(value) is int and 0 <= value < 2**31:
+        return value
+    if kind == "number" and type(value) in (int, float) and 0 <= value < 2**31:
+        return float(value)
+    if kind == "map" and isinstance(value, dict) and all(isinstance(item, str) for item in value.values()):
+        return tuple(sorted(value.items()))
+    raise UsageError(f"{name!r} of 'spec' has a wrong value; expected is {_EXPECTED[kind]}")
+
+
+_EXPECTED = {
+    "text": "a string",
+    "texts": "a list of strings",
+    "integer": "a whole number that is not negative",
+    "number": "a number that is not negative",
+    "map": "an object of strings",
+}

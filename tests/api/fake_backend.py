@@ -1,0 +1,231 @@
+"""A node's two ports as data in memory, for the API and the commands to be tested against over real HTTP."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from mesh.ports import ContentStat
+from protocols.errors import ContentNotFound, MeshError, NoQuorum, UsageError
+from protocols.ids import Cid, PeerId, RunId
+from protocols.manifests import Outcome, Phase, Record, RunSpec
+from protocols.work import CommandVerb
+
+PEER = PeerId("12D3KooWNodeOne")
+OTHER = PeerId("12D3KooWNodeTwo")
+TREE = Cid("bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi")
+RECORD = Cid("bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy")
+ABSENT = Cid("bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku")
+
+
+def node(peer: PeerId, name: str, role: str = "auto", state: str = "alive") -> dict[str, Any]:
+    return {
+        "peer": peer,
+        "name": name,
+        "role": role,
+        "state": state,
+        "addresses": [f"/ip4/10.0.0.1/tcp/4001/p2p/{peer}"],
+        "slots": 2,
+        "busy": 1,
+        "capabilities": {"cpu.cores": 2, "memory": 4 * 2**30, "os": "linux", "python": "3.11.7", "gpu": []},
+    }
+
+
+def verdict(test: str, outcome: str, duration: float = 0.01) -> dict[str, Any]:
+    return {"event": "verdict", "test": test, "outcome": outcome, "duration": duration, "worker": PEER, "attempt": 1}
+
+
+class FakeBackend:
+    """`Backend`: `script` is what every run goes through; a run is remembered by its nonce."""
+
+    def __init__(self) -> None:
+        self.submitted: dict[bytes, RunSpec] = {}
+        self.cancelled: list[RunId] = []
+        self.commands: list[tuple[str, CommandVerb]] = []
+        self.failure: Exception | None = None
+        self.hang_at: int | None = None
+        """Event at which a run stands still until it is cancelled."""
+        self.cut_at: int | None = None
+        """Event before which the stream fails, once."""
+        self.cancel_wanted = trio.Event()
+        self.tests = [
+            verdict("tests/test_a.py::test_good", "passed"),
+            verdict("tests/test_a.py::test_bad", "failed", 0.25),
+            verdict("tests/test_a.py::test_later", "skipped"),
+        ]
+        self.exit_code = 1
+        self.state = "failed"
+
+    def _check(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+    async def status(self) -> dict[str, Any]:
+        self._check()
+        return {
+            "mesh": "1f2e",
+            "self": PEER,
+            "term": 3,
+            "coordinator": PEER,
+            "voters": [PEER, OTHER],
+            "commit_index": 17,
+            "nodes": [node(PEER, "one"), node(OTHER, "two", state="suspect")],
+            "runs": [{"run": "17", "state": "running", "pending": 1, "leased": 2, "done": 3}],
+        }
+
+    async def ticket(self) -> str:
+        return "mesh1secret"
+
+    async def topology(self) -> dict[str, Any]:
+        return {"self": PEER, "coordinator": PEER, "nodes": [node(PEER, "one")], "links": []}
+
+    async def overview(self) -> dict[str, Any]:
+        return {"nodes": [node(PEER, "one")], "runs": [], "verdicts": []}
+
+    async def runs(self) -> list[dict[str, Any]]:
+        return [{"run": "17", "state": "running", "pending": 1, "leased": 2, "done": 3}]
+
+    async def run(self, run: RunId) -> dict[str, Any]:
+        self._known(run)
+        return {"run": str(run), "state": self.state, "pending": 0, "leased": 0, "done": 3, "report": TREE}
+
+    async def submit(self, nonce: bytes, spec: RunSpec) -> RunId:
+        self._check()
+        self.submitted[nonce] = spec
+        return RunId(17)
+
+    async def cancel(self, run: RunId) -> None:
+        self._known(run)
+        self.cancelled.append(run)
+        self.cancel_wanted.set()
+
+    def events(self) -> list[dict[str, Any]]:
+        counts = {outcome.value: 0 for outcome in Outcome}
+        for test in self.tests:
+            counts[test["outcome"]] += 1
+        finished = {
+            "event": "finished",
+            "state": self.state,
+            "exit_code": self.exit_code,
+            "counts": counts,
+            "tests": len(self.tests),
+            "wall_seconds": 1.5,
+            "report": TREE,
+            "bundle": TREE,
+            "manifest": TREE,
+        }
+        started = [
+            {"event": "started", "test": test["test"], "worker": PEER, "attempt": 1, "cursor": place}
+            for place, test in enumerate(self.tests)
+        ]
+        first = [{"event": "submitted"}, {"event": "collected", "tests": len(self.tests)}]
+        return [*first, *started[:1], *self.tests, finished]
+
+    async def follow(self, run: RunId, cursor: int = 0) -> AsyncIterator[dict[str, Any]]:
+        self._known(run)
+        for place, event in enumerate(self.events()):
+            if place < cursor:
+                continue
+            if self.cut_at == place:
+                self.cut_at = None
+                raise NoQuorum("the mesh has no coordinator for now")
+            if self.hang_at == place:
+                await self.cancel_wanted.wait()
+                yield {**self.events()[-1], "run": str(run), "state": "cancelled", "exit_code": 2, "cursor": place}
+                return
+            yield {**event, "run": str(run), "cursor": place}
+
+    def _known(self, run: RunId) -> None:
+        self._check()
+        if run != 17:
+            raise UsageError(f"there is no run {run} in this mesh")
+
+    async def why(self, target: str) -> dict[str, Any]:
+        return {"target": target, "state": "pending", "reasons": ["two (…NodeTwo) has no gpu"]}
+
+    async def record(self, cid: Cid) -> Record:
+        if cid != RECORD:
+            raise ContentNotFound(f"nobody reachable has {cid}")
+        return Record(
+            test="tests/test_a.py::test_bad",
+            outcome=Outcome.FAILED,
+            duration=0.25,
+            started=1.0,
+            worker=PEER,
+            slot=0,
+            attempt=1,
+            phases=(Phase("call", "failed", 0.25),),
+            message="assert 1 == 2",
+            longrepr="    def test_bad():\n>       assert 1 == 2\nE       assert 1 == 2\n\ntest_a.py:3: AssertionError",
+            stdout="printed before\n",
+        )
+
+    async def command(self, node: str, verb: CommandVerb) -> None:
+        if node not in ("one", "two"):
+            raise UsageError(f"no node of this mesh is called {node!r}")
+        self.commands.append((node, verb))
+
+
+class FakeContent:
+    """`Content`: one tree, and what is added."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self.files = dict(files)
+        self.added: list[tuple[Path, Sequence[str] | None]] = []
+        self.kept: dict[Cid, str] = {}
+        self.break_after: int | None = None
+
+    async def add_path(self, path: Path, names: Sequence[str] | None = None) -> Cid:
+        if not path.exists():  # noqa: ASYNC240
+            raise UsageError(f"{path} does not exist")
+        self.added.append((path, names))
+        return TREE
+
+    async def fetch(self, root: Cid, holders: Sequence[PeerId] = (), timeout: float = 300.0) -> None:
+        if root != TREE:
+            raise ContentNotFound(f"nobody reachable has {root}")
+
+    async def checkout(self, root: Cid, target: Path) -> None:
+        target.mkdir()  # noqa: ASYNC240
+        for name, data in self.files.items():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (target / name).write_bytes(data)
+
+    async def read(self, root: Cid, path: str = "") -> AsyncIterator[bytes]:
+        if root != TREE:
+            raise ContentNotFound(f"nobody reachable has {root}")
+        if path not in self.files:
+            raise UsageError(f"there is no {path!r} under {root}")
+        data = self.files[path]
+        for start in range(0, len(data), 4096):
+            if self.break_after is not None and start >= self.break_after:
+                raise ContentNotFound("a block is gone")
+            yield data[start : start + 4096]
+
+    async def pin(self, root: Cid, reason: str) -> None:
+        self.kept[root] = reason
+
+    async def unpin(self, root: Cid) -> None:
+        del self.kept[root]
+
+    async def pins(self) -> Mapping[Cid, str]:
+        return self.kept
+
+    async def put(self, data: bytes, codec: str = "raw") -> Cid:
+        raise MeshError("not in this test")
+
+    async def put_many(self, blocks: Sequence[bytes], codec: str = "raw") -> list[Cid]:
+        raise MeshError("not in this test")
+
+    async def get(self, cid: Cid, holders: Sequence[PeerId] = (), timeout: float = 30.0) -> bytes:
+        raise MeshError("not in this test")
+
+    async def has(self, root: Cid) -> bool:
+        return root == TREE
+
+    async def add_files(self, files: Mapping[str, bytes | Cid | Path]) -> Cid:
+        raise MeshError("not in this test")
+
+    async def stat(self) -> ContentStat:
+        return ContentStat(0, 0, len(self.kept))
