@@ -28,6 +28,20 @@ class TaskRange:
             raise ValueError(f"not a range of tests: {self.first}+{self.count}")
 
 
+@message("c.found")
+class Found:
+    """The first entry of a log: names the mesh. A log that has a name keeps it."""
+
+    mesh: str
+
+
+@message("c.yield")
+class Yield:
+    """This mesh gives way to `mesh`, born apart under the same key. Holds only while it has had no run."""
+
+    mesh: str
+
+
 @message("c.register")
 class Register:
     """A worker is here. A new incarnation means that whatever it ran before is lost, so its leases end at once."""
@@ -142,8 +156,24 @@ class Finish:
     reason: str = ""
 
 
-Command = Register | Submit | Collected | CollectFailed | Grant | Complete | Return | Expire | Abandon | Cancel | Finish
+Command = (
+    Found
+    | Yield
+    | Register
+    | Submit
+    | Collected
+    | CollectFailed
+    | Grant
+    | Complete
+    | Return
+    | Expire
+    | Abandon
+    | Cancel
+    | Finish
+)
 COMMANDS = (
+    Found,
+    Yield,
     Register,
     Submit,
     Collected,

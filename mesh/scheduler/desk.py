@@ -1,0 +1,86 @@
+"""What a worker has on its desk while a plan is made: what it holds by the log, and what the plan has added.
+
+A worker should always hold a little more than it can run at once, so that no slot waits for the coordinator, and not
+much more, so that the end of a run can still be balanced. A test occupies one slot however long it takes: it counts for
+at most one backlog, so that a worker with one endless test and an idle slot still has room.
+"""
+
+from dataclasses import dataclass
+
+from mesh.scheduler.durations import Estimates
+from mesh.scheduler.fleet import WorkerView
+from mesh.state.model import LEASES_PER_WORKER_MAX, LOSSES_MAX, Task
+from protocols.ids import RunId
+
+BACKLOG_SECONDS_MAX = 1.0
+"""Expected seconds a slot below which a worker gets more."""
+COLLECT_SECONDS = 1.0
+"""What a collection counts for."""
+
+
+@dataclass(slots=True)
+class Piece:
+    """Tests that a worker holds: how many, and their expected seconds together."""
+
+    tests: int
+    seconds: float
+
+    def capped(self, backlog: float) -> float:
+        return min(self.seconds, self.tests * backlog)
+
+    def long(self, backlog: float) -> int:
+        """Tests that occupy a slot for the whole backlog."""
+        return self.tests if self.seconds >= self.tests * backlog else 0
+
+
+class Desk:
+    """One usable worker during one plan."""
+
+    def __init__(self, view: WorkerView, losses: int) -> None:
+        self.view = view
+        self.losses = losses
+        """Leases that it ever lost."""
+        self.leases = 0
+        self.pieces: list[Piece] = []
+        self.runs: set[RunId] = set()
+        self.suspects = 0
+        """Leases with a task that lost its node more than once."""
+        self.reserved = False
+        """Kept empty for a test that must have a node to itself, or given to one."""
+
+    def hold(self, run: RunId, tasks: list[Task], estimates: Estimates | None, scale: float) -> None:
+        """Put a lease on the desk; no tasks: a collection."""
+        self.leases += 1
+        self.runs.add(run)
+        if not tasks:
+            self.pieces.append(Piece(1, COLLECT_SECONDS))
+        for task in tasks:
+            seconds = estimates.total(task.first, task.count) * scale if estimates else 0.0
+            self.pieces.append(Piece(task.count, seconds))
+        self.suspects += any(is_suspect(task) for task in tasks)
+        if self.leases == 1 and len(tasks) == 1 and is_last_chance(tasks[0]):
+            self.reserved = True
+
+    def load(self) -> float:
+        """Expected seconds of work a slot."""
+        return sum(piece.seconds for piece in self.pieces) / self.view.slots
+
+    def has_lease_left(self) -> bool:
+        return not self.reserved and self.leases < LEASES_PER_WORKER_MAX
+
+    def has_room(self, backlog: float) -> bool:
+        return self.has_lease_left() and sum(piece.capped(backlog) for piece in self.pieces) < backlog * self.view.slots
+
+    def free_slots(self, backlog: float) -> int:
+        """Slots that are not taken by a long test; at least 1."""
+        return max(1, self.view.slots - sum(piece.long(backlog) for piece in self.pieces))
+
+
+def is_suspect(task: Task) -> bool:
+    """It lost its node more than once: two such tasks on one worker could not be told apart."""
+    return task.losses >= LOSSES_MAX - 1
+
+
+def is_last_chance(task: Task) -> bool:
+    """One more loss abandons this test, so it must be lost alone."""
+    return task.count == 1 and is_suspect(task)

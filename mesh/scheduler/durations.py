@@ -1,0 +1,98 @@
+"""What tests will take: from the history of the same tests, else of their likes, else a guess.
+
+The likes of a test, nearest first: the same test function with other parameters, its module, the whole history;
+of each the median, since one slow first call (imports, a cold cache) must not make a module look slow.
+Estimates steer, they decide nothing that could be wrong: with the worst of them a run is slow, never incorrect.
+"""
+
+import bisect
+import itertools
+import statistics
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from typing import overload
+
+DURATION_DEFAULT = 0.1
+"""Seconds, for a test of a project without history."""
+DURATION_MIN = 0.0001
+"""Seconds: no estimate is less, so that a thousand tests are never free."""
+
+
+class Estimates(Sequence[float]):
+    """Expected seconds of each test of a manifest; immutable. Sums over ranges cost the same for any length.
+
+    `known`: whether history stands behind most of them; a plan hands out less of what is merely guessed.
+    """
+
+    __slots__ = ("_sums", "known")
+
+    def __init__(self, values: Iterable[float], known: bool = True) -> None:
+        floored = (max(value, DURATION_MIN) for value in values)
+        self._sums = array("d", itertools.accumulate(floored, initial=0.0))
+        self.known = known
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Estimates":
+        """`values` themselves if they are estimates; else a copy of them, in time linear in their number."""
+        return values if isinstance(values, cls) else cls(values)
+
+    @classmethod
+    def unknown(cls, tests: int) -> "Estimates":
+        """The guess for tests of which nothing is known."""
+        return cls(itertools.repeat(DURATION_DEFAULT, tests), known=False)
+
+    def __len__(self) -> int:
+        return len(self._sums) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> float: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[float]: ...
+    def __getitem__(self, index: int | slice) -> float | list[float]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        return self._sums[place + 1] - self._sums[place]
+
+    def total(self, first: int, count: int) -> float:
+        """Seconds that `count` tests from `first` take one after another."""
+        return self._sums[first + count] - self._sums[first]
+
+    def fitting(self, first: int, count: int, seconds: float) -> int:
+        """How many of `count` tests from `first` take at most `seconds` together."""
+        limit = self._sums[first] + seconds
+        return bisect.bisect_right(self._sums, limit, first, first + count + 1) - 1 - first
+
+
+def function_of(test: str) -> str:
+    """A node ID without its parameters."""
+    return test.partition("[")[0]
+
+
+def module_of(test: str) -> str:
+    """A node ID's file."""
+    return test.partition("::")[0]
+
+
+def estimate(tests: Sequence[str], history: Mapping[str, float]) -> Estimates:
+    """Expected seconds of `tests` (node IDs), by `history` (node ID -> seconds)."""
+    if not history:
+        return Estimates.unknown(len(tests))
+    by_function: dict[str, list[float]] = {}
+    by_module: dict[str, list[float]] = {}
+    for test, seconds in history.items():
+        by_function.setdefault(function_of(test), []).append(seconds)
+        by_module.setdefault(module_of(test), []).append(seconds)
+    function_medians = {name: statistics.median(values) for name, values in by_function.items()}
+    module_medians = {name: statistics.median(values) for name, values in by_module.items()}
+    overall = statistics.median(history.values())
+    known = 0
+    values = []
+    for test in tests:
+        seconds = history.get(test, function_medians.get(function_of(test), -1.0))
+        if seconds >= 0:
+            known += 1
+        else:
+            seconds = module_medians.get(module_of(test), overall)
+        values.append(seconds)
+    return Estimates(values, known=2 * known >= len(tests))

@@ -1,0 +1,77 @@
+"""Who can do a piece of work, and of everybody else why not: as data, so that `mesh why` answers from a plan."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mesh.scheduler import requirements
+from mesh.scheduler.fleet import WorkerView, unusable
+from mesh.state.model import CoordinatorState
+from protocols.errors import UsageError
+from protocols.ids import PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a task asks for: expressions that must all hold, and expressions that would be liked."""
+
+    requires: tuple[str, ...] = ()
+    prefers: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return " and ".join(f"({text})" if len(self.requires) > 1 else text for text in self.requires)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a worker can't take some work; `text` ends a sentence that begins with its name."""
+
+    peer: PeerId
+    name: str
+    text: str
+
+
+def need(run_needs: tuple[str, str], task_needs: tuple[str, str]) -> Need:
+    """A run's own (requires, prefers) joined with a task's."""
+    requires, prefers = zip(run_needs, task_needs, strict=True)
+    return Need(
+        tuple(dict.fromkeys(text for text in requires if text.strip())),
+        tuple(dict.fromkeys(text for text in prefers if text.strip())),
+    )
+
+
+def unmet(wanted: Need, view: WorkerView) -> str:
+    """Why a worker's capabilities do not do; empty if they do. A requirement that can't be read is met by nobody."""
+    try:
+        for text in wanted.requires:
+            reason = requirements.unmet(requirements.parse(text), view.capabilities)
+            if reason:
+                return reason
+    except UsageError as error:
+        return f"can't judge it: {error}"
+    return ""
+
+
+def preference(wanted: Need, view: WorkerView) -> int:
+    """How many of the preferences a worker meets; one that can't be read is met by nobody."""
+    score = 0
+    for text in wanted.prefers:
+        try:
+            score += not requirements.unmet(requirements.parse(text), view.capabilities)
+        except UsageError:
+            continue
+    return score
+
+
+def split(
+    state: CoordinatorState, views: Iterable[WorkerView], wanted: Need
+) -> tuple[list[WorkerView], tuple[Reason, ...]]:
+    """The views that can take the work now, and the reasons of the others, both in the given order."""
+    capable: list[WorkerView] = []
+    reasons: list[Reason] = []
+    for view in views:
+        text = unusable(state, view) or unmet(wanted, view)
+        if text:
+            reasons.append(Reason(view.peer, view.name, text))
+        else:
+            capable.append(view)
+    return capable, tuple(reasons)

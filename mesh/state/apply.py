@@ -1,0 +1,369 @@
+"""`apply`: one committed command against the one owned state. Total, deterministic, and the only writer.
+
+A command is a proposal that was right when somebody made it. Whatever no longer holds when it is applied is rejected,
+and changes nothing: here, in the log's order, two coordinators' grants, a late completion and an expiry meet, and the
+first one wins. That order is the fence; there is no other. Rejected: letting the coordinator check before it
+proposes, alone: a new coordinator may have proposed in between.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from mesh.state import ranges, verdicts
+from mesh.state.model import (
+    COLLECT_LOSSES_MAX,
+    LEASES_PER_WORKER_MAX,
+    LOSSES_MAX,
+    RUN_TESTS_MAX,
+    RUNS_OPEN_MAX,
+    WORKERS_MAX,
+    CoordinatorState,
+    Failure,
+    Lease,
+    Run,
+    RunPhase,
+    Task,
+    Worker,
+)
+from mesh.state.results import Applied, Rejected, Result
+from mesh.state.retention import retain
+from protocols.commands import (
+    TESTS_PER_COMMAND_MAX,
+    Abandon,
+    Cancel,
+    Collected,
+    CollectFailed,
+    Command,
+    Complete,
+    Expire,
+    Finish,
+    Found,
+    Grant,
+    Register,
+    Return,
+    Submit,
+    Yield,
+)
+from protocols.ids import LeaseId, RunId, TestIndex
+
+EXIT_MESH_FAILED = 12
+
+
+def apply(state: CoordinatorState, index: int, command: Command) -> Result:
+    """Apply the entry at `index`, which is above every earlier one. Never raises for a command that was decoded."""
+    assert index > state.applied, "entries are applied once, in order"
+    state.applied = index
+    return _HANDLERS[type(command)](state, index, command)
+
+
+def _found(state: CoordinatorState, index: int, command: Found) -> Result:
+    if state.mesh:
+        return Rejected(f"the mesh has a name: {state.mesh}")
+    state.mesh = command.mesh
+    return Applied()
+
+
+def _yield(state: CoordinatorState, index: int, command: Yield) -> Result:
+    if state.runs or state.archive:
+        return Rejected("a mesh that has runs does not give way")
+    if state.yielded or command.mesh in ("", state.mesh):
+        return Rejected(f"nothing to give way to: {state.yielded or 'that is this mesh'}")
+    state.yielded = command.mesh
+    return Applied()
+
+
+def _register(state: CoordinatorState, index: int, command: Register) -> Result:
+    if state.yielded:
+        return Rejected(f"this mesh gave way to {state.yielded}")
+    if command.slots < 0:
+        return Rejected(f"worker {command.name} registers {command.slots} slots")
+    worker = state.workers.get(command.worker)
+    if worker is None:
+        if len(state.workers) >= WORKERS_MAX and not _forget_worker(state):
+            return Rejected(f"{WORKERS_MAX} workers hold leases already")
+        state.workers[command.worker] = Worker(
+            command.worker, command.name, command.incarnation, command.slots, registered=index
+        )
+        return Applied()
+    if command.incarnation < worker.incarnation:
+        return Rejected(f"worker {command.name} has registered as a newer process")
+    closed: tuple[LeaseId, ...] = ()
+    if command.incarnation > worker.incarnation:
+        closed = tuple(worker.leases)
+        for lease in closed:
+            _expire_lease(state, state.leases[lease])
+        worker.incarnation = command.incarnation
+        worker.registered = index
+    worker.name = command.name
+    worker.slots = command.slots
+    return Applied(closed=closed)
+
+
+def _forget_worker(state: CoordinatorState) -> bool:
+    """Drop the oldest registration without a lease, if there is one."""
+    idle = [worker for worker in state.workers.values() if not worker.leases]
+    if not idle:
+        return False
+    del state.workers[min(idle, key=lambda worker: worker.registered).peer]
+    return True
+
+
+def _submit(state: CoordinatorState, index: int, command: Submit) -> Result:
+    known = state.nonces.get(command.nonce)
+    if known is not None:
+        return Applied(run=known)
+    if state.yielded:
+        return Rejected(f"this mesh gave way to {state.yielded}")
+    if len(state.runs) - len(state.finished) >= RUNS_OPEN_MAX:
+        return Rejected(f"{RUNS_OPEN_MAX} runs are unfinished already")
+    run = RunId(index)
+    state.runs[run] = Run(run, command.nonce, command.spec, command.at)
+    state.nonces[command.nonce] = run
+    return Applied(run=run)
+
+
+def _collect_lease(state: CoordinatorState, lease_id: LeaseId) -> Lease | Rejected:
+    lease = state.leases.get(lease_id)
+    if lease is None or not lease.collects:
+        return Rejected(f"lease {lease_id} is not open, or not one to collect", lease.run if lease else None)
+    return lease
+
+
+def _collected(state: CoordinatorState, index: int, command: Collected) -> Result:
+    lease = _collect_lease(state, command.lease)
+    if isinstance(lease, Rejected):
+        return lease
+    run = state.runs[lease.run]
+    if not 0 <= command.tests <= RUN_TESTS_MAX:
+        return Rejected(f"a run has at most {RUN_TESTS_MAX} tests", run.id)
+    if not ranges.partitions(command.tasks, command.tests):
+        return Rejected(f"the tasks are not a partition of 0..{command.tests}", run.id)
+    if any(task.requirement >= len(command.requirements) or task.losses for task in command.tasks):
+        return Rejected("a task names a requirement that is not listed, or has losses before it ran", run.id)
+    _close(state, lease)
+    run.manifest = command.manifest
+    run.requirements = command.requirements
+    run.pending = list(command.tasks)
+    verdicts.open_book(run, command.tests)
+    run.phase = RunPhase.RUNNING
+    if not run.tests:
+        _report(run, Failure(5, "nothing was collected"))
+    return Applied(run=run.id, lease=lease.id, closed=(lease.id,))
+
+
+def _collect_failed(state: CoordinatorState, index: int, command: CollectFailed) -> Result:
+    lease = _collect_lease(state, command.lease)
+    if isinstance(lease, Rejected):
+        return lease
+    _close(state, lease)
+    _report(state.runs[lease.run], Failure(command.exit_code, command.reason, command.record))
+    return Applied(run=lease.run, lease=lease.id, closed=(lease.id,))
+
+
+def _grant(state: CoordinatorState, index: int, command: Grant) -> Result:
+    run = state.runs.get(command.run)
+    refusal = _grant_refusal(state, run, command)
+    if refusal or run is None:
+        return Rejected(refusal, command.run)
+    worker = state.workers[command.worker]
+    tests = ranges.size(command.tasks)
+    lease = Lease(
+        id=LeaseId(index),
+        run=run.id,
+        worker=worker.peer,
+        incarnation=worker.incarnation,
+        open=sorted(command.tasks, key=lambda task: task.first),
+        collects=not command.tasks,
+        alone=tests == 1 and not worker.leases,
+    )
+    for task in command.tasks:
+        ranges.cut_out(run.pending, task)
+    for other in worker.leases:
+        state.leases[other].alone = False
+    run.leased += tests
+    run.leases.append(lease.id)
+    worker.leases.append(lease.id)
+    state.leases[lease.id] = lease
+    if worker.peer not in run.workers:
+        run.workers.append(worker.peer)
+    return Applied(run=run.id, lease=lease.id)
+
+
+def _grant_refusal(state: CoordinatorState, run: Run | None, command: Grant) -> str:
+    """Why a grant does not hold; empty if it does."""
+    worker = state.workers.get(command.worker)
+    if state.yielded:
+        return f"this mesh gave way to {state.yielded}"
+    if run is None:
+        return f"there is no run {command.run}"
+    if worker is None or worker.incarnation != command.incarnation:
+        return f"worker {command.worker} is not registered as that process"
+    if len(worker.leases) >= LEASES_PER_WORKER_MAX:
+        return f"worker {worker.name} holds {LEASES_PER_WORKER_MAX} leases already"
+    if not command.tasks:
+        ready = run.phase is RunPhase.COLLECTING and not run.leases
+        return "" if ready else f"run {run.id} is {run.state}, not waiting to be collected"
+    if run.phase is not RunPhase.RUNNING:
+        return f"run {run.id} is {run.state}"
+    ordered = sorted(command.tasks, key=lambda task: task.first)
+    if ranges.size(ordered) > TESTS_PER_COMMAND_MAX:
+        return f"a lease has at most {TESTS_PER_COMMAND_MAX} tests"
+    if not ranges.disjoint(ordered) or not all(ranges.holds(run.pending, task) for task in ordered):
+        return f"not all of these tests of run {run.id} are pending"
+    return ""
+
+
+def _complete(state: CoordinatorState, index: int, command: Complete) -> Result:
+    lease = state.leases.get(command.lease)
+    if lease is None or lease.collects:
+        return Rejected(f"lease {command.lease} is not open, or not one to run tests")
+    run = state.runs[lease.run]
+    place = {test: i for i, test in reversed(list(enumerate(command.tests)))}
+    counted = sorted(test for test in place if ranges.locate(lease.open, test) is not None)
+    retried, again = verdicts.split_retries(run, lease, counted, lambda test: command.outcomes[place[test]])
+    skip = set(retried)
+    verdicts.record(
+        run,
+        [(test, command.outcomes[place[test]], command.durations[place[test]]) for test in counted if test not in skip],
+        command.chunk,
+        lease.worker,
+        lease.id,
+    )
+    lease.open, _ = ranges.subtract(lease.open, counted)
+    run.leased -= len(counted)
+    for task in again:
+        ranges.insert(run.pending, task)
+    closed = _close_if_done(state, lease)
+    return Applied(run.id, lease.id, tuple(counted), tuple(retried), closed)
+
+
+def _return(state: CoordinatorState, index: int, command: Return) -> Result:
+    lease = state.leases.get(command.lease)
+    if lease is None:
+        return Rejected(f"lease {command.lease} is not open")
+    run = state.runs[lease.run]
+    if lease.collects:
+        _close(state, lease)
+        return Applied(run.id, lease.id, closed=(lease.id,))
+    tests = sorted({test for test in command.tests if ranges.locate(lease.open, test) is not None})
+    lease.open, taken = ranges.subtract(lease.open, tests)
+    run.leased -= len(tests)
+    for task in taken:
+        ranges.insert(run.pending, task)
+    closed = _close_if_done(state, lease)
+    return Applied(run.id, lease.id, tuple(tests), closed=closed)
+
+
+def _expire(state: CoordinatorState, index: int, command: Expire) -> Result:
+    lease = state.leases.get(command.lease)
+    if lease is None:
+        return Rejected(f"lease {command.lease} is not open")
+    _expire_lease(state, lease)
+    return Applied(run=lease.run, lease=lease.id, closed=(lease.id,))
+
+
+def _expire_lease(state: CoordinatorState, lease: Lease) -> None:
+    """Close a lease whose worker is gone; its tests are pending again, halved, with one more loss.
+
+    Only a test that had its node to itself gets the last loss, the one that abandons it: losing a node in company
+    proves nothing about a single test.
+    """
+    run = state.runs[lease.run]
+    state.workers[lease.worker].losses += 1
+    bound = LOSSES_MAX if lease.alone else LOSSES_MAX - 1
+    tasks = lease.open
+    _close(state, lease)
+    for task in tasks:
+        losses = min(task.losses + 1, bound)
+        for half in ranges.halve(task):
+            ranges.insert(run.pending, Task(half.first, half.count, half.requirement, losses))
+        for test in range(task.first, ranges.end(task)):
+            verdicts.end_attempt(run, test)
+    if lease.collects:
+        run.collect_losses += 1
+        if run.collect_losses >= COLLECT_LOSSES_MAX:
+            _report(run, Failure(EXIT_MESH_FAILED, f"{run.collect_losses} workers were lost while collecting"))
+
+
+def _abandon(state: CoordinatorState, index: int, command: Abandon) -> Result:
+    run = state.runs.get(command.run)
+    position = ranges.locate(run.pending, command.test) if run else None
+    if run is None or position is None:
+        return Rejected(f"test {command.test} of run {command.run} is not pending", command.run)
+    task = run.pending[position]
+    ranges.cut_out(run.pending, Task(command.test, 1, task.requirement, task.losses))
+    verdicts.record_abandoned(run, command.test, command.chunk)
+    _report_if_done(run)
+    return Applied(run=run.id, tests=(TestIndex(command.test),))
+
+
+def _cancel(state: CoordinatorState, index: int, command: Cancel) -> Result:
+    run = state.runs.get(command.run)
+    if run is None or run.phase in (RunPhase.REPORTING, RunPhase.FINISHED):
+        return Rejected(f"run {command.run} is over" if run else f"there is no run {command.run}", command.run)
+    closed = tuple(run.leases)
+    for lease in closed:
+        _close(state, state.leases[lease])
+    run.pending.clear()
+    run.cancelled = command.reason
+    run.phase = RunPhase.REPORTING
+    return Applied(run=run.id, closed=closed)
+
+
+def _finish(state: CoordinatorState, index: int, command: Finish) -> Result:
+    run = state.runs.get(command.run)
+    if run is None or run.phase is not RunPhase.REPORTING:
+        return Rejected(f"run {command.run} is not waiting for its report", command.run)
+    run.phase = RunPhase.FINISHED
+    run.report = command.report
+    run.exit_code = command.exit_code
+    run.reason = command.reason
+    run.finished_at = command.at
+    state.finished.append(run.id)
+    retain(state)
+    return Applied(run=run.id)
+
+
+def _close(state: CoordinatorState, lease: Lease) -> None:
+    """Take a lease off the books. Its open tests are the caller's to put somewhere."""
+    del state.leases[lease.id]
+    run = state.runs[lease.run]
+    run.leases.remove(lease.id)
+    run.leased -= ranges.size(lease.open)
+    state.workers[lease.worker].leases.remove(lease.id)
+
+
+def _close_if_done(state: CoordinatorState, lease: Lease) -> tuple[LeaseId, ...]:
+    if lease.open:
+        return ()
+    _close(state, lease)
+    _report_if_done(state.runs[lease.run])
+    return (lease.id,)
+
+
+def _report_if_done(run: Run) -> None:
+    if run.done == run.tests:
+        run.phase = RunPhase.REPORTING
+
+
+def _report(run: Run, failure: Failure) -> None:
+    """The run ends here, without tests to run."""
+    run.failure = failure
+    run.phase = RunPhase.REPORTING
+
+
+_HANDLERS: dict[type[Any], Callable[[CoordinatorState, int, Any], Result]] = {
+    Found: _found,
+    Yield: _yield,
+    Register: _register,
+    Submit: _submit,
+    Collected: _collected,
+    CollectFailed: _collect_failed,
+    Grant: _grant,
+    Complete: _complete,
+    Return: _return,
+    Expire: _expire,
+    Abandon: _abandon,
+    Cancel: _cancel,
+    Finish: _finish,
+}

@@ -1,0 +1,220 @@
+"""The replicated state, as data. `apply` is its only writer; every voter that applied the same entries holds the same.
+
+Invariants (`invariants.check` asserts them): each run's tests are partitioned into pending, leased and done; a lease
+belongs to one live incarnation of one worker and holds at least one test, or collects; a verdict, once recorded, stays.
+
+A run of a million tests is about 30 MB: flat arrays for what is known of each test, tasks (ranges) for where it is.
+Order: `runs`, `leases` and `workers` are dicts in order of insertion, which is the log's order on every voter.
+"""
+
+import enum
+from array import array
+from dataclasses import dataclass, field
+
+from mesh.state import ranges
+from protocols.commands import TaskRange
+from protocols.ids import Cid, LeaseId, PeerId, RunId
+from protocols.manifests import Outcome, RunSpec
+
+Task = TaskRange
+"""The unit of scheduling: contiguous tests of a manifest that share a scope and a requirement."""
+
+RUN_TESTS_MAX = 4_000_000
+RUNS_OPEN_MAX = 1_000
+"""Unfinished runs; a submission beyond them is refused."""
+RUNS_DETAILED_MAX = 64
+"""Finished runs kept whole, as long as they have at most `DETAILED_TESTS_MAX` tests in all."""
+DETAILED_TESTS_MAX = 2_000_000
+RUNS_SUMMARISED_MAX = 1_000
+WORKERS_MAX = 1_024
+"""Registrations kept; beyond them the oldest without a lease is forgotten."""
+LEASES_PER_WORKER_MAX = 64
+LOSSES_MAX = 3
+"""Attempts that may end with their node before a test is abandoned; the last of them had the node to itself."""
+COLLECT_LOSSES_MAX = 3
+"""Collections that may end with their node before the run fails."""
+
+NO_VERDICT = 255
+NO_WORKER = PeerId("")
+NO_LEASE = LeaseId(0)
+
+
+class RunPhase(enum.StrEnum):
+    """Where a run stands."""
+
+    COLLECTING = "collecting"
+    RUNNING = "running"
+    REPORTING = "reporting"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """Verdicts that were accepted together: one step of a run's history, and the unit of a follower's cursor.
+
+    The i-th test has the i-th outcome (its code), duration (microseconds) and attempt (from 1). An abandoned test has
+    `NO_WORKER` and `NO_LEASE`.
+    """
+
+    chunk: Cid
+    worker: PeerId
+    lease: LeaseId
+    tests: "array[int]"
+    outcomes: bytes
+    durations: "array[int]"
+    attempts: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a run has no tests to run: pytest's exit code, what it said, and the raw block with all that it printed."""
+
+    exit_code: int
+    reason: str
+    record: Cid | None = None
+
+
+@dataclass(slots=True)
+class Lease:
+    """Tests of one run in the hands of one incarnation of a worker."""
+
+    id: LeaseId
+    run: RunId
+    worker: PeerId
+    incarnation: int
+    open: list[Task]
+    """Tests without a verdict yet; empty only for a collect lease."""
+    collects: bool = False
+    alone: bool = False
+    """A single test, and its worker has held nothing else since: if the worker dies, this test may be why."""
+
+
+@dataclass(slots=True)
+class Worker:
+    peer: PeerId
+    name: str
+    incarnation: int
+    slots: int
+    registered: int
+    """Log index of the registration of this incarnation."""
+    losses: int = 0
+    """Leases that expired on this peer, over all incarnations."""
+    leases: list[LeaseId] = field(default_factory=list)
+    """Open ones, ascending."""
+
+
+@dataclass(slots=True)
+class Run:
+    """One submission, its tests, and what became of them."""
+
+    id: RunId
+    nonce: bytes
+    spec: RunSpec
+    submitted_at: float
+    phase: RunPhase = RunPhase.COLLECTING
+    manifest: Cid | None = None
+    tests: int = 0
+    requirements: tuple[tuple[str, str], ...] = (("", ""),)
+    pending: list[Task] = field(default_factory=list)
+    leases: list[LeaseId] = field(default_factory=list)
+    """Open ones, ascending; while collecting, at most one."""
+    leased: int = 0
+    done: int = 0
+    counts: list[int] = field(default_factory=lambda: [0] * len(Outcome))
+    """Verdicts by `Outcome.code`."""
+    microseconds: int = 0
+    """Sum of `durations`."""
+    outcomes: bytearray = field(default_factory=bytearray)
+    """`Outcome.code` of each test, or `NO_VERDICT`."""
+    durations: "array[int]" = field(default_factory=lambda: array("q"))
+    """Microseconds of each test's verdict; 0 before it."""
+    attempts: bytearray = field(default_factory=bytearray)
+    """Attempts of each test that ended without its verdict (at most 254 are counted)."""
+    retried: dict[int, int] = field(default_factory=dict)
+    """Test -> bad outcomes that were not recorded, because the spec allows retries."""
+    chunks: list[Completion] = field(default_factory=list)
+    workers: list[PeerId] = field(default_factory=list)
+    """Those that were ever granted a part of this run, in that order."""
+    collect_losses: int = 0
+    failure: Failure | None = None
+    cancelled: str | None = None
+    """The reason of a cancellation."""
+    report: Cid | None = None
+    exit_code: int | None = None
+    reason: str = ""
+    finished_at: float | None = None
+
+    @property
+    def pending_tests(self) -> int:
+        return self.tests - self.leased - self.done
+
+    @property
+    def state(self) -> str:
+        """The run's state for people: one of interface.md's words."""
+        if self.exit_code is not None:
+            return final_state(self.exit_code, self.cancelled is not None)
+        if self.phase is RunPhase.COLLECTING and not self.leases:
+            return "queued"
+        return self.phase.value
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """What is kept of a run that finished long ago; the rest is in its report."""
+
+    id: RunId
+    nonce: bytes
+    name: str
+    project: str
+    submitter: PeerId
+    bundle: Cid
+    priority: int
+    test_type: str
+    submitted_at: float
+    finished_at: float
+    manifest: Cid | None
+    tests: int
+    counts: tuple[int, ...]
+    microseconds: int
+    report: Cid | None
+    exit_code: int
+    cancelled: bool
+    reason: str
+
+    @property
+    def state(self) -> str:
+        return final_state(self.exit_code, self.cancelled)
+
+
+@dataclass(slots=True)
+class CoordinatorState:
+    """All that the mesh has agreed on."""
+
+    applied: int = 0
+    """Index of the last entry applied."""
+    mesh: str = ""
+    """The name that the founding entry gave."""
+    yielded: str = ""
+    """The mesh that this one gave way to; it accepts nothing since."""
+    runs: dict[RunId, Run] = field(default_factory=dict)
+    """Unfinished runs, and the newest finished ones."""
+    archive: dict[RunId, RunSummary] = field(default_factory=dict)
+    """Finished runs that are no longer in `runs`, in the order in which they left it."""
+    finished: list[RunId] = field(default_factory=list)
+    """Finished runs in `runs`, in the order in which they finished."""
+    leases: dict[LeaseId, Lease] = field(default_factory=dict)
+    workers: dict[PeerId, Worker] = field(default_factory=dict)
+    nonces: dict[bytes, RunId] = field(default_factory=dict)
+    """Nonces of all runs in `runs` and `archive`."""
+
+    def open_tests(self, peer: PeerId) -> int:
+        """Tests that a worker holds."""
+        worker = self.workers.get(peer)
+        return sum(ranges.size(self.leases[lease].open) for lease in worker.leases) if worker else 0
+
+
+def final_state(exit_code: int, cancelled: bool) -> str:
+    """ "passed", "failed", "cancelled" or "error", from a finished run's exit code."""
+    if exit_code in (0, 1):
+        return "failed" if exit_code else "passed"
+    return "cancelled" if cancelled and exit_code == 2 else "error"
