@@ -1,0 +1,103 @@
+"""What a member has in every role: its log, term and vote, its timer, and what waits to be handed out.
+
+Roles read and change it; nobody else does. It survives a change of role, whose own fields do not.
+"""
+
+import random
+from collections.abc import Sequence
+
+from mesh.raft.configuration import is_voter, ordered
+from mesh.raft.errors import LogLost
+from mesh.raft.log import RaftLog
+from mesh.raft.options import RaftOptions
+from mesh.raft.ready import Outgoing, ReadState
+from protocols.codec import encode
+from protocols.ids import PeerId
+from protocols.raft import (
+    AppendEntries,
+    Configuration,
+    Entry,
+    EntryKind,
+    HardState,
+    Heartbeat,
+    InstallSnapshot,
+    RaftMessage,
+    Snapshot,
+)
+
+
+class Member:
+    def __init__(
+        self,
+        peer: PeerId,
+        options: RaftOptions,
+        rng: random.Random,
+        hard_state: HardState,
+        snapshot: Snapshot | None,
+        entries: Sequence[Entry],
+        configuration: Configuration,
+    ) -> None:
+        self.peer = peer
+        self.options = options
+        self.rng = rng
+        self.term = hard_state.term
+        self.vote = hard_state.vote
+        self.leader: PeerId | None = None
+        self.readies = 0
+        """How often something was handed out."""
+        self.messages: list[Outgoing] = []
+        self.messages_after_sync: list[Outgoing] = []
+        self.reads: list[ReadState] = []
+        self.reads_failed: list[int] = []
+        founding = bool(configuration.voters) and snapshot is None and not entries and hard_state == HardState()
+        self.log = RaftLog(snapshot, entries, Configuration() if founding else ordered(configuration))
+        if founding:
+            # Every founder writes this same entry, so that from here on the configuration is a function of the log.
+            self.term = 1
+            self.log.append([Entry(1, 1, EntryKind.CONFIGURATION, encode(ordered(configuration)))])
+        if self.log.last_term > self.term:
+            # A snapshot was saved, the hard state beside it was not: nothing was promised in that term yet.
+            self.term, self.vote = self.log.last_term, None
+        if hard_state.commit > self.log.last_index:
+            raise LogLost(
+                f"the log ends at {self.log.last_index} although {hard_state.commit} entries were committed here: "
+                "the disk lost synced writes, and this node must start again with a fresh home"
+            )
+        self.log.commit(max(hard_state.commit, self.log.committed))
+        self.reset_timer()
+
+    @property
+    def configuration(self) -> Configuration:
+        return self.log.configurations.latest
+
+    @property
+    def electable(self) -> bool:
+        return is_voter(self.configuration, self.peer)
+
+    @property
+    def loyal(self) -> bool:
+        """Whether a leader was heard within the shortest election timeout: no election is due then (section 6)."""
+        return self.leader is not None and self.elapsed < self.options.election_ticks
+
+    @property
+    def blank(self) -> bool:
+        """Nothing was ever written here. Such a member might be one that lost its disk, and with it a vote."""
+        return self.log.last_index == 0
+
+    def send(self, to: PeerId, message: RaftMessage) -> None:
+        """Only what promises nothing of this member's own disk may leave beside its sync."""
+        queue = (
+            self.messages
+            if isinstance(message, AppendEntries | Heartbeat | InstallSnapshot)
+            else self.messages_after_sync
+        )
+        queue.append(Outgoing(to, message))
+
+    def enter_term(self, term: int) -> None:
+        assert term >= self.term, "terms never fall"
+        if term > self.term:
+            self.term, self.vote = term, None
+
+    def reset_timer(self) -> None:
+        self.elapsed = 0
+        self.timeout = self.options.election_ticks + self.rng.randint(0, self.options.jitter_ticks)
