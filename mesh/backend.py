@@ -1,0 +1,324 @@
+"""What the HTTP API and the commands see of the mesh: this node's soft state, and the coordinator's answers.
+
+Any node serves it. What only the log knows is asked of the coordinator, wherever it is now; while there is none, a
+member of the group answers from its own copy of the log, and the others with what gossip told them.
+"""
+
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, TypeVar
+
+import trio
+
+from mesh.ports import Content, Network, Nodes, NodeView, ReplicatedLog
+from mesh.state.model import CoordinatorState
+from mesh.views import documents
+from protocols.client import PROTOCOL, CancelRun, Document, Follow, Progress, Query, SubmitRun, Submitted, Verdicts
+from protocols.codec import decode, encode
+from protocols.errors import MeshError, NodeUnavailable, NoQuorum, RemoteCallError, UsageError
+from protocols.ids import Cid, PeerId, RunId
+from protocols.manifests import Chunk, Manifest, Outcome, Record, RunSpec
+from protocols.presence import NodeState
+from protocols.work import PROTOCOL as WORK
+from protocols.work import Ack, CommandVerb, NodeCommand, Refused
+
+log = logging.getLogger(__name__)
+
+COORDINATOR_SECONDS = 30.0
+"""How long a request waits for a coordinator to appear and answer."""
+
+LOOK_SECONDS = 2.0
+"""The same for what this node can also answer from its own knowledge."""
+
+SUBMIT_SECONDS = 300.0
+"""A submission is answered once a second node holds the bundle."""
+
+FOLLOW_SECONDS = 1.0
+"""How long one `Follow` may wait for news; also how often running tests are looked at."""
+
+RETRY_SECONDS = 0.1
+
+OVERVIEW_VERDICTS_MAX = 20_000
+
+Reply = TypeVar("Reply")
+
+
+class MeshBackend:
+    """Implements `mesh.ports.Backend`."""
+
+    def __init__(
+        self,
+        *,
+        network: Network,
+        content: Content,
+        nodes: Nodes,
+        replica: Callable[[], ReplicatedLog | None],
+        coordinator: Callable[[], PeerId | None],
+        mesh_name: Callable[[], str],
+        ticket: Callable[[], str],
+    ) -> None:
+        self._network = network
+        self._content = content
+        self._nodes = nodes
+        self._replica = replica
+        self._coordinator = coordinator
+        self._mesh_name = mesh_name
+        self._ticket = ticket
+
+    # Looking
+
+    async def status(self) -> dict[str, Any]:
+        """Interface.md's status document."""
+        runs, agreed = await self._runs_or_own()
+        replica = self._replica()
+        return {
+            "mesh": self._mesh_name(),
+            "self": self._network.peer_id,
+            "term": max((view.presence.term for view in self._alive()), default=0),
+            "coordinator": self._coordinator(),
+            "voters": sorted(view.presence.peer for view in self._members("voter")),
+            "commit_index": replica.applied if replica else 0,
+            "agreed": agreed,
+            "nodes": [self._node(view) for _, view in sorted(self._nodes.nodes().items())],
+            "runs": runs,
+        }
+
+    async def ticket(self) -> str:
+        return self._ticket()
+
+    async def topology(self) -> dict[str, Any]:
+        """Nodes, and the connections that they report, each once, with the mean of both ends' round-trip times."""
+        views = self._nodes.nodes()
+        times: dict[tuple[PeerId, PeerId], list[float]] = {}
+        for peer, view in sorted(views.items()):
+            for link in view.presence.links if view.state is not NodeState.DEAD else ():
+                if link.peer in views and views[link.peer].state is not NodeState.DEAD:
+                    times.setdefault((min(peer, link.peer), max(peer, link.peer)), []).append(link.rtt)
+        return {
+            "mesh": self._mesh_name(),
+            "nodes": [self._node(view) for _, view in sorted(views.items())],
+            "links": [{"a": a, "b": b, "rtt": sum(rtts) / len(rtts)} for (a, b), rtts in sorted(times.items())],
+        }
+
+    async def overview(self) -> dict[str, Any]:
+        """What the sheet of pictures is drawn from: nodes, runs and the verdicts of the newest runs."""
+        status = await self.status()
+        verdicts: list[dict[str, Any]] = []
+        for run in reversed(status["runs"]):
+            if len(verdicts) < OVERVIEW_VERDICTS_MAX and run["done"]:
+                verdicts += await self._verdicts_now(RunId(int(run["run"])), OVERVIEW_VERDICTS_MAX - len(verdicts))
+        tests: dict[str, int] = {}
+        for verdict in verdicts:
+            tests[verdict["worker"]] = tests.get(verdict["worker"], 0) + 1
+        nodes = [{**node, "tests": tests.get(node["peer"], 0)} for node in status["nodes"]]
+        return {
+            "generated": time.time(),
+            "mesh": status["mesh"],
+            "coordinator": status["coordinator"],
+            "term": status["term"],
+            "nodes": nodes,
+            "runs": status["runs"],
+            "verdicts": verdicts,
+        }
+
+    async def runs(self) -> list[dict[str, Any]]:
+        return (await self._runs_or_own())[0]
+
+    async def run(self, run: RunId) -> dict[str, Any]:
+        document: dict[str, Any] = await self._look("run", str(run))
+        return document
+
+    async def why(self, target: str) -> dict[str, Any]:
+        document: dict[str, Any] = await self._look("why", target)
+        return document
+
+    async def record(self, cid: Cid) -> Record:
+        return decode(await self._content.get(cid), Record)
+
+    # Doing
+
+    async def submit(self, nonce: bytes, spec: RunSpec) -> RunId:
+        return (await self._ask(SubmitRun(nonce, spec), Submitted, SUBMIT_SECONDS, SUBMIT_SECONDS)).run
+
+    async def cancel(self, run: RunId) -> None:
+        await self._ask(CancelRun(run, "cancelled by a user"), Ack, COORDINATOR_SECONDS)
+
+    async def command(self, node: str, verb: CommandVerb) -> None:
+        peer = self._resolve(node)
+        answer = decode(await self._network.call(peer, WORK, encode(NodeCommand(verb))), Ack, Refused)
+        if isinstance(answer, Refused):
+            raise RemoteCallError(answer.reason)
+
+    async def follow(self, run: RunId, cursor: int = 0) -> AsyncIterator[dict[str, Any]]:
+        """The run's events (interface.md), from the `cursor`-th verdict on."""
+        teller = _Teller(run, cursor)
+        phase = ""
+        while True:
+            request = Follow(run, teller.cursor, phase, FOLLOW_SECONDS)
+            progress = await self._ask(request, Progress, COORDINATOR_SECONDS)
+            phase = progress.phase
+            if progress.manifest is not None and teller.manifest is None:
+                teller.manifest = await self._manifest(progress.manifest, progress.holders)
+                yield teller.collected()
+            for event in teller.started(progress):
+                yield event
+            for verdicts in progress.verdicts:
+                records = await self._records(verdicts)
+                for event in teller.verdicts(verdicts, records):
+                    yield event
+            if progress.final:
+                yield {**json.loads(progress.final), "cursor": teller.cursor}
+                return
+
+    # Inside
+
+    async def _ask(
+        self, request: object, answer: type[Reply], patience: float, timeout: float = COORDINATOR_SECONDS
+    ) -> Reply:
+        """Ask the coordinator, for up to `patience` seconds, whoever it becomes meanwhile."""
+        deadline = trio.current_time() + patience
+        trouble = "this node knows of no coordinator"
+        while True:
+            coordinator = self._coordinator()
+            try:
+                if coordinator is not None:
+                    payload = await self._network.call(coordinator, PROTOCOL, encode(request), timeout)
+                    reply = decode(payload, Refused, answer)
+                    if not isinstance(reply, Refused):
+                        return reply
+                    trouble = reply.reason
+            except NodeUnavailable as error:
+                trouble = str(error)
+            if trio.current_time() > deadline:
+                raise NoQuorum(f"no coordinator answers: {trouble}")
+            await trio.sleep(RETRY_SECONDS)
+
+    async def _look(self, view: str, argument: str = "", patience: float = COORDINATOR_SECONDS) -> Any:
+        return json.loads((await self._ask(Query(view, argument), Document, patience)).json)
+
+    async def _runs_or_own(self) -> tuple[list[dict[str, Any]], bool]:
+        """The coordinator's runs; without one, this member's copy (and False)."""
+        try:
+            return await self._look("runs", patience=LOOK_SECONDS), True
+        except NoQuorum:
+            replica = self._replica()
+            if replica is None:
+                return [], False
+            state: CoordinatorState = replica.state
+            return [documents.run_document(run, time.time()) for run in state.runs.values()], False
+
+    async def _manifest(self, cid: Cid, holders: tuple[PeerId, ...]) -> Manifest:
+        await self._content.fetch(cid, holders)
+        return decode(b"".join([part async for part in self._content.read(cid)]), Manifest)
+
+    async def _records(self, verdicts: Verdicts) -> dict[int, Cid]:
+        """Records by test, of a chunk in which something went wrong; none while the chunk can't be had."""
+        if not any(Outcome.of_code(code).bad for code in verdicts.outcomes):
+            return {}
+        coordinator = self._coordinator()
+        try:
+            holders = tuple(peer for peer in (coordinator, verdicts.worker) if peer)
+            chunk = decode(await self._content.get(verdicts.chunk, holders), Chunk)
+            cids = await self._content.put_many(chunk.records, "dag-cbor")
+        except MeshError as error:
+            log.info("records of chunk %s: %s", verdicts.chunk, error)
+            return {}
+        return dict(zip(chunk.tests, cids, strict=True))
+
+    async def _verdicts_now(self, run: RunId, limit: int) -> list[dict[str, Any]]:
+        teller = _Teller(run, 0)
+        rows: list[dict[str, Any]] = []
+        while len(rows) < limit:
+            progress = await self._ask(Follow(run, teller.cursor, "", 0.0), Progress, LOOK_SECONDS)
+            if progress.manifest is None or not progress.verdicts:
+                break
+            if teller.manifest is None:
+                teller.manifest = await self._manifest(progress.manifest, progress.holders)
+            for verdicts in progress.verdicts:
+                rows += [event for event in teller.verdicts(verdicts, {}) if event["event"] == "verdict"]
+        return rows[:limit]
+
+    def _alive(self) -> list[NodeView]:
+        return [view for _, view in sorted(self._nodes.nodes().items()) if view.state is not NodeState.DEAD]
+
+    def _members(self, raft: str) -> list[NodeView]:
+        return [view for view in self._alive() if view.presence.raft == raft]
+
+    def _node(self, view: NodeView) -> dict[str, Any]:
+        presence = view.presence
+        return {
+            "peer": presence.peer,
+            "name": presence.name,
+            "role": presence.role.value,
+            "state": view.state.value,
+            "coordinator": presence.peer == self._coordinator(),
+            "raft": presence.raft,
+            "addresses": list(presence.addresses),
+            "slots": presence.slots,
+            "busy": presence.busy,
+            "capabilities": presence.capabilities,
+            "load": presence.load,
+        }
+
+    def _resolve(self, node: str) -> PeerId:
+        """A peer by its ID, an unambiguous beginning or end of one, or a name."""
+        views = self._nodes.nodes()
+        if node in views:
+            return PeerId(node)
+        named = [peer for peer, view in sorted(views.items()) if view.presence.name == node]
+        found = named or [peer for peer in sorted(views) if node and (peer.startswith(node) or peer.endswith(node))]
+        if len(found) != 1:
+            what = f"{len(found)} nodes answer to" if found else "no node answers to"
+            raise UsageError(f"{what} {node!r}: give a name or a peer ID of `mesh nodes`")
+        return found[0]
+
+
+class _Teller:
+    """Turns progress into events, each test started before its verdict."""
+
+    def __init__(self, run: RunId, cursor: int) -> None:
+        self.cursor = cursor
+        self.manifest: Manifest | None = None
+        self._run = str(run)
+        self._started: set[int] = set()
+
+    def _name(self, index: int) -> str:
+        assert self.manifest is not None, "verdicts come after the manifest"
+        return self.manifest.tests[index].id
+
+    def _event(self, event: str, **fields: Any) -> dict[str, Any]:
+        return {"event": event, "run": self._run, **fields, "cursor": self.cursor}
+
+    def collected(self) -> dict[str, Any]:
+        assert self.manifest is not None
+        return self._event("collected", tests=len(self.manifest.tests))
+
+    def started(self, progress: Progress) -> list[dict[str, Any]]:
+        if self.manifest is None:
+            return []
+        new = [(test, worker) for test, worker in progress.running if test not in self._started]
+        self._started.update(test for test, _ in new)
+        return [self._event("started", test=self._name(test), worker=worker) for test, worker in new]
+
+    def verdicts(self, verdicts: Verdicts, records: Mapping[int, Cid]) -> list[dict[str, Any]]:
+        events = []
+        for place, test in enumerate(verdicts.tests):
+            name = self._name(test)
+            if test not in self._started:
+                self._started.add(test)
+                events.append(self._event("started", test=name, worker=verdicts.worker))
+            self.cursor += 1
+            events.append(
+                self._event(
+                    "verdict",
+                    test=name,
+                    outcome=Outcome.of_code(verdicts.outcomes[place]).value,
+                    duration=verdicts.durations[place] / 1e6,
+                    worker=verdicts.worker,
+                    attempt=verdicts.attempts[place],
+                    record=records.get(test),
+                )
+            )
+        return events

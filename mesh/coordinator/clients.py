@@ -1,0 +1,214 @@
+"""What users ask of the coordinator, through whichever node they talk to: submit, cancel, follow, look.
+
+Invariant: a run is accepted only when its bundle lies on two nodes. Answers are cut to the size of a message.
+"""
+
+import json
+from array import array
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import trio
+
+from mesh.coordinator.fleet import Fleet
+from mesh.coordinator.history import History
+from mesh.coordinator.replicas import Replicas
+from mesh.ports import Clock, Nodes, ReplicatedLog
+from mesh.scheduler.plan import Waiting
+from mesh.state import ranges
+from mesh.state.model import Completion, CoordinatorState, Run, RunSummary
+from mesh.state.results import Rejected
+from mesh.views import documents
+from protocols.client import (
+    FOLLOW_SECONDS_MAX,
+    VERDICTS_PER_ANSWER_MAX,
+    CancelRun,
+    Document,
+    Follow,
+    Progress,
+    Query,
+    SubmitRun,
+    Submitted,
+    Verdicts,
+)
+from protocols.codec import encode
+from protocols.commands import Cancel, Submit
+from protocols.errors import MeshFailed, UsageError
+from protocols.ids import PeerId, RunId, TestIndex
+from protocols.manifests import SPEC_BYTES_MAX
+from protocols.work import Ack, Refused
+
+RUNS_SHOWN_MAX = 500
+"""Newest runs in one answer."""
+
+ClientRequest = SubmitRun | CancelRun | Follow | Query
+CLIENT_REQUESTS = (SubmitRun, CancelRun, Follow, Query)
+
+
+class ClientDesk:
+    """Answers users; proposes what they decide."""
+
+    def __init__(
+        self,
+        *,
+        log: ReplicatedLog,
+        nodes: Nodes,
+        history: History,
+        replicas: Replicas,
+        fleet: Fleet,
+        clock: Clock,
+        waiting: Callable[[], tuple[Waiting, ...]],
+    ) -> None:
+        self._log = log
+        self._nodes = nodes
+        self._history = history
+        self._replicas = replicas
+        self._fleet = fleet
+        self._clock = clock
+        self._waiting = waiting
+
+    @property
+    def _state(self) -> CoordinatorState:
+        state: CoordinatorState = self._log.state
+        return state
+
+    async def handle(self, peer: PeerId, request: ClientRequest) -> bytes:
+        """Answer a node that asks on behalf of a user."""
+        if not self._log.is_leader:
+            return encode(Refused("this node does not coordinate", self._log.leader))
+        match request:
+            case SubmitRun():
+                answer: Any = await self._submit(peer, request)
+            case CancelRun():
+                answer = await self._cancel(request)
+            case Follow():
+                answer = await self._follow(request)
+            case Query(view, argument):
+                text = json.dumps(await self._look(view, argument), separators=(",", ":"))
+                answer = Document(text.encode())
+        return encode(answer)
+
+    async def _submit(self, peer: PeerId, request: SubmitRun) -> Submitted:
+        known = self._state.nonces.get(request.nonce)
+        if known is not None:
+            return Submitted(known)
+        size = len(encode(request.spec))
+        if size > SPEC_BYTES_MAX:
+            raise UsageError(f"the run's options take {size} bytes, over the limit of {SPEC_BYTES_MAX}")
+        await self._replicas.secure(request.spec.bundle, peer, self._nodes.nodes(), "bundle")
+        applied = await self._log.propose(Submit(request.nonce, request.spec, self._clock.now()))
+        if isinstance(applied.result, Rejected):
+            raise MeshFailed(f"the run was not accepted: {applied.result.reason}")
+        return Submitted(applied.result.run)
+
+    async def _cancel(self, request: CancelRun) -> Ack:
+        self._run(request.run)
+        await self._log.propose(Cancel(request.run, request.reason))
+        return Ack()
+
+    async def _follow(self, request: Follow) -> Progress:
+        with trio.move_on_after(min(max(request.wait, 0.0), FOLLOW_SECONDS_MAX)):
+            version = self._log.version
+            while not self._has_news(request):
+                version = await self._log.wait_changed(version)
+        return self._progress(request)
+
+    def _has_news(self, request: Follow) -> bool:
+        run = self._run(request.run)
+        return run.state != request.phase or not isinstance(run, Run) or run.done > request.cursor
+
+    def _progress(self, request: Follow) -> Progress:
+        run = self._run(request.run)
+        if not isinstance(run, Run):
+            return Progress(run.state, run.tests, run.manifest, (), (), (), _finished(run))
+        verdicts, told = _verdicts_since(run.chunks, request.cursor)
+        over = run.exit_code is not None and request.cursor + told >= run.done
+        running = tuple(
+            (test, peer)
+            for peer, lease, test in self._fleet.running()
+            if lease in self._state.leases and self._state.leases[lease].run == run.id
+        )
+        holders = dict.fromkeys([*run.workers, run.spec.submitter])
+        return Progress(
+            run.state, run.tests, run.manifest, tuple(holders), verdicts, running, _finished(run) if over else b""
+        )
+
+    def _run(self, run_id: RunId) -> Run | RunSummary:
+        run = self._state.runs.get(run_id) or self._state.archive.get(run_id)
+        if run is None:
+            raise UsageError(f"there is no run {run_id}")
+        return run
+
+    async def _look(self, view: str, argument: str) -> Any:
+        if view == "runs":
+            return self._runs()
+        if view == "run" and argument.isdecimal():
+            return documents.run_document(self._run(RunId(int(argument))), self._clock.now())
+        if view == "why":
+            return await self._why(argument)
+        raise UsageError(f"there is no view {view!r} of {argument!r}")
+
+    def _runs(self) -> list[dict[str, Any]]:
+        state = self._state
+        known: Mapping[RunId, Run | RunSummary] = {**state.archive, **state.runs}
+        newest = sorted(known, reverse=True)[:RUNS_SHOWN_MAX]
+        return [documents.run_document(known[run], self._clock.now()) for run in reversed(newest)]
+
+    async def _why(self, target: str) -> dict[str, Any]:
+        if target.isdecimal():
+            run = self._run(RunId(int(target)))
+            unfit = self._fleet.unfit_reasons(run.id, trio.current_time())
+            return documents.why_run(run, self._waiting_of(run.id), unfit, self._clock.now())
+        for run_id in reversed(self._state.runs):
+            found = self._state.runs[run_id]
+            if found.manifest is None:
+                continue
+            manifest = await self._history.manifest(found.manifest, tuple(found.workers))
+            for index, test in enumerate(manifest.tests):
+                if test.id == target:
+                    waiting = self._waiting_of(found.id)
+                    return documents.why_test(found, target, index, waiting, self._holder(found, index))
+        raise UsageError(f"{target!r} is neither a run nor a test of one")
+
+    def _waiting_of(self, run: RunId) -> list[Waiting]:
+        return [one for one in self._waiting() if one.run == run]
+
+    def _holder(self, run: Run, index: int) -> str:
+        for lease_id in run.leases:
+            lease = self._state.leases[lease_id]
+            if ranges.locate(lease.open, index) is not None:
+                return self._state.workers[lease.worker].name
+        return ""
+
+
+def _finished(run: Run | RunSummary) -> bytes:
+    return json.dumps(documents.finished_event(run)).encode()
+
+
+def _verdicts_since(chunks: list[Completion], cursor: int) -> tuple[tuple[Verdicts, ...], int]:
+    """The recorded verdicts from the `cursor`-th on, as many as fit one answer, and how many they are."""
+    told: list[Verdicts] = []
+    number = passed = 0
+    for chunk in chunks:
+        start = max(0, cursor - passed)
+        passed += len(chunk.tests)
+        if passed <= cursor:
+            continue
+        stop = min(len(chunk.tests), start + VERDICTS_PER_ANSWER_MAX - number)
+        told.append(_verdicts(chunk, start, stop))
+        number += stop - start
+        if number >= VERDICTS_PER_ANSWER_MAX:
+            break
+    return tuple(told), number
+
+
+def _verdicts(chunk: Completion, start: int, stop: int) -> Verdicts:
+    tests: array[int] = chunk.tests[start:stop]
+    return Verdicts(
+        chunk.chunk,
+        chunk.worker,
+        tuple(TestIndex(test) for test in tests),
+        chunk.outcomes[start:stop],
+        tuple(chunk.durations[start:stop]),
+        tuple(chunk.attempts[start:stop]),
+    )

@@ -1,0 +1,97 @@
+"""The workers as the coordinator sees them: the log's registrations, presence, and who was heard lately.
+
+A worker is alive while it is connected and heard; lost once it has been silent or disconnected for long enough that
+its leases are given to others. Soft state: a new coordinator starts with full timers (`restart`), so that it expires
+nothing that it has not itself waited for.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mesh.ports import NodeView
+from mesh.scheduler.fleet import WorkerView
+from mesh.state.model import CoordinatorState
+from protocols.ids import LeaseId, PeerId, RunId, TestIndex
+from protocols.presence import Presence
+
+DISCONNECTED_SECONDS = 3.0
+"""How long a worker's connection may be down before its leases expire (its timeout, if that is shorter)."""
+
+UNFIT_SECONDS = 30.0
+"""How long a worker that could not prepare a run gets nothing of it."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    heard: float
+    connected: float
+    running: tuple[tuple[LeaseId, TestIndex], ...] = ()
+    unfit: dict[RunId, tuple[float, str]] = field(default_factory=dict)
+
+
+class Fleet:
+    """Timers on trio's clock, passed in."""
+
+    def __init__(self, worker_timeout: float) -> None:
+        self._timeout = worker_timeout
+        self._seen: dict[PeerId, _Seen] = {}
+
+    def restart(self) -> None:
+        """Another coordinator's timers mean nothing here."""
+        self._seen.clear()
+
+    def heard(self, peer: PeerId, running: tuple[tuple[LeaseId, TestIndex], ...], now: float) -> None:
+        """A heartbeat arrived."""
+        seen = self._of(peer, now)
+        seen.heard = seen.connected = now
+        seen.running = running
+
+    def unfit(self, peer: PeerId, run: RunId, reason: str, now: float) -> None:
+        """The worker says that it can't work on this run."""
+        self._of(peer, now).unfit[run] = (now, reason)
+
+    def running(self) -> list[tuple[PeerId, LeaseId, TestIndex]]:
+        """Tests under way, as last heard."""
+        return [(peer, lease, test) for peer, seen in sorted(self._seen.items()) for lease, test in seen.running]
+
+    def unfit_reasons(self, run: RunId, now: float) -> dict[PeerId, str]:
+        """Who said lately that it can't work on the run, and why."""
+        return {
+            peer: seen.unfit[run][1]
+            for peer, seen in sorted(self._seen.items())
+            if run in seen.unfit and now - seen.unfit[run][0] < UNFIT_SECONDS
+        }
+
+    def views(self, state: CoordinatorState, nodes: Mapping[PeerId, NodeView], now: float) -> dict[PeerId, WorkerView]:
+        """Every registered worker, in the order of peer IDs."""
+        return {peer: self._view(state, peer, nodes.get(peer), now) for peer in sorted(state.workers)}
+
+    def _of(self, peer: PeerId, now: float) -> _Seen:
+        return self._seen.setdefault(peer, _Seen(heard=now, connected=now))
+
+    def _view(self, state: CoordinatorState, peer: PeerId, node: NodeView | None, now: float) -> WorkerView:
+        worker = state.workers[peer]
+        seen = self._of(peer, now)
+        if node is not None and node.connected:
+            seen.connected = now
+        grace = min(DISCONNECTED_SECONDS, self._timeout)
+        lost = now - seen.heard > self._timeout or now - seen.connected > grace
+        view = WorkerView(peer, worker.incarnation, alive=False, lost=lost, slots=worker.slots, name=worker.name)
+        if node is None:
+            return view
+        presence = node.presence
+        return dataclasses.replace(
+            view,
+            alive=not lost and node.connected and presence.incarnation == worker.incarnation,
+            draining=presence.draining,
+            capabilities=presence.capabilities,
+            load=_share_busy(presence),
+            bundles=frozenset(presence.bundles),
+            unfit=frozenset(run for run, (at, _) in seen.unfit.items() if now - at < UNFIT_SECONDS),
+        )
+
+
+def _share_busy(presence: Presence) -> float:
+    percent = presence.load.get("cpu.percent", 0.0)
+    return min(1.0, percent / 100) if isinstance(percent, int | float) else 0.0

@@ -1,0 +1,354 @@
+"""The coordinator's loop, and its talk with the workers.
+
+Whenever the log or the fleet changes, `plan()` says what follows, the log takes what still holds, and the leases that
+came of it are sent to their workers. A handler of a worker's request only proposes commands; the log's order decides.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from mesh.coordinator.clients import ClientDesk
+from mesh.coordinator.fleet import Fleet
+from mesh.coordinator.history import History
+from mesh.coordinator.replicas import Replicas
+from mesh.coordinator.reports import ReportBuilder
+from mesh.ports import Clock, Content, Network, Nodes, ReplicatedLog
+from mesh.scheduler.durations import Estimates
+from mesh.scheduler.plan import Plan, plan
+from mesh.scheduler.requirements import parse
+from mesh.scheduler.tasks import shard
+from mesh.state.model import CoordinatorState, Lease, RunPhase
+from mesh.state.results import Applied
+from protocols.codec import decode, encode
+from protocols.commands import Abandon, Collected, CollectFailed, Command, Complete, Register, Return
+from protocols.errors import MeshError, NodeUnavailable, ProtocolError, RemoteCallError, UsageError
+from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
+from protocols.manifests import Chunk, Manifest, Outcome, Record
+from protocols.work import (
+    PROTOCOL,
+    Ack,
+    Assign,
+    Collection,
+    GiveBack,
+    Heartbeat,
+    HeartbeatAck,
+    Refused,
+    RegisterWorker,
+    Result,
+    Revoke,
+)
+
+log = logging.getLogger(__name__)
+
+PLAN_SECONDS = 0.25
+"""The longest that the loop waits before it looks at the timers again."""
+
+ASSIGN_SECONDS = 10.0
+
+REASSIGN_SECONDS = 3.0
+"""A lease that its worker does not name this long after it was sent is sent again."""
+
+WorkRequest = RegisterWorker | Heartbeat | Collection | Result | GiveBack
+WORK_REQUESTS = (RegisterWorker, Heartbeat, Collection, Result, GiveBack)
+
+
+class TestCoordinator:
+    """Plans, grants, expires and records, while this node leads."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    def __init__(
+        self,
+        *,
+        network: Network,
+        content: Content,
+        log: ReplicatedLog,
+        nodes: Nodes,
+        clock: Clock,
+        worker_timeout: float,
+        scratch: Path,
+    ) -> None:
+        self._network = network
+        self._content = content
+        self._log = log
+        self._nodes = nodes
+        self._fleet = Fleet(worker_timeout)
+        self._history = History(content)
+        self._replicas = Replicas(network, content)
+        self._reports = ReportBuilder(content, self._history, scratch)
+        self._clock = clock
+        self._estimates: dict[RunId, Estimates] = {}
+        self._loading: set[RunId] = set()
+        self._closing: set[RunId] = set()
+        self._sent: dict[LeaseId, float] = {}
+        self._plan = Plan((), (), (), (), ())
+        self._dirty = trio.Event()
+        self._nursery: trio.Nursery
+        self.clients = ClientDesk(
+            log=log,
+            nodes=nodes,
+            history=self._history,
+            replicas=self._replicas,
+            fleet=self._fleet,
+            clock=clock,
+            waiting=lambda: self._plan.waiting,
+        )
+
+    @property
+    def _state(self) -> CoordinatorState:
+        state: CoordinatorState = self._log.state
+        return state
+
+    # Leading
+
+    async def lead(self) -> None:
+        """Coordinate until cancelled: called when this node has become leader and has applied its term's no-op."""
+        self._fleet.restart()
+        for memory in (self._estimates, self._loading, self._closing, self._sent):
+            memory.clear()
+        log.info("coordinating in term %d", self._log.term)
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._watch, self._log)
+            self._nursery.start_soon(self._watch, self._nodes)
+            while True:
+                self._dirty = trio.Event()
+                await self._advance()
+                with trio.move_on_after(PLAN_SECONDS):
+                    await self._dirty.wait()
+
+    async def _watch(self, source: ReplicatedLog | Nodes) -> None:
+        version = source.version
+        while True:
+            version = await source.wait_changed(version)
+            self._dirty.set()
+
+    async def _advance(self) -> None:
+        """Plan, commit, send; then what runs need beside it."""
+        state = self._state
+        now = trio.current_time()
+        fleet = self._fleet.views(state, self._nodes.nodes(), now)
+        self._plan = plan(state, fleet, self._estimates, now)
+        self._look_after_runs(state)
+        commands: list[Command] = [*self._plan.expires, *self._plan.grants]
+        if commands:
+            try:
+                applied = await self._log.propose_many(commands)
+            except MeshError as error:
+                log.info("the plan was not committed: %s", error)
+                return
+            for one in applied:
+                if isinstance(one.result, Applied) and one.result.lease in self._state.leases:
+                    self._nursery.start_soon(self._assign, one.result.lease)
+        for run, test in self._plan.abandons:
+            await self._abandon(run, test)
+
+    def _look_after_runs(self, state: CoordinatorState) -> None:
+        for run in state.runs.values():
+            if run.phase is RunPhase.RUNNING and run.id not in self._estimates and run.id not in self._loading:
+                self._loading.add(run.id)
+                self._nursery.start_soon(self._load_estimates, run.id)
+            if run.phase is RunPhase.REPORTING and run.id not in self._closing:
+                self._closing.add(run.id)
+                self._nursery.start_soon(self._close, run.id)
+        for gone in [run for run in self._estimates if run not in state.runs]:
+            del self._estimates[gone]
+
+    async def _load_estimates(self, run_id: RunId) -> None:
+        run = self._state.runs[run_id]
+        try:
+            assert run.manifest is not None
+            manifest = await self._history.manifest(run.manifest, tuple(run.workers))
+            self._estimates[run_id] = await self._history.estimates(self._state, run.spec.project, manifest)
+        except MeshError as error:
+            log.warning("run %d: durations can't be estimated: %s", run_id, error)
+            self._estimates[run_id] = Estimates.unknown(run.tests)
+        finally:
+            self._loading.discard(run_id)
+        self._dirty.set()
+
+    async def _close(self, run_id: RunId) -> None:
+        """Build the report, have it held twice, and finish the run."""
+        try:
+            finish = await self._reports.finish(self._state.runs[run_id], self._network.peer_id, self._clock.now())
+            if finish.report is not None:
+                await self._content.pin(finish.report, f"report of run {run_id}")
+                nodes = self._nodes.nodes()
+                await self._replicas.secure(finish.report, self._network.peer_id, nodes, f"report of run {run_id}")
+            await self._log.propose(finish)
+        except MeshError as error:
+            log.warning("run %d can't be closed yet: %s", run_id, error)
+            await trio.sleep(1.0)
+            self._closing.discard(run_id)
+            self._dirty.set()
+
+    async def _abandon(self, run_id: RunId, test: TestIndex) -> None:
+        """Record the verdict of a test that took its node with it, alone, too often."""
+        run = self._state.runs.get(run_id)
+        if run is None or run.manifest is None:
+            return
+        try:
+            manifest = await self._history.manifest(run.manifest, tuple(run.workers))
+            text = "the node that ran this test died, each time that it ran alone"
+            record = Record(
+                manifest.tests[test].id,
+                Outcome.ERROR,
+                0.0,
+                self._clock.now(),
+                PeerId(""),
+                0,
+                1,
+                message=text,
+                longrepr=text,
+            )
+            data = encode(record)
+            cids = await self._content.put_many([data, encode(Chunk((test,), (data,)))], "dag-cbor")
+            await self._replicas.secure(cids[-1], self._network.peer_id, self._nodes.nodes(), f"run {run_id}")
+            await self._log.propose(Abandon(run_id, test, cids[-1]))
+        except MeshError as error:
+            log.warning("test %d of run %d can't be abandoned yet: %s", test, run_id, error)
+
+    # Leases to workers
+
+    async def _assign(self, lease_id: LeaseId) -> None:
+        lease = self._state.leases.get(lease_id)
+        if lease is None:
+            return
+        self._sent[lease_id] = trio.current_time()
+        try:
+            await self._network.call(lease.worker, PROTOCOL, encode(self._assignment(lease)), timeout=ASSIGN_SECONDS)
+        except (NodeUnavailable, RemoteCallError) as error:
+            log.info("lease %d did not reach %s: %s", lease_id, lease.worker, error)
+
+    def _assignment(self, lease: Lease) -> Assign:
+        run = self._state.runs[lease.run]
+        nodes = self._nodes.nodes()
+        with_bundle = [
+            peer for peer, view in nodes.items() if view.connected and run.spec.bundle in view.presence.bundles
+        ]
+        holders = dict.fromkeys([self._network.peer_id, run.spec.submitter, *sorted(with_bundle), *run.workers])
+        holders.pop(lease.worker, None)
+        return Assign(lease.id, run.id, run.spec, run.manifest, tuple(lease.open), tuple(holders))
+
+    # Requests of workers
+
+    async def handle_work(self, peer: PeerId, request: WorkRequest) -> bytes:
+        """Answer a worker."""
+        if not self._log.is_leader:
+            return encode(Refused("this node does not coordinate", self._log.leader))
+        match request:
+            case Heartbeat():
+                answer: Any = self._heartbeat(peer, request)
+            case RegisterWorker():
+                answer = await self._register(peer, request)
+            case Collection():
+                answer = await self._collected(peer, request)
+            case Result():
+                answer = await self._result(peer, request)
+            case GiveBack():
+                answer = await self._given_back(peer, request)
+        return encode(answer)
+
+    async def _register(self, peer: PeerId, request: RegisterWorker) -> Ack:
+        known = self._state.workers.get(peer)
+        wanted = (request.incarnation, request.slots, request.name)
+        if known is None or (known.incarnation, known.slots, known.name) != wanted:
+            await self._log.propose(Register(peer, request.name, request.incarnation, request.slots))
+        self._fleet.heard(peer, (), trio.current_time())
+        self._dirty.set()
+        return Ack()
+
+    def _heartbeat(self, peer: PeerId, beat: Heartbeat) -> HeartbeatAck:
+        state = self._state
+        now = trio.current_time()
+        self._fleet.heard(peer, beat.running, now)
+        worker = state.workers.get(peer)
+        registered = worker is not None and worker.incarnation == beat.incarnation
+        open_leases = set(worker.leases) if worker is not None and registered else set()
+        for lease in sorted(open_leases - set(beat.leases)):
+            if now - self._sent.get(lease, now - REASSIGN_SECONDS) >= REASSIGN_SECONDS:
+                self._sent[lease] = now
+                self._nursery.start_soon(self._assign, lease)
+        return HeartbeatAck(tuple(lease for lease in beat.leases if lease not in open_leases), registered)
+
+    async def _collected(self, peer: PeerId, request: Collection) -> Ack:
+        lease = self._open_lease(request.lease, peer)
+        if lease is None:
+            return Ack()
+        if request.manifest is None:
+            if request.record is not None:
+                await self._replicas.secure(request.record, peer, self._nodes.nodes(), f"run {lease.run}")
+            await self._log.propose(CollectFailed(lease.id, request.exit_code, request.reason, request.record))
+            return Ack()
+        await self._replicas.secure(request.manifest, peer, self._nodes.nodes(), f"run {lease.run}")
+        manifest = await self._history.manifest(request.manifest, (peer,))
+        run = self._state.runs[lease.run]
+        wrong = _wrong_requirement(manifest)
+        if wrong:
+            await self._log.propose(CollectFailed(lease.id, UsageError.exit_code, wrong))
+            return Ack()
+        estimates = await self._history.estimates(self._state, run.spec.project, manifest)
+        tasks = shard(manifest, estimates)
+        self._estimates[run.id] = estimates
+        await self._log.propose(
+            Collected(lease.id, request.manifest, len(manifest.tests), tasks, manifest.requirements)
+        )
+        return Ack()
+
+    async def _result(self, peer: PeerId, request: Result) -> Ack:
+        lease = self._open_lease(request.lease, peer)
+        if lease is None:
+            return Ack()
+        await self._keep_chunk(request.chunk, peer)
+        await self._replicas.secure(request.chunk, peer, self._nodes.nodes(), f"run {lease.run}")
+        await self._log.propose(
+            Complete(request.lease, request.chunk, request.tests, request.outcomes, request.durations)
+        )
+        return Ack()
+
+    async def _keep_chunk(self, chunk: Cid, peer: PeerId) -> None:
+        """The chunk, its records as blocks of their own, and their artifacts, on this node."""
+        if peer == self._network.peer_id:
+            return
+        found = decode(await self._content.get(chunk, (peer,)), Chunk)
+        await self._content.put_many(found.records, "dag-cbor")
+        for data in found.records:
+            artifacts = decode(data, Record).artifacts
+            if artifacts is not None:
+                await self._content.fetch(artifacts, (peer,))
+
+    async def _given_back(self, peer: PeerId, request: GiveBack) -> Ack:
+        lease = self._open_lease(request.lease, peer)
+        if lease is None:
+            return Ack()
+        if request.reason:
+            log.warning("%s can't work on run %d: %s", peer, lease.run, request.reason)
+            self._fleet.unfit(peer, lease.run, request.reason, trio.current_time())
+        await self._log.propose(Return(lease.id, request.tests))
+        return Ack()
+
+    def _open_lease(self, lease_id: LeaseId, peer: PeerId) -> Lease | None:
+        lease = self._state.leases.get(lease_id)
+        return lease if lease is not None and lease.worker == peer else None
+
+    async def revoke(self, lease: Lease) -> None:
+        """Tell a worker that a lease is closed, rather than let it learn that with its next heartbeat."""
+        try:
+            await self._network.call(lease.worker, PROTOCOL, encode(Revoke(lease.id)))
+        except (NodeUnavailable, RemoteCallError, ProtocolError) as error:
+            log.debug("lease %d was not revoked: %s", lease.id, error)
+
+
+def _wrong_requirement(manifest: Manifest) -> str:
+    """What is wrong with a marker's requirement, naming a test that has it; empty if nothing is."""
+    for position, expressions in enumerate(manifest.requirements):
+        for expression in expressions:
+            try:
+                if expression:
+                    parse(expression)
+            except UsageError as error:
+                test = next(test.id for test in manifest.tests if test.requirement == position)
+                return f"{test}: {error}"
+    return ""

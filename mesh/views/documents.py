@@ -1,0 +1,136 @@
+"""The JSON documents of runs, from the replicated state: interface.md's fields, for people and scripts. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mesh.scheduler.plan import Waiting
+from mesh.state.model import Run, RunPhase, RunSummary
+from protocols.ids import PeerId
+from protocols.manifests import Outcome
+
+
+def counts(numbers: Sequence[int]) -> dict[str, int]:
+    """Verdicts by outcome, every outcome named."""
+    return {outcome.value: numbers[outcome.code] for outcome in Outcome}
+
+
+def run_document(run: Run | RunSummary, now: float) -> dict[str, Any]:
+    """One run: where it stands, what it is, what came of it."""
+    if isinstance(run, Run):
+        spec = run.spec
+        what = (spec.name, spec.project, spec.submitter, spec.priority, spec.bundle)
+        where = (run.pending_tests, run.leased, run.done)
+    else:
+        what = (run.name, run.project, run.submitter, run.priority, run.bundle)
+        where = (0, 0, sum(run.counts))
+    until = run.finished_at if run.finished_at is not None else now
+    return {
+        "run": str(run.id),
+        "state": run.state,
+        **dict(zip(("name", "project", "submitter", "priority", "bundle"), what, strict=True)),
+        **dict(zip(("pending", "leased", "done"), where, strict=True)),
+        "tests": run.tests,
+        "counts": counts(run.counts),
+        "submitted_at": run.submitted_at,
+        "wall_seconds": round(until - run.submitted_at, 3),
+        "busy_seconds": round(run.microseconds / 1e6, 6),
+        "exit_code": run.exit_code,
+        "report": run.report,
+        "manifest": run.manifest,
+        "reason": reason_of(run),
+    }
+
+
+def reason_of(run: Run | RunSummary) -> str:
+    """Why it ended as it did, where the counts do not say it."""
+    if isinstance(run, Run) and not run.reason:
+        return run.cancelled or (run.failure.reason if run.failure else "")
+    return run.reason
+
+
+def finished_event(run: Run | RunSummary) -> dict[str, Any]:
+    """The last event of a run (interface.md, JSON)."""
+    document = run_document(run, run.submitted_at)
+    fields = ("run", "state", "exit_code", "counts", "tests", "wall_seconds", "report", "bundle", "manifest", "reason")
+    return {"event": "finished", **{field: document[field] for field in fields}}
+
+
+def waiting_document(waiting: Waiting) -> dict[str, Any]:
+    """Work that nobody can take now, and why not, worker by worker."""
+    return {
+        "requirement": waiting.requirement,
+        "tests": waiting.tests,
+        "workers": [{"peer": reason.peer, "name": reason.name, "reason": reason.text} for reason in waiting.reasons],
+    }
+
+
+def why_run(
+    run: Run | RunSummary, waiting: Sequence[Waiting], unfit: Mapping[PeerId, str], now: float
+) -> dict[str, Any]:
+    """Why a run waits, or how it ended."""
+    document = run_document(run, now)
+    lines = [f"run {run.id} is {run.state}: {document['done']} of {document['tests']} tests have their verdict"]
+    if isinstance(run, Run) and run.phase in (RunPhase.COLLECTING, RunPhase.RUNNING):
+        lines += _why_open(run, waiting, unfit)
+    if document["reason"]:
+        lines.append(document["reason"])
+    bad = document["counts"]["failed"] + document["counts"]["error"]
+    if bad:
+        lines.append(f"{bad} tests did not pass: `mesh results {run.id} -o DIR` has their records")
+    return {
+        "target": str(run.id),
+        "run": str(run.id),
+        "state": run.state,
+        "explanation": lines,
+        "waiting": [waiting_document(one) for one in waiting],
+    }
+
+
+def _why_open(run: Run, waiting: Sequence[Waiting], unfit: Mapping[PeerId, str]) -> list[str]:
+    lines = []
+    if run.leased:
+        lines.append(f"{run.leased} tests are with workers now, {run.pending_tests} wait for a free slot")
+    for one in waiting:
+        what = f"{one.tests} tests wait" if one.tests else "the run waits to be collected"
+        need = f" for a worker with {one.requirement}" if one.requirement else " for a worker"
+        lines.append(f"{what}{need}")
+        lines += [f"  {reason.name or reason.peer}: {reason.text}" for reason in one.reasons]
+        if not one.reasons:
+            lines.append("  no worker has joined the mesh")
+    lines += [f"  {peer} can't work on it: {reason}" for peer, reason in unfit.items()]
+    return lines
+
+
+def why_test(run: Run, test: str, index: int, waiting: Sequence[Waiting], holder: str) -> dict[str, Any]:
+    """Why a test waits, where it runs, or how it ended. `holder`: the worker that has it now, or ""."""
+    code = run.outcomes[index]
+    lines: list[str] = []
+    if code < len(Outcome):
+        state = Outcome.of_code(code).value
+        lines.append(f"{test} of run {run.id} {_ENDED[state]} after {run.durations[index] / 1e6:.3f} s")
+        lines.append(f"it took {run.attempts[index] + 1} attempt(s)")
+    elif holder:
+        state = "leased"
+        lines.append(f"{test} of run {run.id} is with worker {holder}")
+    else:
+        state = "pending"
+        lines.append(f"{test} of run {run.id} waits for a free slot")
+        lines += _why_open(run, waiting, {})
+    return {
+        "target": test,
+        "run": str(run.id),
+        "test": test,
+        "state": state,
+        "explanation": lines,
+        "waiting": [waiting_document(one) for one in waiting],
+    }
+
+
+_ENDED = {
+    "passed": "passed",
+    "failed": "failed",
+    "error": "ended in an error",
+    "skipped": "was skipped",
+    "xfailed": "failed as expected",
+    "xpassed": "passed although a failure was expected",
+}
