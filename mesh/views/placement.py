@@ -1,0 +1,225 @@
+"""Where the nodes and labels of a topology picture go. Pure geometry in inches, y upwards, the same for the same input.
+
+Nodes stand on one ring, in an order that puts near neighbours (by round-trip time) side by side; a large mesh has its
+coordinator in the middle, the voters around it and the others on rings outside. A node owns a cell, the box of its disc
+and its label, which stands outwards on the outermost ring, where no link runs; no two cells overlap, because a ring
+grows until that holds. Link labels take the first of a few places
+along their link that touches no cell and no other label, with the fewest foreign links under it; one that finds none
+is left out, and the picture says so.
+
+Rejected: force-directed layouts (they shuffle everything when one node comes or goes, and labels collide), Graphviz (a
+program to install).
+"""
+
+import enum
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mesh.views.topology import Topology, TopologyLink
+
+RING_NODES_MAX = 14
+"""Nodes on a single ring; more are laid out around the coordinator."""
+ASPECT = 1.45
+"""Width of a ring to its height: cells are wider than high, and so are screens."""
+RADIUS_MIN = 1.25
+RADIUS_PER_NODE = 0.14
+"""What each node beyond three adds to a single ring: room for the labels of the links within."""
+RADIUS_STEP = 0.05
+SIDEWAYS_SINE_MAX = 0.45
+"""Nodes so near to the ends of the outermost ring have their labels beside them, the others above or below."""
+LINKS_WEIGHED_MAX = 200
+"""With more links than this, only the coordinator's are labelled: the others' labels could not be told apart."""
+PLACES = (0.5, 0.42, 0.58, 0.35, 0.65, 0.28, 0.72, 0.22, 0.78, 0.16, 0.84)
+"""Where along its link a label may stand."""
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+    def overlaps(self, other: "Box") -> bool:
+        return (
+            self.left < other.right and other.left < self.right and self.bottom < other.top and other.bottom < self.top
+        )
+
+    def at(self, point: Point) -> "Box":
+        x, y = point
+        return Box(self.left + x, self.bottom + y, self.right + x, self.top + y)
+
+
+class Side(enum.Enum):
+    """Where a node's label stands, seen from its disc."""
+
+    ABOVE = "above"
+    BELOW = "below"
+    LEFT = "left"
+    RIGHT = "right"
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The centre of a node's disc, the side of its label, and the boxes of both."""
+
+    point: Point
+    side: Side
+    boxes: tuple[Box, ...]
+
+
+Cells = Mapping[str, Mapping[Side, tuple[Box, ...]]]
+"""The boxes of each node's disc and label, relative to the centre of the disc, by the side of the label."""
+
+
+def place_nodes(graph: Topology, cells: Cells) -> dict[str, Placed]:
+    order = _order(graph)
+    if len(order) <= RING_NODES_MAX:
+        return _rings([order] if order else [], cells)
+    inner = {node.peer for node in graph.nodes if node.coordinator}
+    middle = {node.peer for node in graph.nodes if node.raft == "voter"} - inner
+    outer = [peer for peer in order if peer not in inner and peer not in middle]
+    rings = [[peer for peer in order if peer in inner], [peer for peer in order if peer in middle]]
+    taken, total = 0, len(outer)
+    count = max(1, math.ceil(total / 34))
+    for ring in range(count):  # an outer ring is longer: the shares grow as 2, 3, 4, …
+        share = round(total * (ring + 2) / sum(range(2, count + 2)))
+        upto = total if ring == count - 1 else taken + share
+        rings.append(outer[taken:upto])
+        taken = upto
+    return _rings([ring for ring in rings if ring], cells)
+
+
+def _order(graph: Topology) -> list[str]:
+    """Peers, the coordinator first, then always the nearest of those that are left; unmeasured ones in their order."""
+    peers = [node.peer for node in graph.nodes]
+    distance: dict[tuple[str, str], float] = {}
+    for link in graph.links:
+        if link.rtt is not None:
+            distance[link.a, link.b] = distance[link.b, link.a] = link.rtt
+    coordinator = graph.coordinator
+    left = list(peers)
+    here = coordinator.peer if coordinator else (peers[0] if peers else "")
+    order = []
+    while left:
+        left.remove(here)
+        order.append(here)
+        here = min(left, key=lambda peer: (distance.get((here, peer), math.inf), peer), default="")
+    return order
+
+
+def _rings(rings: Sequence[Sequence[str]], cells: Cells) -> dict[str, Placed]:
+    placed: dict[str, Placed] = {}
+    radius = RADIUS_MIN
+    if len(rings) == 1:
+        radius += RADIUS_PER_NODE * max(0, len(rings[0]) - 3)
+    for number, ring in enumerate(rings):
+        if len(ring) == 1 and not placed:
+            placed[ring[0]] = _placed((0.0, 0.0), Side.BELOW, cells[ring[0]])
+            continue
+        outermost = number == len(rings) - 1 and len(ring) > 2
+        nodes = _ring(ring, radius, number, cells, outermost)
+        while _collide(nodes, list(placed.values())):
+            radius += RADIUS_STEP
+            nodes = _ring(ring, radius, number, cells, outermost)
+        placed.update(zip(ring, nodes, strict=True))
+    return placed
+
+
+def _ring(peers: Sequence[str], radius: float, number: int, cells: Cells, outermost: bool) -> list[Placed]:
+    """Clockwise from the top, two side by side. Rings begin half a step apart, so that discs do not line up."""
+    count = len(peers)
+    begin = math.pi if count == 2 else math.pi / 2 - (number % 2) * math.pi / count
+    nodes = []
+    for index, peer in enumerate(peers):
+        angle = begin - 2 * math.pi * index / count
+        point = (round(ASPECT * radius * math.cos(angle), 6), round(radius * math.sin(angle), 6))
+        side = _outwards(angle) if outermost else Side.BELOW
+        nodes.append(_placed(point, side, cells[peer]))
+    return nodes
+
+
+def _placed(point: Point, side: Side, boxes: Mapping[Side, tuple[Box, ...]]) -> Placed:
+    return Placed(point, side, tuple(box.at(point) for box in boxes[side]))
+
+
+def _outwards(angle: float) -> Side:
+    if abs(math.sin(angle)) > SIDEWAYS_SINE_MAX:
+        return Side.ABOVE if math.sin(angle) > 0 else Side.BELOW
+    return Side.RIGHT if math.cos(angle) > 0 else Side.LEFT
+
+
+def _collide(new: Sequence[Placed], old: Sequence[Placed]) -> bool:
+    return any(
+        box.overlaps(taken)
+        for index, node in enumerate(new)
+        for other in (*new[index + 1 :], *old)
+        for box in node.boxes
+        for taken in other.boxes
+    )
+
+
+def place_labels(
+    graph: Topology, nodes: Mapping[str, Placed], sizes: Mapping[tuple[str, str], Point]
+) -> dict[tuple[str, str], Point]:
+    """The centre of each link's label that finds room. `sizes`: width and height, by the link's ends."""
+    coordinator = graph.coordinator
+    chief = coordinator.peer if coordinator else ""
+    wanted = [link for link in graph.links if (link.a, link.b) in sizes]
+    if len(wanted) > LINKS_WEIGHED_MAX:
+        wanted = [link for link in wanted if chief in (link.a, link.b)]
+    wanted.sort(key=lambda link: (chief not in (link.a, link.b), -(link.rtt or 0.0), link.a, link.b))
+    points = {peer: node.point for peer, node in nodes.items()}
+    taken = [box for peer in sorted(nodes) for box in nodes[peer].boxes]
+    weighed = wanted if len(graph.links) > LINKS_WEIGHED_MAX else list(graph.links)
+    placed: dict[tuple[str, str], Point] = {}
+    for link in wanted:
+        spot = _spot(link, points, sizes[link.a, link.b], taken, weighed)
+        if spot is not None:
+            placed[link.a, link.b] = spot
+            taken.append(_around(spot, sizes[link.a, link.b]))
+    return placed
+
+
+def _spot(
+    link: TopologyLink, points: Mapping[str, Point], size: Point, taken: Sequence[Box], links: Sequence[TopologyLink]
+) -> Point | None:
+    (ax, ay), (bx, by) = points[link.a], points[link.b]
+    best: tuple[int, int] | None = None
+    found: Point | None = None
+    for rank, share in enumerate(PLACES):
+        spot = (ax + (bx - ax) * share, ay + (by - ay) * share)
+        box = _around(spot, size)
+        if any(box.overlaps(other) for other in taken):
+            continue
+        crossed = sum(other is not link and _crosses(points[other.a], points[other.b], box) for other in links)
+        if best is None or (crossed, rank) < best:
+            best, found = (crossed, rank), spot
+    return found
+
+
+def _around(spot: Point, size: Point) -> Box:
+    (x, y), (width, height) = spot, size
+    return Box(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+
+
+def _crosses(a: Point, b: Point, box: Box) -> bool:
+    """Whether the segment touches the box (Liang and Barsky's clipping)."""
+    (ax, ay), (bx, by) = a, b
+    low, high = 0.0, 1.0
+    for delta, room_back, room_ahead in (
+        (bx - ax, ax - box.left, box.right - ax),
+        (by - ay, ay - box.bottom, box.top - ay),
+    ):
+        for slope, room in ((-delta, room_back), (delta, room_ahead)):
+            if slope == 0:
+                if room < 0:
+                    return False
+            elif slope < 0:
+                low = max(low, room / slope)
+            else:
+                high = min(high, room / slope)
+    return low <= high
