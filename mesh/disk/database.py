@@ -1,0 +1,142 @@
+"""A SQLite file with synced transactions, run beside the event loop.
+
+SQLite in WAL mode with synchronous=FULL syncs once per transaction and recovers a torn tail by the checksums of its
+WAL; measured against an append file of our own with fdatasync it costs the same, so the simpler one is used. It does
+not notice a flipped bit in a page, so that every row carries a CRC of its own.
+
+Invariant: after the first failed write nothing more is written. A failed sync may have lost pages that the kernel then
+calls clean, so trying again could only pretend. The file is locked for this process while it is open.
+"""
+
+import contextlib
+import os
+import sqlite3
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import trio
+
+from protocols.errors import StorageError
+
+T = TypeVar("T")
+
+WAL_BYTES_KEPT_MAX = 16 * 1024 * 1024
+"""Of the WAL file, after a large transaction was moved into the database."""
+
+
+class Database:
+    """`format_version` is stamped into a new file, and demanded of an old one."""
+
+    def __init__(self, path: Path, schema: str, format_version: int) -> None:
+        self.path = path
+        self._schema = schema
+        self._format_version = format_version
+        self._failure: str | None = None
+        self._lock = trio.Lock()
+        self._connection = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        fresh = not self.path.exists()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=0.0)
+        except (OSError, sqlite3.Error) as error:
+            raise StorageError(f"{self.path} can't be opened: {error}") from None
+        try:
+            self._prepare(connection)
+            if fresh:
+                _sync_directory(self.path.parent)
+        except (OSError, sqlite3.Error) as error:
+            connection.close()
+            raise StorageError(f"{self.path} can't be used: {error}") from None
+        except StorageError:
+            connection.close()
+            raise
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        execute = connection.execute
+        execute("PRAGMA locking_mode = EXCLUSIVE")
+        execute("PRAGMA journal_mode = WAL")
+        execute("PRAGMA synchronous = FULL")
+        execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT_MAX}")
+        found, wanted = execute("PRAGMA user_version").fetchone()[0], self._format_version
+        if found == 0 and not execute("SELECT 1 FROM sqlite_master").fetchall():
+            connection.executescript(f"BEGIN IMMEDIATE; {self._schema} PRAGMA user_version = {wanted}; COMMIT;")
+        elif found != wanted:
+            raise StorageError(f"{self.path} has format {found}, and this version reads format {wanted}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work`, which only reads."""
+        try:
+            return work(self._connection)
+        except sqlite3.Error as error:
+            raise StorageError(f"{self.path} can't be read: {error}") from None
+
+    async def write(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        """Run `work` as one transaction in a worker thread; synced when this returns. A cancellation waits for it."""
+        async with self._lock:
+            await trio.to_thread.run_sync(self._transact, work)
+
+    def _transact(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        if self._failure is not None:
+            raise StorageError(self._failure)
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            work(self._connection)
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._failure = f"{self.path} can't be written: {error}"
+            raise StorageError(self._failure) from None
+        finally:
+            if self._connection.in_transaction:
+                with contextlib.suppress(sqlite3.Error):  # a failure that matters is on its way already
+                    self._connection.execute("ROLLBACK")
+
+    async def start_afresh(self, aside: Path) -> None:
+        """Rename the file to `aside`, which must not exist, and go on with an empty one."""
+        async with self._lock:
+            await trio.to_thread.run_sync(self._start_afresh, aside)
+
+    def _start_afresh(self, aside: Path) -> None:
+        if self._failure is not None:
+            raise StorageError(self._failure)
+        self._failure = f"{self.path} was being set aside"
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._connection.close()  # and with it, the write-ahead file goes
+            if aside.exists() or self.path.with_name(self.path.name + "-wal").exists():
+                raise OSError(f"{aside} is in the way")
+            self.path.rename(aside)
+            _sync_directory(self.path.parent)
+        except (OSError, sqlite3.Error) as error:
+            raise StorageError(f"{self.path} can't be set aside: {error}") from None
+        self._connection = self._open()
+        self._failure = None
+
+
+def checksum(key: str, body: bytes) -> int:
+    """Of a row: its key is part of it, so that a row in another's place is damage too."""
+    return zlib.crc32(body, zlib.crc32(key.encode()))
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
