@@ -12,6 +12,7 @@ from array import array
 from dataclasses import dataclass, field
 
 from mesh.state import ranges
+from protocols.codec import message
 from protocols.commands import TaskRange
 from protocols.ids import Cid, LeaseId, PeerId, RunId
 from protocols.manifests import Outcome, RunSpec
@@ -65,7 +66,7 @@ class Completion:
     attempts: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@message("s.failure")
 class Failure:
     """Why a run has no tests to run: pytest's exit code, what it said, and the raw block with all that it printed."""
 
@@ -146,7 +147,8 @@ class Run:
 
     @property
     def pending_tests(self) -> int:
-        return self.tests - self.leased - self.done
+        """Tests in `pending`."""
+        return self.tests - self.leased - self.done if self.phase is RunPhase.RUNNING else 0
 
     @property
     def state(self) -> str:
@@ -158,7 +160,7 @@ class Run:
         return self.phase.value
 
 
-@dataclass(frozen=True, slots=True)
+@message("s.summary")
 class RunSummary:
     """What is kept of a run that finished long ago; the rest is in its report."""
 

@@ -1,6 +1,6 @@
 """The book of a run's verdicts: written once a test, in steps that followers can count.
 
-Exactly-once recording lives here: `_enter` is the only place that writes an outcome, and asserts that none stood there.
+Exactly-once recording lives here: `enter_completion` alone writes outcomes, and asserts that none stood there.
 """
 
 from array import array
@@ -53,11 +53,8 @@ def record(run: Run, entries: Sequence[tuple[TestIndex, int, int]], chunk: Cid, 
     """Record (test, outcome code, microseconds) entries, as one step."""
     if not entries:
         return
-    attempts = bytearray()
-    for test, outcome, duration in entries:
-        attempts.append(run.attempts[test] + 1)
-        _enter(run, test, outcome, max(duration, 0))
-    run.chunks.append(
+    enter_completion(
+        run,
         Completion(
             chunk=chunk,
             worker=worker,
@@ -65,32 +62,34 @@ def record(run: Run, entries: Sequence[tuple[TestIndex, int, int]], chunk: Cid, 
             tests=array("I", (test for test, _, _ in entries)),
             outcomes=bytes(outcome for _, outcome, _ in entries),
             durations=array("q", (max(duration, 0) for _, _, duration in entries)),
-            attempts=bytes(attempts),
-        )
+            attempts=bytes(run.attempts[test] + 1 for test, _, _ in entries),
+        ),
     )
 
 
 def record_abandoned(run: Run, test: TestIndex, chunk: Cid) -> None:
     """The verdict `error` for a test of which every attempt was lost."""
-    attempts = max(run.attempts[test], 1)
-    _enter(run, test, Outcome.ERROR.code, 0)
-    run.chunks.append(
+    enter_completion(
+        run,
         Completion(
-            chunk,
-            NO_WORKER,
-            NO_LEASE,
-            array("I", [test]),
-            bytes([Outcome.ERROR.code]),
-            array("q", [0]),
-            bytes([attempts]),
-        )
+            chunk=chunk,
+            worker=NO_WORKER,
+            lease=NO_LEASE,
+            tests=array("I", [test]),
+            outcomes=bytes([Outcome.ERROR.code]),
+            durations=array("q", [0]),
+            attempts=bytes([max(run.attempts[test], 1)]),
+        ),
     )
 
 
-def _enter(run: Run, test: int, outcome: int, duration: int) -> None:
-    assert run.outcomes[test] == NO_VERDICT, "a verdict is recorded once"
-    run.outcomes[test] = outcome
-    run.durations[test] = duration
-    run.counts[outcome] += 1
-    run.microseconds += duration
-    run.done += 1
+def enter_completion(run: Run, done: Completion) -> None:
+    """Write a step into the book; none of its tests has a verdict."""
+    for test, outcome, duration in zip(done.tests, done.outcomes, done.durations, strict=True):
+        assert run.outcomes[test] == NO_VERDICT, "a verdict is recorded once"
+        run.outcomes[test] = outcome
+        run.durations[test] = duration
+        run.counts[outcome] += 1
+        run.microseconds += duration
+    run.done += len(done.tests)
+    run.chunks.append(done)

@@ -1,0 +1,98 @@
+"""What always holds of a state, as asserts. Tests and the simulator call `check` after every entry."""
+
+from mesh.state import ranges
+from mesh.state.model import (
+    LEASES_PER_WORKER_MAX,
+    LOSSES_MAX,
+    NO_VERDICT,
+    RUNS_DETAILED_MAX,
+    RUNS_SUMMARISED_MAX,
+    CoordinatorState,
+    Lease,
+    Run,
+    RunPhase,
+)
+from protocols.manifests import Outcome
+
+
+def check(state: CoordinatorState) -> None:
+    """Assert every invariant; time linear in the tests of all runs."""
+    for key, run in state.runs.items():
+        assert key == run.id <= state.applied, "a run's ID is the index of its submission"
+        _check_run(state, run)
+    for lease_key, lease in state.leases.items():
+        assert lease_key == lease.id <= state.applied, "a lease's ID is the index of its grant"
+        _check_lease(state, lease)
+    for peer, worker in state.workers.items():
+        held = [lease.id for lease in state.leases.values() if lease.worker == peer]
+        assert worker.peer == peer, "workers are known by their peer"
+        assert worker.leases == sorted(held), f"{worker.name}'s leases are not the state's"
+        assert len(held) <= LEASES_PER_WORKER_MAX, f"{worker.name} holds too many leases"
+    known = {run.nonce: run.id for run in state.runs.values()}
+    known |= {summary.nonce: summary.id for summary in state.archive.values()}
+    assert state.nonces == known, "the nonces are not those of the runs"
+    assert sorted(state.finished) == [run.id for run in state.runs.values() if run.phase is RunPhase.FINISHED]
+    assert len(state.finished) <= RUNS_DETAILED_MAX, "too many finished runs are kept whole"
+    assert len(state.finished) + len(state.archive) <= RUNS_SUMMARISED_MAX, "too many finished runs are kept"
+    assert not (state.yielded and (state.runs or state.leases)), "a mesh that gave way has nothing to do"
+
+
+def _check_run(state: CoordinatorState, run: Run) -> None:
+    leases = [lease for lease in state.leases.values() if lease.run == run.id]
+    assert run.leases == sorted(lease.id for lease in leases), f"run {run.id}'s leases are not the state's"
+    if run.phase is RunPhase.COLLECTING:
+        assert not run.tests, "tests are known only when they were collected"
+        assert len(leases) <= 1, "one worker collects a run"
+        assert all(lease.collects for lease in leases), "tests are granted only when they were collected"
+    elif run.phase is RunPhase.RUNNING:
+        assert run.done < run.tests, "the last verdict ends a run"
+        assert not any(lease.collects for lease in leases), "a run is collected once"
+    else:
+        assert not leases, "a run that is over has nothing under way"
+        assert not run.pending, "a run that is over has nothing to do"
+        assert (run.done == run.tests > 0) or run.failure or run.cancelled is not None, "a run ends for a reason"
+    assert (run.phase is RunPhase.FINISHED) == (run.exit_code is not None) == (run.finished_at is not None)
+    _check_partition(run, leases)
+    _check_book(run)
+
+
+def _check_partition(run: Run, leases: list[Lease]) -> None:
+    """Each test is pending, or open in one lease, or has a verdict; of a cancelled run it may be nowhere."""
+    places = bytearray(run.tests)
+    for tasks in (run.pending, *(lease.open for lease in leases)):
+        assert list(tasks) == sorted(tasks, key=lambda task: task.first), "tasks out of order"
+        assert ranges.disjoint(tasks), "a test is in two tasks"
+        for task in tasks:
+            assert task.requirement < len(run.requirements), "a task names a requirement that the run has"
+            assert task.losses <= LOSSES_MAX, "a test with that many losses is abandoned"
+            for test in range(task.first, ranges.end(task)):
+                places[test] += 1
+    for test, outcome in enumerate(run.outcomes):
+        places[test] += outcome != NO_VERDICT
+    allowed = {0, 1} if run.cancelled is not None else {1}
+    assert set(places) <= allowed, f"a test of run {run.id} is in two places, or lost"
+    assert run.leased == sum(ranges.size(lease.open) for lease in leases), "the count of leased tests is off"
+    assert run.pending_tests == ranges.size(run.pending), "the partition does not add up"
+
+
+def _check_book(run: Run) -> None:
+    """What is counted is what is written, and what is written is what was accepted."""
+    assert len(run.outcomes) == len(run.durations) == len(run.attempts) == run.tests
+    assert run.counts == [run.outcomes.count(code) for code in range(len(Outcome))], "outcomes are miscounted"
+    assert run.done == sum(run.counts), "verdicts are miscounted"
+    assert run.microseconds == sum(run.durations), "durations are miscounted"
+    accepted = [test for done in run.chunks for test in done.tests]
+    assert len(accepted) == len(set(accepted)) == run.done, "a verdict was accepted twice"
+    for done in run.chunks:
+        assert len(done.tests) == len(done.outcomes) == len(done.durations) == len(done.attempts) > 0
+        for test, outcome in zip(done.tests, done.outcomes, strict=True):
+            assert run.outcomes[test] == outcome, "a verdict has changed"
+
+
+def _check_lease(state: CoordinatorState, lease: Lease) -> None:
+    worker = state.workers.get(lease.worker)
+    assert lease.run in state.runs, f"lease {lease.id} is of a run that is not there"
+    assert worker is not None, f"lease {lease.id} has no worker"
+    assert worker.incarnation == lease.incarnation, f"lease {lease.id} is of a process that is gone"
+    assert bool(lease.open) != lease.collects, f"lease {lease.id} holds nothing, or collects and holds tests"
+    assert not lease.alone or worker.leases == [lease.id], f"lease {lease.id} is not alone"

@@ -1,0 +1,141 @@
+"""What a run comes to: its counts, its exit code, and the documents of its report (interface.md).
+
+Pure and piecemeal: long documents come as iterators of pieces, so that the caller can let others run in between.
+"""
+
+import json
+from array import array
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mesh.state.model import NO_VERDICT, Run, RunSummary, final_state
+from protocols.ids import Cid, PeerId, TestIndex
+from protocols.manifests import Manifest, Outcome, Record
+
+TESTS_PER_PIECE = 1_000
+
+EXIT_PASSED = 0
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 2
+
+
+def counts(run: Run | RunSummary) -> dict[str, int]:
+    """Verdicts by outcome, in interface.md's order and names."""
+    return {outcome.value: run.counts[outcome.code] for outcome in _OUTCOMES}
+
+
+_OUTCOMES = (Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.SKIPPED, Outcome.XFAILED, Outcome.XPASSED)
+
+
+def exit_code(run: Run) -> int:
+    """The exit code that the run's verdicts, or its failure to have any, amount to."""
+    if run.cancelled is not None:
+        return EXIT_INTERRUPTED
+    if run.failure is not None:
+        return run.failure.exit_code
+    bad = sum(run.counts[outcome.code] for outcome in _OUTCOMES if outcome.bad)
+    return EXIT_FAILED if bad else EXIT_PASSED
+
+
+def finished_event(run: Run | RunSummary) -> dict[str, Any]:
+    """The `finished` event of a finished run."""
+    assert run.exit_code is not None, "only a finished run has this event"
+    assert run.finished_at is not None, "a finished run has its time"
+    return {
+        "event": "finished",
+        "run": str(run.id),
+        "state": run.state,
+        "exit_code": run.exit_code,
+        "counts": counts(run),
+        "tests": run.tests,
+        "wall_seconds": round(max(0.0, run.finished_at - run.submitted_at), 3),
+        "report": run.report,
+        "bundle": run.spec.bundle if isinstance(run, Run) else run.bundle,
+        "manifest": run.manifest,
+        "reason": run.reason,
+    }
+
+
+def report_json(
+    run: Run, manifest: Manifest | None, records: Sequence[Cid | None], finished_at: float
+) -> Iterator[bytes]:
+    """`report.json` in pieces. `records[i]` is the CID of the i-th test's record. Tests without a verdict (of a
+    cancelled run) have no entry; the others are sorted by their IDs. `finished_at`: what `Finish` will say."""
+    code = exit_code(run)
+    head = {
+        "run": str(run.id),
+        "name": run.spec.name,
+        "state": final_state(code, run.cancelled is not None),
+        "exit_code": code,
+        "reason": run.cancelled or (run.failure.reason if run.failure else ""),
+        "counts": counts(run),
+        "wall_seconds": round(max(0.0, finished_at - run.submitted_at), 3),
+        "bundle": run.spec.bundle,
+        "manifest": run.manifest,
+        "workers": list(run.workers),
+    }
+    yield _json(head)[:-1] + b',\n"tests": ['
+    workers, attempts = who_ran(run)
+    tests = manifest.tests if manifest else ()
+    order = sorted((test.id, index) for index, test in enumerate(tests) if run.outcomes[index] != NO_VERDICT)
+    for start in range(0, len(order), TESTS_PER_PIECE):
+        entries = [
+            _json(
+                {
+                    "test": test,
+                    "outcome": Outcome.of_code(run.outcomes[index]).value,
+                    "duration": run.durations[index] / 1e6,
+                    "worker": workers[index],
+                    "attempt": attempts[index],
+                    "record": records[index],
+                }
+            )
+            for test, index in order[start : start + TESTS_PER_PIECE]
+        ]
+        yield (b",\n" if start else b"\n") + b",\n".join(entries)
+    yield b"\n]}\n"
+
+
+def who_ran(run: Run) -> tuple[list[PeerId | None], "array[int]"]:
+    """For each test the worker of its verdict (None: abandoned, or no verdict), and which attempt that was."""
+    workers: list[PeerId | None] = [None] * run.tests
+    attempts = array("B", bytes(run.tests))
+    for done in run.chunks:
+        for test, attempt in zip(done.tests, done.attempts, strict=True):
+            workers[test] = done.worker or None
+            attempts[test] = attempt
+    return workers, attempts
+
+
+def record_line(index: TestIndex, record: Record, cid: Cid) -> bytes:
+    """One record as a line of JSON."""
+    return (
+        _json(
+            {
+                "index": index,
+                "test": record.test,
+                "outcome": record.outcome.value,
+                "duration": record.duration,
+                "started": record.started,
+                "worker": record.worker,
+                "slot": record.slot,
+                "attempt": record.attempt,
+                "phases": [{"name": p.name, "outcome": p.outcome, "duration": p.duration} for p in record.phases],
+                "message": record.message,
+                "longrepr": record.longrepr,
+                "stdout": record.stdout,
+                "stderr": record.stderr,
+                "log": record.log,
+                "dropped": record.dropped,
+                "signal": record.signal,
+                "properties": dict(record.properties),
+                "artifacts": record.artifacts,
+                "record": cid,
+            }
+        )
+        + b"\n"
+    )
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace")

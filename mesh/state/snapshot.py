@@ -1,0 +1,251 @@
+"""The state as bytes and back: what a snapshot of the log holds, and what two voters compare.
+
+Canonical: equal states give equal bytes, whatever history led to them. Only what can't be computed again is written
+(leases of a run, counts, nonces and the per-test arrays come from the rest), so a snapshot can't contradict itself.
+Numbers of a completion are packed arrays, little-endian: 13 bytes a test.
+"""
+
+import hashlib
+import sys
+from array import array
+
+from mesh.state import ranges, verdicts
+from mesh.state.model import (
+    Completion,
+    CoordinatorState,
+    Failure,
+    Lease,
+    Run,
+    RunPhase,
+    RunSummary,
+    Worker,
+)
+from protocols.codec import decode, encode, message
+from protocols.commands import TaskRange
+from protocols.errors import RemoteProtocolError
+from protocols.ids import Cid, LeaseId, PeerId, RunId
+from protocols.manifests import RunSpec
+
+
+@message("s.completion")
+class SavedCompletion:
+    chunk: Cid
+    worker: PeerId
+    lease: LeaseId
+    tests: bytes
+    """uint32 each."""
+    outcomes: bytes
+    durations: bytes
+    """int64 each, microseconds."""
+    attempts: bytes
+
+
+@message("s.run")
+class SavedRun:
+    id: RunId
+    nonce: bytes
+    spec: RunSpec
+    submitted_at: float
+    phase: RunPhase
+    manifest: Cid | None
+    tests: int
+    requirements: tuple[tuple[str, str], ...]
+    pending: tuple[TaskRange, ...]
+    attempts: bytes
+    retried: tuple[tuple[int, int], ...]
+    chunks: tuple[SavedCompletion, ...]
+    workers: tuple[PeerId, ...]
+    collect_losses: int
+    failure: Failure | None
+    cancelled: str | None
+    report: Cid | None
+    exit_code: int | None
+    reason: str
+    finished_at: float | None
+
+
+@message("s.lease")
+class SavedLease:
+    id: LeaseId
+    run: RunId
+    worker: PeerId
+    incarnation: int
+    open: tuple[TaskRange, ...]
+    collects: bool
+    alone: bool
+
+
+@message("s.worker")
+class SavedWorker:
+    peer: PeerId
+    name: str
+    incarnation: int
+    slots: int
+    registered: int
+    losses: int
+
+
+@message("s.state")
+class SavedState:
+    applied: int
+    mesh: str
+    yielded: str
+    runs: tuple[SavedRun, ...]
+    archive: tuple[RunSummary, ...]
+    finished: tuple[RunId, ...]
+    leases: tuple[SavedLease, ...]
+    workers: tuple[SavedWorker, ...]
+
+
+def encode_state(state: CoordinatorState) -> bytes:
+    """The state, canonically."""
+    return encode(
+        SavedState(
+            applied=state.applied,
+            mesh=state.mesh,
+            yielded=state.yielded,
+            runs=tuple(_save_run(state.runs[run]) for run in sorted(state.runs)),
+            archive=tuple(state.archive.values()),
+            finished=tuple(state.finished),
+            leases=tuple(_save_lease(state.leases[lease]) for lease in sorted(state.leases)),
+            workers=tuple(_save_worker(state.workers[peer]) for peer in sorted(state.workers)),
+        )
+    )
+
+
+def decode_state(data: bytes) -> CoordinatorState:
+    """The state that `data` was made from; `RemoteProtocolError` for anything else."""
+    saved = decode(data, SavedState)
+    try:
+        return _restore(saved)
+    except (ValueError, IndexError, KeyError, AssertionError) as error:
+        raise RemoteProtocolError(f"a damaged snapshot of the state: {type(error).__name__}: {error}") from None
+
+
+def state_hash(state: CoordinatorState) -> str:
+    """SHA-256 of the state, in hexadecimal: equal on every voter at the same index."""
+    return hashlib.sha256(encode_state(state)).hexdigest()
+
+
+def _pack(numbers: "array[int]") -> bytes:
+    if sys.byteorder == "big":
+        numbers = numbers[:]
+        numbers.byteswap()
+    return numbers.tobytes()
+
+
+def _unpack(kind: str, data: bytes) -> "array[int]":
+    numbers: array[int] = array(kind)
+    numbers.frombytes(data)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers
+
+
+def _save_run(run: Run) -> SavedRun:
+    return SavedRun(
+        id=run.id,
+        nonce=run.nonce,
+        spec=run.spec,
+        submitted_at=run.submitted_at,
+        phase=run.phase,
+        manifest=run.manifest,
+        tests=run.tests,
+        requirements=run.requirements,
+        pending=tuple(run.pending),
+        attempts=bytes(run.attempts),
+        retried=tuple(sorted(run.retried.items())),
+        chunks=tuple(
+            SavedCompletion(
+                chunk=done.chunk,
+                worker=done.worker,
+                lease=done.lease,
+                tests=_pack(done.tests),
+                outcomes=done.outcomes,
+                durations=_pack(done.durations),
+                attempts=done.attempts,
+            )
+            for done in run.chunks
+        ),
+        workers=tuple(run.workers),
+        collect_losses=run.collect_losses,
+        failure=run.failure,
+        cancelled=run.cancelled,
+        report=run.report,
+        exit_code=run.exit_code,
+        reason=run.reason,
+        finished_at=run.finished_at,
+    )
+
+
+def _save_lease(lease: Lease) -> SavedLease:
+    return SavedLease(
+        lease.id, lease.run, lease.worker, lease.incarnation, tuple(lease.open), lease.collects, lease.alone
+    )
+
+
+def _save_worker(worker: Worker) -> SavedWorker:
+    return SavedWorker(worker.peer, worker.name, worker.incarnation, worker.slots, worker.registered, worker.losses)
+
+
+def _restore(saved: SavedState) -> CoordinatorState:
+    state = CoordinatorState(applied=saved.applied, mesh=saved.mesh, yielded=saved.yielded)
+    for worker in saved.workers:
+        state.workers[worker.peer] = Worker(
+            worker.peer, worker.name, worker.incarnation, worker.slots, worker.registered, worker.losses
+        )
+    for run in saved.runs:
+        state.runs[run.id] = _restore_run(run)
+        state.nonces[run.nonce] = run.id
+    for summary in saved.archive:
+        state.archive[summary.id] = summary
+        state.nonces[summary.nonce] = summary.id
+    state.finished = list(saved.finished)
+    for item in saved.leases:
+        lease = Lease(item.id, item.run, item.worker, item.incarnation, list(item.open), item.collects, item.alone)
+        state.leases[lease.id] = lease
+        holder = state.runs[lease.run]
+        holder.leases.append(lease.id)
+        holder.leased += ranges.size(lease.open)
+        state.workers[lease.worker].leases.append(lease.id)
+    return state
+
+
+def _restore_run(saved: SavedRun) -> Run:
+    run = Run(
+        id=saved.id,
+        nonce=saved.nonce,
+        spec=saved.spec,
+        submitted_at=saved.submitted_at,
+        phase=saved.phase,
+        manifest=saved.manifest,
+        requirements=saved.requirements,
+        pending=list(saved.pending),
+        retried=dict(saved.retried),
+        workers=list(saved.workers),
+        collect_losses=saved.collect_losses,
+        failure=saved.failure,
+        cancelled=saved.cancelled,
+        report=saved.report,
+        exit_code=saved.exit_code,
+        reason=saved.reason,
+        finished_at=saved.finished_at,
+    )
+    if len(saved.attempts) != saved.tests:
+        raise ValueError(f"run {saved.id} has {saved.tests} tests, and attempts of {len(saved.attempts)}")
+    verdicts.open_book(run, saved.tests)
+    run.attempts = bytearray(saved.attempts)
+    for chunk in saved.chunks:
+        verdicts.enter_completion(
+            run,
+            Completion(
+                chunk=chunk.chunk,
+                worker=chunk.worker,
+                lease=chunk.lease,
+                tests=_unpack("I", chunk.tests),
+                outcomes=chunk.outcomes,
+                durations=_unpack("q", chunk.durations),
+                attempts=chunk.attempts,
+            ),
+        )
+    return run
