@@ -17,6 +17,7 @@ from mesh.ports import Clock, Nodes, ReplicatedLog
 from mesh.scheduler.plan import Waiting
 from mesh.state import ranges
 from mesh.state.model import Completion, CoordinatorState, Run, RunSummary
+from mesh.state.report import finished_event
 from mesh.state.results import Rejected
 from mesh.views import documents
 from protocols.client import (
@@ -182,7 +183,7 @@ class ClientDesk:
 
 
 def _finished(run: Run | RunSummary) -> bytes:
-    return json.dumps(documents.finished_event(run)).encode()
+    return json.dumps(finished_event(run)).encode()
 
 
 def _verdicts_since(chunks: list[Completion], cursor: int) -> tuple[tuple[Verdicts, ...], int]:

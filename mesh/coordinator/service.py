@@ -70,6 +70,7 @@ class TestCoordinator:
         clock: Clock,
         worker_timeout: float,
         scratch: Path,
+        name: str,
     ) -> None:
         self._network = network
         self._content = content
@@ -80,6 +81,7 @@ class TestCoordinator:
         self._replicas = Replicas(network, content)
         self._reports = ReportBuilder(content, self._history, scratch)
         self._clock = clock
+        self._name = name
         self._estimates: dict[RunId, Estimates] = {}
         self._loading: set[RunId] = set()
         self._closing: set[RunId] = set()
@@ -172,7 +174,7 @@ class TestCoordinator:
     async def _close(self, run_id: RunId) -> None:
         """Build the report, have it held twice, and finish the run."""
         try:
-            finish = await self._reports.finish(self._state.runs[run_id], self._network.peer_id, self._clock.now())
+            finish = await self._reports.finish(self._state.runs[run_id], self._clock.now(), self._name)
             if finish.report is not None:
                 await self._content.pin(finish.report, f"report of run {run_id}")
                 nodes = self._nodes.nodes()

@@ -5,13 +5,9 @@ from typing import Any
 
 from mesh.scheduler.plan import Waiting
 from mesh.state.model import Run, RunPhase, RunSummary
+from mesh.state.report import counts
 from protocols.ids import PeerId
 from protocols.manifests import Outcome
-
-
-def counts(numbers: Sequence[int]) -> dict[str, int]:
-    """Verdicts by outcome, every outcome named."""
-    return {outcome.value: numbers[outcome.code] for outcome in Outcome}
 
 
 def run_document(run: Run | RunSummary, now: float) -> dict[str, Any]:
@@ -30,7 +26,7 @@ def run_document(run: Run | RunSummary, now: float) -> dict[str, Any]:
         **dict(zip(("name", "project", "submitter", "priority", "bundle"), what, strict=True)),
         **dict(zip(("pending", "leased", "done"), where, strict=True)),
         "tests": run.tests,
-        "counts": counts(run.counts),
+        "counts": counts(run),
         "submitted_at": run.submitted_at,
         "wall_seconds": round(until - run.submitted_at, 3),
         "busy_seconds": round(run.microseconds / 1e6, 6),
@@ -46,13 +42,6 @@ def reason_of(run: Run | RunSummary) -> str:
     if isinstance(run, Run) and not run.reason:
         return run.cancelled or (run.failure.reason if run.failure else "")
     return run.reason
-
-
-def finished_event(run: Run | RunSummary) -> dict[str, Any]:
-    """The last event of a run (interface.md, JSON)."""
-    document = run_document(run, run.submitted_at)
-    fields = ("run", "state", "exit_code", "counts", "tests", "wall_seconds", "report", "bundle", "manifest", "reason")
-    return {"event": "finished", **{field: document[field] for field in fields}}
 
 
 def waiting_document(waiting: Waiting) -> dict[str, Any]:

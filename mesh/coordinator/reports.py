@@ -1,0 +1,154 @@
+"""A run's report: the UnixFS directory of everything that the run produced.
+
+`report.json` and `junit.xml` name every test once; `records/` has the records as lines of JSON, in the manifest's
+order; `artifacts/<test>/` what tests left; `collection.txt` what pytest said when nothing could be collected. It is
+made of the log's completions and their chunks alone, so any coordinator makes the same one. Long documents are written
+to files in a thread, piece by piece: a run of a hundred thousand tests never stands in memory decoded.
+"""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+import trio
+
+from mesh.coordinator.history import History
+from mesh.ports import Content
+from mesh.state import junit, report
+from mesh.state.model import NO_VERDICT, NO_WORKER, Run
+from protocols.codec import decode, encode
+from protocols.commands import Finish
+from protocols.errors import ContentNotFound
+from protocols.ids import Cid, PeerId, TestIndex
+from protocols.manifests import Chunk, Manifest, Outcome, Record
+
+RECORDS_PER_FILE = 500
+
+FOLDER_CHARACTERS_MAX = 200
+"""Of a test's name in its artifact folder; the rest is replaced by a digest."""
+
+FETCHES = 8
+"""Chunks fetched at once."""
+
+CHUNK_SECONDS = 20.0
+"""How long a chunk is looked for; after that its records are written as lost (the verdicts stand in the log)."""
+
+
+@dataclass(slots=True)
+class _Material:
+    """Encoded records and their CIDs, by test."""
+
+    records: dict[TestIndex, bytes] = field(default_factory=dict)
+    cids: dict[TestIndex, Cid] = field(default_factory=dict)
+
+
+class ReportBuilder:
+    """Builds reports, in folders under `scratch` that are gone afterwards."""
+
+    def __init__(self, content: Content, history: History, scratch: Path) -> None:
+        self._content = content
+        self._history = history
+        self._scratch = scratch
+        scratch.mkdir(parents=True, exist_ok=True)
+
+    async def finish(self, run: Run, now: float, hostname: str) -> Finish:
+        """The command that closes the run, its report stored on this node."""
+        manifest = await self._history.manifest(run.manifest, tuple(run.workers)) if run.manifest else None
+        material = await self._gather(run)
+        folder = Path(tempfile.mkdtemp(dir=self._scratch, prefix=f"report-{run.id}-"))
+        try:
+            files: dict[str, bytes | Cid | Path] = {}
+            files |= await trio.to_thread.run_sync(_write, folder, run, manifest, material, now, hostname)
+            if run.failure is not None and run.failure.record is not None:
+                files["collection.txt"] = await self._content.get(run.failure.record)
+            root = await self._content.add_files(files)
+        finally:
+            await trio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
+        reason = run.cancelled or (run.failure.reason if run.failure else "")
+        return Finish(run.id, root, report.exit_code(run), now, reason)
+
+    async def _gather(self, run: Run) -> _Material:
+        """Every chunk of the run, from this node or from the worker that made it."""
+        material = _Material()
+        limit = trio.CapacityLimiter(FETCHES)
+
+        async def fetch(place: int) -> None:
+            done = run.chunks[place]
+            holders = [done.worker, *run.workers] if done.worker != NO_WORKER else list(run.workers)
+            async with limit:
+                try:
+                    chunk = decode(await self._content.get(done.chunk, holders, CHUNK_SECONDS), Chunk)
+                    cids = await self._content.put_many(chunk.records, "dag-cbor")
+                except ContentNotFound:
+                    return
+            wanted = set(done.tests)
+            for test, data, cid in zip(chunk.tests, chunk.records, cids, strict=True):
+                if test in wanted:
+                    material.records[test], material.cids[test] = data, cid
+
+        async with trio.open_nursery() as nursery:
+            for place in range(len(run.chunks)):
+                nursery.start_soon(fetch, place)
+        return material
+
+
+def _write(
+    folder: Path, run: Run, manifest: Manifest | None, material: _Material, now: float, hostname: str
+) -> dict[str, Path | Cid]:
+    """The report's files: name -> file in `folder`, or CID."""
+    files: dict[str, Path | Cid] = {}
+    tests = manifest.tests if manifest else ()
+    workers, attempts = report.who_ran(run)
+    done = [TestIndex(index) for index in range(len(tests)) if run.outcomes[index] != NO_VERDICT]
+    seconds = max(0.0, now - run.submitted_at)
+    with (folder / "junit.xml").open("wb") as xml:
+        xml.write(junit.head(run.counts, seconds, run.submitted_at, hostname))
+        for start in range(0, len(done), RECORDS_PER_FILE):
+            group = done[start : start + RECORDS_PER_FILE]
+            lines = folder / f"records-{start}.jsonl"
+            with lines.open("wb") as out:
+                for index in group:
+                    data = material.records.get(index)
+                    if data is None:
+                        data = encode(_lost(run, index, tests[index].id, workers[index], attempts[index]))
+                    record = decode(data, Record)
+                    xml.write(junit.case(record))
+                    out.write(report.record_line(index, record, material.cids.get(index, Cid(""))))
+                    if record.artifacts is not None:
+                        files[f"artifacts/{artifact_folder(record.test)}"] = record.artifacts
+            files[f"records/{group[0]:06d}-{group[-1]:06d}.jsonl"] = lines
+        xml.write(junit.tail())
+    cids = [material.cids.get(TestIndex(index)) for index in range(len(tests))]
+    _write_pieces(folder / "report.json", report.report_json(run, manifest, cids, now))
+    return {**files, "junit.xml": folder / "junit.xml", "report.json": folder / "report.json"}
+
+
+def _write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
+    with path.open("wb") as out:
+        for piece in pieces:
+            out.write(piece)
+
+
+def _lost(run: Run, index: TestIndex, test: str, worker: PeerId | None, attempt: int) -> Record:
+    """What is known of a test whose record no node has any more."""
+    text = "the record of this verdict was lost with the nodes that held it"
+    outcome = Outcome.of_code(run.outcomes[index])
+    return Record(
+        test, outcome, run.durations[index] / 1e6, run.submitted_at, worker or PeerId(""), 0, attempt, (), text
+    )
+
+
+def artifact_folder(test: str) -> str:
+    """A test's folder below `artifacts/`: its node ID, with what can't stand in a path escaped."""
+    path, separator, rest = test.partition("::")
+    parts = [quote(part, safe=" []()=,+@:~!$&'*;") for part in path.split("/") if part]
+    last = quote(separator + rest, safe=" []()=,+@:~!$&'*;")
+    named = "/".join(part if part.strip(".") else part.replace(".", "%2E") for part in parts)
+    whole = named + last
+    if len(whole) <= FOLDER_CHARACTERS_MAX:
+        return whole
+    return f"{whole[:FOLDER_CHARACTERS_MAX]}-{hashlib.sha256(test.encode()).hexdigest()[:12]}"
