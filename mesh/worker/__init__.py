@@ -1,0 +1,1 @@
+"""The worker: what takes leases and runs tests on this host."""

@@ -1,0 +1,144 @@
+"""What a slot reports, or leaves behind when it dies, as records. Pure.
+
+Bounds: whatever comes from a slot is cut here again; a slot is a process in which foreign code runs.
+"""
+
+import contextlib
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mesh.ports import WorkItem
+from mesh.worker.pytest_side import wire
+from protocols.ids import PeerId
+from protocols.manifests import Outcome, Phase, Record
+
+PHASES_MAX = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a test ran."""
+
+    worker: PeerId
+    slot: int
+
+
+def passed(item: WorkItem, place: Place, numbers: Sequence[float]) -> Record:
+    """From (start, setup, call, teardown)."""
+    started, setup, call, teardown = numbers
+    return Record(
+        test=item.id,
+        outcome=Outcome.PASSED,
+        duration=setup + call + teardown,
+        started=started,
+        worker=place.worker,
+        slot=place.slot,
+        attempt=item.attempt,
+        phases=(Phase("setup", "passed", setup), Phase("call", "passed", call), Phase("teardown", "passed", teardown)),
+    )
+
+
+def reported(item: WorkItem, place: Place, result: Mapping[str, Any]) -> Record:
+    """From a slot's JSON object; `ValueError` or `TypeError` if it is none of ours."""
+    phases = tuple(
+        Phase(str(name), str(outcome), float(seconds))
+        for name, outcome, seconds in result.get("phases", ())[:PHASES_MAX]
+    )
+    return Record(
+        test=item.id,
+        outcome=Outcome(result["outcome"]),
+        duration=sum(phase.duration for phase in phases),
+        started=float(result.get("started", 0.0)),
+        worker=place.worker,
+        slot=place.slot,
+        attempt=item.attempt,
+        phases=phases,
+        message=_text(result, "message"),
+        longrepr=_text(result, "longrepr"),
+        stdout=_text(result, "stdout"),
+        stderr=_text(result, "stderr"),
+        log=_text(result, "log"),
+        dropped=int(result.get("dropped", 0)),
+        signal=int(result.get("signal", 0)),
+        properties=tuple(
+            (str(name), str(value)) for name, value in result.get("properties", ())[: wire.PROPERTIES_MAX]
+        ),
+    )
+
+
+def _text(result: Mapping[str, Any], name: str) -> str:
+    value = result.get(name, "")
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is {type(value).__name__}")
+    return wire.clip(value, 2 * wire.OUTPUT_BYTES_MAX)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What a dead slot leaves."""
+
+    status: int
+    """Exit code; negative: the signal that killed it."""
+    stdout: str
+    stderr: str
+    stacks: str
+    """What faulthandler wrote, if anything."""
+    dropped: int
+
+
+def died(item: WorkItem, place: Place, started: float, seconds: float, remains: Remains, limit: float) -> Record:
+    """The verdict of the test that a slot died of. `limit` > 0: it was killed after so many seconds.
+
+    A test that takes too long has failed, as with pytest-timeout; one that takes its process down is an error.
+    """
+    if limit > 0:
+        outcome, message = Outcome.FAILED, f"timed out after {limit:g} s"
+    elif remains.status < 0:
+        outcome, message = Outcome.ERROR, f"the test process died: {signal_name(-remains.status)}"
+    else:
+        outcome, message = Outcome.ERROR, f"the test process died: exit code {remains.status}"
+    return Record(
+        test=item.id,
+        outcome=outcome,
+        duration=seconds,
+        started=started,
+        worker=place.worker,
+        slot=place.slot,
+        attempt=item.attempt,
+        phases=(Phase("call", outcome.value, seconds),),
+        message=message,
+        longrepr=message + ("\n\n" + stacks(remains.stacks) if remains.stacks else ""),
+        stdout=remains.stdout,
+        stderr=remains.stderr,
+        dropped=remains.dropped,
+        signal=max(0, -remains.status) if limit <= 0 else 0,
+    )
+
+
+def undone(item: WorkItem, place: Place, started: float, message: str, output: str = "") -> Record:
+    """The error of a test that could not even begin."""
+    return Record(
+        test=item.id,
+        outcome=Outcome.ERROR,
+        duration=0.0,
+        started=started,
+        worker=place.worker,
+        slot=place.slot,
+        attempt=item.attempt,
+        message=message[: wire.MESSAGE_CHARS_MAX],
+        longrepr=wire.clip(f"{message}\n\n{output}".strip())[0],
+    )
+
+
+def stacks(text: str) -> str:
+    """faulthandler's dump without the headline that names the signal, which may be our own."""
+    head, _, rest = text.partition("\n")
+    return rest.strip() if head.startswith("Fatal Python error") else text.strip()
+
+
+def signal_name(number: int) -> str:
+    with contextlib.suppress(ValueError):
+        return signal.Signals(number).name
+    return f"signal {number}"

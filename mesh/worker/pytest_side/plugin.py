@@ -1,0 +1,190 @@
+"""The pytest plugin of the zygote and of spawned slots: it takes pytest's session as far as collection, then stays in
+the run loop.
+
+*Lazy*: collection stops at files, which slots collect as they need them (on two slots, one process that collects all
+leaves the other idle). *Whole*: everything is collected here, before the fork. Whole is chosen for collecting as such,
+and where the list as a whole matters: arguments that name tests inside a file, --lf and its kin, and plugins outside
+pytest that modify the list, except those known to look at one item at a time. Conftests do the latter nearly always
+(marks and skips), so they don't count. -k, -m and --deselect select by item; the manifest has selected already.
+
+The session's hooks (`pytest_sessionstart`, `pytest_sessionfinish`) run once, in the zygote, as in a serial run; slots
+have `config.workerinput`, as with xdist.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from _mesh_pytest_side import collecting, processes
+
+MARKERS = (
+    "requires(expression): what a worker must have to run this test",
+    "prefers(expression): what a worker should rather have",
+    "exclusive(name): a lock that holds across the mesh",
+    "resources(cpu=1, memory=None, gpu=0): what the test takes",
+    "priority(n): earlier when larger",
+    "depends(test): runs after that test has passed",
+    "task_type(name): the kind of test",
+    "xdist_group(name): tests of one group run one after another on one slot",
+    "timeout(seconds): how long the test may take",
+)
+BY_ITEM = ("_hypothesis_pytestplugin", "pytest_asyncio", "pytest_trio", "anyio", "pytest_timeout", "pytest_mock")
+"""Modules of plugins whose `pytest_collection_modifyitems` looks at each item alone."""
+
+
+class MeshPlugin:
+    """Hooks and fixtures that every process of the session has."""
+
+    def __init__(self, settings: dict[str, Any], zygote: Any, pipes: Any) -> None:
+        self._settings = settings
+        self._zygote = zygote
+        self._pipes = pipes
+        self._stop_at_files = False
+        self._session: pytest.Session | None = None
+        self.files: dict[str, list[pytest.Collector]] = {}
+        """Node ID of a file -> what collects it (lazy)."""
+        self.failures: dict[str, str] = {}
+        """Node ID of a collector -> why it could not be collected."""
+        self.reports: list[Any] = []
+        """Those of the test under way."""
+        self.artifacts = ""
+        """Where the test under way may put artifacts."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_load_initial_conftests(self, early_config: pytest.Config, args: list[str]) -> None:
+        if early_config.pluginmanager.hasplugin("xdist"):
+            args.append("-n0")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_cmdline_main(self, config: pytest.Config) -> None:
+        """What an ini file's addopts may have set, and makes no sense here."""
+        for name, value in (("maxfail", 0), ("usepdb", False), ("trace", False), ("xmlpath", None), ("color", "no")):
+            if hasattr(config.option, name):
+                setattr(config.option, name, value)
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        for line in MARKERS:
+            config.addinivalue_line("markers", line)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self, session: pytest.Session) -> None:
+        self._session = session
+        self._stop_at_files = not (self._settings["collect"] or needs_whole(session.config))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_make_collect_report(self, collector: pytest.Collector) -> pytest.CollectReport | None:
+        if not (self._stop_at_files and isinstance(collector, pytest.File)):
+            return None
+        self.files.setdefault(collecting.text(collector.nodeid), []).append(collector)
+        return pytest.CollectReport(collector.nodeid, "passed", None, [])
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.failures[collecting.text(report.nodeid)] = report.longreprtext
+        elif report.skipped and isinstance(report.longrepr, tuple):
+            self.failures[collecting.text(report.nodeid)] = f"skipped on this host: {report.longrepr[2]}"
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
+        self._stop_at_files = False
+        if self._pipes is not None:
+            self._run_slot(self._settings, *self._pipes)
+            return True
+        if self._settings["collect"]:
+            if session.testsfailed and not session.config.option.continue_on_collection_errors:
+                return None  # pytest prints the errors and ends with code 2
+            if not session.items:
+                return True
+            manifest = collecting.manifest(session)
+            path = os.path.join(self._settings["directory"], "manifest.json")
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump(manifest, file)
+            self._zygote.send(collected=path, tests=len(session.items))
+            return True
+        self._zygote.send(timeouts=session.config.pluginmanager.hasplugin("timeout"))
+        self._zygote.serve(self._run_slot)
+        return True
+
+    def _run_slot(self, settings: dict[str, Any], directory: str, number: int, tokens: int, frames: int) -> None:
+        from _mesh_pytest_side import slot
+
+        assert self._session is not None
+        slot.Slot(self, self._session, settings, directory, number, tokens, frames).run()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if str(report.outcome) == "rerun":  # pytest-rerunfailures: what came before does not count
+            self.reports.clear()
+        else:
+            self.reports.append(report)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self) -> Iterator[None]:
+        """A test that changes the working directory does not move the next one; a module's fixture may."""
+        try:
+            before = os.getcwd()
+        except OSError:
+            before = self._settings["root"]
+        try:
+            return (yield)
+        finally:
+            os.chdir(before)
+
+    @pytest.fixture(scope="session")
+    def worker_id(self, request: pytest.FixtureRequest) -> str:
+        """The slot's name, as with xdist: "gw0" and so on."""
+        return str(request.config.workerinput["workerid"])  # type: ignore[attr-defined]
+
+    @pytest.fixture(scope="session")
+    def testrun_uid(self, request: pytest.FixtureRequest) -> str:
+        """The same for all tests of a run, on all hosts."""
+        return str(request.config.workerinput["testrunuid"])  # type: ignore[attr-defined]
+
+    @pytest.fixture(scope="session")
+    def mesh_node(self) -> str:
+        """Peer ID of the node that runs the test."""
+        return str(self._settings["worker"])
+
+    @pytest.fixture
+    def mesh_artifacts(self) -> Any:
+        """A directory whose content is kept with the test's record."""
+        import pathlib
+
+        path = pathlib.Path(self.artifacts)
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+def needs_whole(config: pytest.Config) -> bool:
+    """Whether the list of tests as a whole matters (see the module's text)."""
+    if any("::" in argument for argument in config.args):
+        return True
+    if any(config.getoption(name, False) for name in ("lf", "failedfirst", "newfirst", "stepwise")):
+        return True
+    for hook in config.hook.pytest_collection_modifyitems.get_hookimpls():
+        module = getattr(hook.plugin, "__name__", type(hook.plugin).__module__)
+        if module.split(".")[0] in ("_pytest", *BY_ITEM) or hook.plugin in config.pluginmanager._conftest_plugins:
+            continue
+        if not module.endswith("conftest"):
+            return True
+    return False
+
+
+def arguments(settings: dict[str, Any]) -> list[str]:
+    """pytest's, with the root fixed and the cache kept out of the tree."""
+    root, given = settings["root"], settings["arguments"]
+    added = [f"--rootdir={root}"]
+    if not any(text in ("--lf", "--last-failed", "--ff", "--failed-first") for text in given):
+        added += ["-o", "cache_dir=" + os.path.join(settings["directory"], "cache")]
+    if not settings["configured"]:
+        added += ["-c", os.path.join(settings["directory"], "pytest.ini"), f"--confcutdir={root}"]
+    return [*added, *given]
+
+
+def run_pytest(settings: dict[str, Any], zygote: Any, pipes: tuple[str, int, int, int] | None = None) -> int:
+    """pytest's exit code."""
+    if pipes is not None:
+        processes.redirect(settings["directory"])
+    plugin = MeshPlugin(settings, zygote, pipes)
+    return int(pytest.main(arguments(settings), plugins=[plugin]))
