@@ -42,7 +42,7 @@ def milliseconds(seconds: float) -> str:
         return "0 ms"
     if value < 0.01:
         return "<0.01 ms"
-    return f"{value:.0f} ms" if value >= 99.95 else f"{value:.2g} ms" if value < 9.95 else f"{value:.1f} ms"
+    return f"{value:.2g} ms" if value < 9.95 else f"{value:.3g} ms" if value < 999.5 else f"{value:.0f} ms"
 
 
 def moment(seconds: float) -> str:
@@ -66,7 +66,10 @@ def peer(identity: str) -> str:
 
 def clean(text: str) -> str:
     """On one line, without control characters, lone surrogates and the like: it goes to terminals, XML and figures."""
-    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in _UNSHOWN else c for c in text)
+    return "".join(
+        " " if c in "\t\n\r" else "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in _UNSHOWN else c
+        for c in text
+    )
 
 
 def short(text: str, width: int) -> str:

@@ -18,6 +18,7 @@ from mesh.views.charts import (
     PARTS,
     Histogram,
     Overall,
+    RunBar,
     TaskStatus,
     WorkerRow,
     Workers,
@@ -30,12 +31,19 @@ from mesh.views.drawing import FAINT, INK, RULE, SOFT, shown, text_width
 
 WIDTH, MARGIN = 13.0, 0.5
 INNER = WIDTH - 2 * MARGIN
-HEAD, TILES, CHARTS, FOOT = 0.95, 0.95, 3.15, 0.35
+HEAD, TILES, CHARTS, FOOT = 0.95, 0.95, 3.15, 0.6
 TITLE = 0.5
 """Height of a panel's title, above its axes."""
 ROW = 0.27
 ROWS_MIN = 3
-LEFT_NAMES = 1.75
+NAMES = 1.65
+"""Room for the names of runs and workers."""
+LEFT = 6.1
+"""Width of the runs' panel."""
+STATUS = 4.2
+"""Width of the worker status."""
+COMPARISON = INNER - STATUS - 0.55
+RUNS_CROWDED = 3
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#C9CDD2"
 
@@ -56,7 +64,7 @@ def draw(document: Mapping[str, Any]) -> Figure:
     """The figure; to be made and saved within `render.drawing()`."""
     crew = workers(document)
     rows = max(ROWS_MIN, len(crew.rows))
-    height = HEAD + TILES + CHARTS + TITLE + ROW * rows + 0.55 + FOOT
+    height = HEAD + TILES + CHARTS + TITLE + ROW * rows + FOOT
     sheet = Sheet(Figure(figsize=(WIDTH, height), facecolor="white"), height)
     _head(sheet, document)
     _tiles(sheet, overall(document))
@@ -116,19 +124,24 @@ def _head(sheet: Sheet, document: Mapping[str, Any]) -> None:
 def _tiles(sheet: Sheet, numbers: Overall) -> None:
     tiles = (
         ("tests done", f"{human.number(numbers.done)} / {human.number(numbers.tests)}", INK),
-        ("passed, of those that ran", _percent(numbers.passed_share), PART_COLOURS["passed"]),
+        ("success rate of tests run", _percent(numbers.passed_share), PART_COLOURS["passed"]),
         ("failed or error", human.number(numbers.bad), PART_COLOURS["failed"] if numbers.bad else INK),
         ("runs active", f"{numbers.active} / {numbers.runs}", INK),
         ("nodes alive", f"{numbers.alive} / {numbers.nodes}", INK),
         ("slots busy", f"{human.number(numbers.busy)} / {human.number(numbers.slots)}", INK),
         ("time in tests", human.duration(numbers.test_seconds) if numbers.median is not None else "–", INK),
     )
-    room = INNER / len(tiles)
-    for place, (caption, value, colour) in enumerate(tiles):
-        size = min(17.0, 17.0 * (room - 0.2) / max(0.1, text_width(value, 17.0, "bold")))
-        x = MARGIN + place * room
+    shares = (1.4, 1.15, 1.0, 0.9, 0.9, 1.05, 1.1)
+    rooms = [INNER * share / sum(shares) for share in shares]
+    size = min(
+        17.0,
+        *(17.0 * (room - 0.25) / text_width(tile[1], 17.0, "bold") for tile, room in zip(tiles, rooms, strict=True)),
+    )
+    x = MARGIN
+    for (caption, value, colour), room in zip(tiles, rooms, strict=True):
         sheet.text(x, HEAD + 0.3, value, fontsize=size, weight="bold", color=INK if value == "–" else colour)
         sheet.text(x, HEAD + 0.52, caption, fontsize=8, color=SOFT)
+        x += room
 
 
 def _percent(share: float | None) -> str:
@@ -148,45 +161,85 @@ def _empty(axes: Axes, text: str) -> None:
 
 
 def _tasks(sheet: Sheet, status: TaskStatus, top: float) -> None:
-    width = 6.1
     note = f"and {human.plural(status.hidden, 'older run')}" if status.hidden else ""
-    sheet.title(MARGIN, top + 0.2, "Tests by run", note, width)
+    sheet.title(MARGIN, top + 0.2, "Tests by run", note, LEFT)
+    body = CHARTS - TITLE - 0.4
     if not status.runs:
-        _empty(sheet.axes(MARGIN, top + TITLE - 0.15, width, CHARTS - TITLE - 0.3), "no runs yet")
+        _empty(sheet.axes(MARGIN, top + TITLE - 0.15, LEFT, CHARTS - TITLE - 0.3), "no runs yet")
         return
-    right = 1.75
-    rows = max(ROWS_MIN, len(status.runs))
-    axes = sheet.axes(MARGIN + LEFT_NAMES, top + TITLE - 0.12, width - LEFT_NAMES - right, ROW * 1.03 * rows)
-    axes.set_xlim(0, 1)
-    axes.set_ylim(rows - 0.5, -0.5)
-    axes.set_xticks([])
-    axes.set_yticks(range(len(status.runs)))
-    axes.set_yticklabels([_fitted(shown(f"{bar.name} #{bar.run}" if bar.name else bar.run)) for bar in status.runs])
-    for row, bar in enumerate(status.runs):
-        done = 0
-        for part, count in bar.parts:
-            axes.barh(row, count / bar.total, left=done / bar.total, height=0.62, color=PART_COLOURS[part], linewidth=0)
-            done += count
-        if not bar.parts:
-            axes.barh(row, 1, height=0.62, color=PART_COLOURS["pending"], linewidth=0)
-        tests = f"{human.number(bar.done)} / {human.number(bar.total)}" if bar.total else "no tests yet"
-        words = [tests, bar.state, human.duration(bar.wall_seconds) if bar.wall_seconds else ""]
-        text = shown(" · ".join(word for word in words if word))
-        axes.text(1.02, row, human.short(text, 40), va="center", fontsize=_size(text, right - 0.1), color=SOFT)
+    room = 1.75
+    row_height = min(0.4, body / len(status.runs))
+    height = row_height * len(status.runs)
+    axes = _column(sheet, MARGIN + NAMES, top + TITLE - 0.12, LEFT - NAMES - room, height, len(status.runs))
+    _names(axes, [f"{bar.name} #{bar.run}" if bar.name else f"#{bar.run}" for bar in status.runs])
+    for place, bar in enumerate(status.runs):
+        _run(axes, place, bar, room)
+    newest = status.runs[0]
+    if len(status.runs) < RUNS_CROWDED and newest.parts:
+        _outcomes(sheet, newest, top + TITLE + height + 0.18, body - height - 0.3)
     found = {part for bar in status.runs for part, _ in bar.parts}
     _key(sheet, MARGIN, top + CHARTS - 0.3, [(part, PART_COLOURS[part]) for part in PARTS if part in found])
 
 
-def _fitted(text: str, room: float = LEFT_NAMES - 0.1, size: float = 8.0) -> str:
+def _run(axes: Axes, place: int, bar: RunBar, room: float) -> None:
+    done = 0
+    for part, count in bar.parts:
+        axes.barh(place, count / bar.total, left=done / bar.total, height=0.62, color=PART_COLOURS[part], linewidth=0)
+        done += count
+    if not bar.parts:
+        axes.barh(place, 1, height=0.62, color=PART_COLOURS["pending"], linewidth=0)
+    tests = f"{human.number(bar.done)} / {human.number(bar.total)}" if bar.total else "no tests yet"
+    words = [tests, human.short(bar.state, 12), human.duration(bar.wall_seconds) if bar.wall_seconds else ""]
+    text = shown(" · ".join(word for word in words if word))
+    size = min(8.0, 8.0 * (room - 0.1) / text_width(text, 8.0))
+    axes.text(1.02, place, text, va="center", fontsize=size, color=SOFT)
+
+
+def _outcomes(sheet: Sheet, bar: RunBar, y: float, height: float) -> None:
+    """The newest run in numbers, where there are so few runs that the panel has room for it."""
+    rows = len(bar.parts)
+    height = min(height, 0.3 * rows)
+    axes = _column(sheet, MARGIN + NAMES, y, LEFT - NAMES - 1.75, height, rows)
+    _names(axes, [part for part, _ in bar.parts])
+    largest = max(count for _, count in bar.parts)
+    for place, (part, count) in enumerate(bar.parts):
+        axes.barh(place, count / largest, height=0.62, color=PART_COLOURS[part], linewidth=0)
+        axes.text(count / largest + 0.02, place, human.number(count), va="center", fontsize=8, color=SOFT)
+
+
+def _column(sheet: Sheet, x: float, y: float, width: float, height: float, rows: int, caption: str = "") -> Axes:
+    """Axes for `rows` horizontal bars of lengths up to 1, the first on top."""
+    axes = sheet.axes(x, y, width, height)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(rows - 0.5, -0.5)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    if caption:
+        sheet.text(x, y - 0.1, caption, fontsize=8, color=SOFT)
+    return axes
+
+
+def _names(axes: Axes, names: Sequence[str]) -> None:
+    """Left-aligned, `NAMES` inches left of the bars."""
+    for place, name in enumerate(names):
+        axes.annotate(
+            _fitted(shown(name)),
+            xy=(0, place),
+            xytext=(-NAMES * 72, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=INK,
+            annotation_clip=False,
+        )
+
+
+def _fitted(text: str, room: float = NAMES - 0.12, size: float = 8.0) -> str:
     """`text`, its middle left out where it is wider than `room`."""
     length = len(text)
     while text_width(human.short(text, length), size) > room and length > 4:
         length -= 1
     return human.short(text, length)
-
-
-def _size(text: str, room: float, size: float = 8.0) -> float:
-    return min(size, max(6.0, size * room / max(0.1, text_width(text, size))))
 
 
 def _key(sheet: Sheet, x: float, y: float, entries: Sequence[tuple[str, str]]) -> None:
@@ -202,12 +255,11 @@ def _durations(sheet: Sheet, data: Histogram | None, top: float) -> None:
     x, width = MARGIN + 7.1, INNER - 7.1
     if data is None:
         sheet.title(x - 0.4, top + 0.2, "How long tests take")
-        _empty(sheet.axes(x - 0.4, top + TITLE - 0.15, width + 0.4, CHARTS - TITLE - 0.3), "no verdicts yet")
+        _empty(sheet.axes(x - 0.4, top + TITLE - 0.15, width + 0.4, CHARTS - TITLE - 0.3), "no durations yet")
         return
-    note = f"{human.plural(sum(data.counts), 'test')} · median {human.duration(data.median)} · "
-    sheet.title(
-        x - 0.4, top + 0.2, "How long tests take", note + f"95 % within {human.duration(data.p95)}", width + 0.4
-    )
+    note = f"{human.plural(sum(data.counts), 'test')} · median {human.duration(data.median)}"
+    note += f" · 95 % within {human.duration(data.p95)}"
+    sheet.title(x - 0.4, top + 0.2, "How long tests take", note, width + 0.4)
     axes = sheet.axes(x, top + TITLE, width, CHARTS - TITLE - 0.65)
     bins = len(data.counts)
     good = [count - bad for count, bad in zip(data.counts, data.failures, strict=True)]
@@ -223,13 +275,18 @@ def _durations(sheet: Sheet, data: Histogram | None, top: float) -> None:
     shift = next((place for place, edge in enumerate(data.edges) if f"{edge:e}".startswith("1.")), 0) % every
     marks = range(shift, bins + 1, every)
     axes.set_xticks(list(marks))
-    axes.set_xticklabels([human.duration(data.edges[mark]) for mark in marks])
-    for value, name in ((data.median, "median"), (data.p95, "95 %")):
-        place = _position(data.edges, value)
+    axes.set_xticklabels([_edge(data.edges[mark]) for mark in marks])
+    places = [_position(data.edges, value) for value in (data.median, data.p95)]
+    apart = places[1] - places[0] > 0.14 * bins
+    for place, name, side in zip(places, ("median ", " 95 %"), ("right", "left"), strict=True):
         axes.plot([place, place], [0, highest * 1.06], color=INK, linewidth=0.9, linestyle=(0, (3, 2)))
-        axes.text(place, highest * 1.08, name, fontsize=7.5, color=INK, ha="center", va="bottom")
-    entries = [("passed and the like", BLUE)] + ([("failed or error", ORANGE)] if any(data.failures) else [])
+        axes.text(place, highest * 1.08, name, fontsize=7.5, color=INK, ha="center" if apart else side, va="bottom")
+    entries = [("passed, xfailed or xpassed", BLUE)] + ([("failed or error", ORANGE)] if any(data.failures) else [])
     _key(sheet, x, top + CHARTS - 0.3, entries)
+
+
+def _edge(seconds: float) -> str:
+    return f"{seconds:g} s" if seconds >= 1 else human.milliseconds(seconds)
 
 
 def _count_ticks(axis: Axis, highest: int) -> None:
@@ -250,44 +307,38 @@ def _position(edges: Sequence[float], value: float) -> float:
 def _workers(sheet: Sheet, crew: Workers, top: float, rows: int) -> None:
     sheet.rule(top - 0.08)
     note = f"and {human.plural(crew.hidden, 'more worker')}" if crew.hidden else ""
-    sheet.title(MARGIN, top + 0.25, "Worker status", note, 4.2)
-    sheet.title(MARGIN + 4.75, top + 0.25, "Worker comparison")
+    sheet.title(MARGIN, top + 0.25, "Worker status", note, STATUS)
+    sheet.title(WIDTH - MARGIN - COMPARISON, top + 0.25, "Worker comparison")
     body = top + TITLE + 0.2
     if not crew.rows:
-        _empty(sheet.axes(MARGIN, body - 0.25, 4.2, ROW * rows), "no workers yet")
-        _empty(sheet.axes(MARGIN + 4.75, body - 0.25, INNER - 4.75, ROW * rows), "no verdicts yet")
+        _empty(sheet.axes(MARGIN, body - 0.25, STATUS, ROW * rows + 0.25), "no workers yet")
+        _empty(sheet.axes(WIDTH - MARGIN - COMPARISON, body - 0.25, COMPARISON, ROW * rows + 0.25), "no verdicts yet")
         return
-    names = human.distinct([row.name for row in crew.rows], 40)
-    axes = _column(sheet, MARGIN + LEFT_NAMES, body, 1.35, crew.rows, "slots busy")
-    axes.set_yticks(range(len(crew.rows)))
-    axes.set_yticklabels([_fitted(shown(name)) for name in names])
+    height, count = ROW * len(crew.rows), len(crew.rows)
+    axes = _column(sheet, MARGIN + NAMES, body, 1.35, height, count, "slots busy")
+    _names(axes, human.distinct([row.name for row in crew.rows], 40))
     _slots(axes, crew.rows)
     if not any(row.tests for row in crew.rows):
-        _empty(sheet.axes(MARGIN + 4.75, body, INNER - 4.75, ROW * len(crew.rows)), "no verdicts yet")
+        _empty(sheet.axes(WIDTH - MARGIN - COMPARISON, body - 0.25, COMPARISON, ROW * rows + 0.25), "no verdicts yet")
         return
-    room, gap = (INNER - 4.75) / 3, 0.95
-    columns: tuple[tuple[str, Callable[[WorkerRow], float], Callable[[WorkerRow], str]], ...] = (
-        ("tests done", lambda row: row.tests, _tests_words),
-        ("busy time", lambda row: row.busy_seconds, lambda row: human.duration(row.busy_seconds)),
-        ("median duration", lambda row: row.median or 0.0, lambda row: human.duration(row.median or 0.0)),
+    room = (COMPARISON) / 3
+    columns: tuple[tuple[str, float, Callable[[WorkerRow], float], Callable[[WorkerRow], str]], ...] = (
+        ("tests done", 1.2, lambda row: row.tests, _tests_words),
+        ("busy time", 0.9, lambda row: row.busy_seconds, lambda row: human.duration(row.busy_seconds)),
+        ("median duration", 0.9, lambda row: row.median or 0.0, _median_words),
     )
-    for place, (caption, measure, words) in enumerate(columns):
-        axes = _column(sheet, MARGIN + 4.75 + place * room, body, room - gap, crew.rows, caption)
+    for place, (caption, gap, measure, words) in enumerate(columns):
+        x = WIDTH - MARGIN - COMPARISON + place * room
+        axes = _column(sheet, x, body, room - gap, height, count, caption)
         _bars(axes, crew.rows, measure, words, failures=place == 0)
+
+
+def _median_words(row: WorkerRow) -> str:
+    return "all skipped" if row.median is None else human.duration(row.median)
 
 
 def _tests_words(row: WorkerRow) -> str:
     return human.number(row.tests) + (f" ({human.number(row.failures)} bad)" if row.failures else "")
-
-
-def _column(sheet: Sheet, x: float, y: float, width: float, rows: Sequence[WorkerRow], caption: str) -> Axes:
-    axes = sheet.axes(x, y, width, ROW * len(rows))
-    axes.set_xlim(0, 1)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    sheet.text(x, y - 0.1, caption, fontsize=8, color=SOFT)
-    return axes
 
 
 def _slots(axes: Axes, rows: Sequence[WorkerRow]) -> None:
@@ -302,9 +353,8 @@ def _slots(axes: Axes, rows: Sequence[WorkerRow]) -> None:
         words = row.state if lost else f"{row.busy} / {row.slots}"
         if not lost and row.state != "alive":
             words += f" {row.state}"
-        axes.text(
-            row.slots / largest + 0.05, place, shown(words), va="center", fontsize=8, color=FAINT if lost else SOFT
-        )
+        colour = FAINT if lost else SOFT
+        axes.text(row.slots / largest + 0.05, place, shown(words), va="center", fontsize=8, color=colour)
 
 
 def _bars(
