@@ -1,0 +1,174 @@
+"""Snapshots: the whole state and back, canonical, and applying goes on from any of them as if it had never stopped."""
+
+import contextlib
+import time
+import tracemalloc
+from array import array
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from state_builder import ALICE, BOB, CHUNK, MANIFEST, Builder, complete, spec
+
+from mesh.state import verdicts
+from mesh.state.apply import apply
+from mesh.state.invariants import check
+from mesh.state.model import Completion, CoordinatorState, Run, RunPhase, Task
+from mesh.state.snapshot import decode_state, encode_state, state_hash
+from protocols.codec import encode
+from protocols.commands import (
+    Abandon,
+    Cancel,
+    Collected,
+    CollectFailed,
+    Command,
+    Complete,
+    Expire,
+    Finish,
+    Grant,
+    Register,
+    Return,
+    Submit,
+    Yield,
+)
+from protocols.errors import RemoteProtocolError
+from protocols.ids import LeaseId, RunId, TestIndex
+
+
+def everything() -> Builder:
+    """A state with something in each field."""
+    builder = Builder()
+    finished = builder.running(Task(0, 2), nonce=b"1", retries=1)
+    lease = builder.grant(finished.id, ALICE, Task(0, 2))
+    builder.accept(complete(lease, 0, 1))
+    builder.accept(Finish(finished.id, CHUNK, 0, 9.0, "done"))
+    failed = builder.submit(b"2")
+    builder.accept(CollectFailed(builder.grant(failed.id, BOB), 2, "SyntaxError", CHUNK))
+    running = builder.running(Task(0, 9), Task(9, 3, 1), nonce=b"3", retries=2)
+    lease = builder.grant(running.id, ALICE, Task(0, 5))
+    builder.grant(running.id, BOB, Task(9, 2, 1))
+    builder.accept(Complete(lease, CHUNK, (TestIndex(3), TestIndex(1)), b"\1\0", (5, 2**40)))
+    builder.accept(Expire(lease, "gone"))
+    cancelled = builder.running(Task(0, 9), nonce=b"4")
+    builder.accept(Cancel(cancelled.id, "enough"))
+    builder.grant(builder.submit(b"5").id, BOB)
+    return builder
+
+
+def test_round_trip() -> None:
+    state = everything().state
+    data = encode_state(state)
+    again = decode_state(data)
+    assert again == state
+    assert encode_state(again) == data
+    assert state_hash(again) == state_hash(state)
+    check(again)
+
+
+def test_any_change_changes_the_hash() -> None:
+    builder = everything()
+    before = state_hash(builder.state)
+    builder.accept(Register(ALICE, "other name", 1, 2))
+    assert state_hash(builder.state) != before
+
+
+def test_applying_goes_on_from_any_snapshot() -> None:
+    builder = everything()
+    for cut in range(len(builder.log) + 1):
+        state = CoordinatorState()
+        for index, command in builder.log[:cut]:
+            apply(state, index, command)
+        restored = decode_state(encode_state(state))
+        for index, command in builder.log[cut:]:
+            assert apply(restored, index, command) == apply(state, index, command)
+        assert restored == builder.state
+
+
+def test_junk_is_refused() -> None:
+    data = encode_state(everything().state)
+    for damaged in (b"", b"junk", data[:-1], data + b"x", encode(spec())):
+        with pytest.raises(RemoteProtocolError):
+            decode_state(damaged)
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_damage_gives_a_state_or_a_refusal(data: st.DataObject) -> None:
+    encoded = bytearray(_SAMPLE)
+    for _ in range(data.draw(st.integers(1, 3))):
+        encoded[data.draw(st.integers(0, len(encoded) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(RemoteProtocolError):
+        decode_state(bytes(encoded))
+
+
+_SAMPLE = encode_state(everything().state)
+
+
+RUNS = st.integers(1, 12).map(RunId)
+LEASES = st.integers(1, 30).map(LeaseId)
+TESTS = st.lists(st.integers(0, 12).map(TestIndex), max_size=6).map(tuple)
+TASKS = st.lists(
+    st.builds(Task, st.integers(0, 10), st.integers(1, 6), st.integers(0, 1), st.integers(0, 1)), max_size=3
+).map(tuple)
+PEERS = st.sampled_from([ALICE, BOB])
+
+
+@st.composite
+def completions(draw: st.DrawFn) -> Complete:
+    tests = draw(TESTS)
+    outcomes = bytes(draw(st.integers(0, 5)) for _ in tests)
+    return Complete(draw(LEASES), CHUNK, tests, outcomes, tuple(draw(st.integers(-1, 99)) for _ in tests))
+
+
+PARTITIONS = [(), (Task(0, 9),), (Task(0, 4), Task(4, 5))]
+COMMANDS = st.one_of(
+    st.builds(Yield, st.sampled_from(["", "x"])),
+    st.builds(Register, PEERS, st.just("n"), st.integers(0, 3), st.integers(-1, 2)),
+    st.builds(Submit, st.binary(max_size=1), st.builds(spec, retries=st.integers(0, 1)), st.just(0.0)),
+    st.builds(Collected, LEASES, st.just(MANIFEST), st.integers(0, 9), st.sampled_from(PARTITIONS)),
+    st.builds(CollectFailed, LEASES, st.integers(0, 5), st.just("r")),
+    st.builds(Grant, RUNS, PEERS, st.integers(0, 3), TASKS),
+    completions(),
+    st.builds(Return, LEASES, TESTS),
+    st.builds(Expire, LEASES, st.just("r")),
+    st.builds(Abandon, RUNS, st.integers(-1, 12).map(TestIndex), st.just(CHUNK)),
+    st.builds(Cancel, RUNS, st.just("r")),
+    st.builds(Finish, RUNS, st.none(), st.integers(0, 12), st.just(0.0)),
+)  # fmt: skip
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(st.lists(COMMANDS, max_size=25), st.booleans())
+def test_apply_is_total_and_deterministic(commands: list[Command], started: bool) -> None:
+    """Any commands in any order, from nothing or from a busy state: no exception, no broken invariant, no difference
+    between a voter that was there all the time and one that was restored on the way."""
+    state = decode_state(_SAMPLE) if started else CoordinatorState()
+    twin = decode_state(encode_state(state))
+    for command in commands:
+        index = state.applied + 1
+        assert apply(state, index, command) == apply(twin, index, command)
+        check(state)
+        twin = decode_state(encode_state(twin))
+    assert encode_state(state) == encode_state(twin)
+
+
+def test_a_million_tests_are_small() -> None:
+    tests = 1_000_000
+    state = CoordinatorState(applied=1)
+    tracemalloc.start()
+    try:
+        run = Run(RunId(1), b"n", spec(), 0.0, phase=RunPhase.RUNNING)
+        state.runs[run.id] = run
+        state.nonces[b"n"] = run.id
+        verdicts.open_book(run, tests)
+        for first in range(0, tests, 1_000):
+            indexes, durations = array("I", range(first, first + 1_000)), array("q", bytes(8_000))
+            run.chunks.append(Completion(CHUNK, ALICE, LeaseId(1), indexes, bytes(1_000), durations, bytes(1_000)))
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size < 50e6
+    begin = time.perf_counter()
+    data = encode_state(state)
+    assert len(data) < 20e6
+    assert time.perf_counter() - begin < 5, "far from quadratic"
