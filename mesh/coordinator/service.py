@@ -303,23 +303,21 @@ class TestCoordinator:
         lease = self._open_lease(request.lease, peer)
         if lease is None:
             return Ack()
-        await self._keep_chunk(request.chunk, peer)
-        await self._replicas.secure(request.chunk, peer, self._nodes.nodes(), f"run {lease.run}")
+        nodes, reason = self._nodes.nodes(), f"run {lease.run}"
+        await self._replicas.secure(request.chunk, peer, nodes, reason)
+        for artifacts in await self._unpack(request.chunk):
+            await self._replicas.secure(artifacts, peer, nodes, reason)
         await self._log.propose(
             Complete(request.lease, request.chunk, request.tests, request.outcomes, request.durations)
         )
         return Ack()
 
-    async def _keep_chunk(self, chunk: Cid, peer: PeerId) -> None:
-        """The chunk, its records as blocks of their own, and their artifacts, on this node."""
-        if peer == self._network.peer_id:
-            return
-        found = decode(await self._content.get(chunk, (peer,)), Chunk)
+    async def _unpack(self, chunk: Cid) -> list[Cid]:
+        """Make the chunk's records blocks of their own on this node; the artifacts that they name."""
+        found = decode(await self._content.get(chunk), Chunk)
         await self._content.put_many(found.records, "dag-cbor")
-        for data in found.records:
-            artifacts = decode(data, Record).artifacts
-            if artifacts is not None:
-                await self._content.fetch(artifacts, (peer,))
+        named = [decode(data, Record).artifacts for data in found.records]
+        return [artifacts for artifacts in named if artifacts is not None]
 
     async def _given_back(self, peer: PeerId, request: GiveBack) -> Ack:
         lease = self._open_lease(request.lease, peer)

@@ -1,0 +1,138 @@
+"""A run's report, from the log's completions and their chunks."""
+
+import json
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from mesh.coordinator.history import History
+from mesh.coordinator.reports import FOLDER_CHARACTERS_MAX, ReportBuilder, artifact_folder
+from mesh.state.apply import apply
+from mesh.state.model import CoordinatorState
+from protocols.codec import encode
+from protocols.commands import Cancel, Collected, CollectFailed, Complete, Grant, Register, Submit, TaskRange
+from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
+from protocols.manifests import Chunk, CollectedTest, Manifest, Outcome, Record, RunSpec
+from tests.fakes.content import FakeContent, Shelves
+from tests.fakes.network import Lan
+
+WORKER = PeerId("worker")
+SPEC = RunSpec(Cid("bafybundle"), "suite", "suite", PeerId("client"))
+
+
+class Kept(FakeContent):
+    """Remembers what went into directories."""
+
+    def __init__(self) -> None:
+        super().__init__(Shelves(Lan()), PeerId("coordinator"))
+        self.files: dict[str, bytes | Cid] = {}
+
+    async def add_files(self, files):
+        self.files = {n: c.read_bytes() if hasattr(c, "read_bytes") else c for n, c in files.items()}
+        return await super().add_files(files)
+
+
+async def running(content: Kept, tests: list[str]) -> CoordinatorState:
+    """Run 2 of worker 1: collected, all tests in lease 5."""
+    manifest = Manifest(SPEC.bundle, tuple(CollectedTest(test, "m") for test in tests))
+    cid = await content.put(encode(manifest))
+    state = CoordinatorState()
+    apply(state, 1, Register(WORKER, "w", 1, 2))
+    apply(state, 2, Submit(b"n", SPEC, 100.0))
+    apply(state, 3, Grant(RunId(2), WORKER, 1, ()))
+    apply(state, 4, Collected(LeaseId(3), cid, len(tests), (TaskRange(0, len(tests)),)))
+    apply(state, 5, Grant(RunId(2), WORKER, 1, (TaskRange(0, len(tests)),)))
+    return state
+
+
+async def complete(content: Kept, state: CoordinatorState, index: int, records: dict[int, Record], keep=True) -> None:
+    data = [encode(record) for record in records.values()]
+    chunk = encode(Chunk(tuple(TestIndex(i) for i in records), tuple(data)))
+    cid = await content.put(chunk) if keep else Cid("bafylost")
+    outcomes = bytes(record.outcome.code for record in records.values())
+    command = Complete(LeaseId(5), cid, tuple(TestIndex(i) for i in records), outcomes, (1000,) * len(records))
+    apply(state, index, command)
+
+
+def record(test: str, outcome: Outcome = Outcome.PASSED, **fields: object) -> Record:
+    return Record(test, outcome, 0.001, 100.0, WORKER, 0, 1, **fields)
+
+
+async def test_every_test_stands_once_in_report_and_junit(tmp_path):
+    content = Kept()
+    tests = [f"t.py::test_{i}" for i in range(1200)]
+    state = await running(content, tests)
+    await complete(content, state, 6, {i: record(tests[i]) for i in range(700)})
+    bad = record(tests[700], Outcome.FAILED, message="boom", longrepr="E boom", artifacts=Cid("bafyart"))
+    await complete(content, state, 7, {700: bad} | {i: record(tests[i]) for i in range(701, 1200)})
+    finish = await ReportBuilder(content, History(content), tmp_path / "s").finish(state.runs[RunId(2)], 103.0, "host")
+    assert (finish.exit_code, finish.at) == (1, 103.0)
+    document = json.loads(content.files["report.json"])
+    assert [entry["test"] for entry in document["tests"]] == sorted(tests)
+    assert document["counts"] == {
+        "passed": 1199, "failed": 1, "error": 0, "skipped": 0, "xfailed": 0, "xpassed": 0
+    }  # fmt: skip
+    cases = ElementTree.fromstring(content.files["junit.xml"]).findall(".//testcase")
+    assert len(cases) == 1200
+    assert [case.get("name") for case in cases if case.find("failure") is not None] == ["test_700"]
+    lines = b"".join(content.files[name] for name in sorted(content.files) if name.startswith("records/")).splitlines()
+    assert [json.loads(line)["index"] for line in lines] == list(range(1200))
+    assert content.files["artifacts/t.py::test_700"] == "bafyart"
+    assert not list((tmp_path / "s").iterdir())
+
+
+async def test_a_verdict_outlives_its_record(tmp_path, autojump_clock):
+    content = Kept()
+    state = await running(content, ["a", "b"])
+    await complete(content, state, 6, {0: record("a")})
+    await complete(content, state, 7, {1: record("b", Outcome.FAILED)}, keep=False)
+    finish = await ReportBuilder(content, History(content), tmp_path).finish(state.runs[RunId(2)], 103.0, "host")
+    assert finish.exit_code == 1
+    entries = json.loads(content.files["report.json"])["tests"]
+    assert [(e["test"], e["outcome"], e["record"] is None) for e in entries] == [
+        ("a", "passed", False),
+        ("b", "failed", True),
+    ]
+    assert b"was lost with the nodes" in content.files["junit.xml"]
+
+
+async def test_a_run_without_tests_keeps_what_pytest_said(tmp_path):
+    content = Kept()
+    said = await content.put(b"ERROR collecting t.py")
+    state = CoordinatorState()
+    apply(state, 1, Register(WORKER, "w", 1, 2))
+    apply(state, 2, Submit(b"n", SPEC, 100.0))
+    apply(state, 3, Grant(RunId(2), WORKER, 1, ()))
+    apply(state, 4, CollectFailed(LeaseId(3), 2, "1 error in 0.1s", said))
+    finish = await ReportBuilder(content, History(content), tmp_path).finish(state.runs[RunId(2)], 103.0, "host")
+    assert (finish.exit_code, finish.reason) == (2, "1 error in 0.1s")
+    assert content.files["collection.txt"] == b"ERROR collecting t.py"
+
+
+async def test_a_cancelled_run_reports_the_verdicts_it_has(tmp_path):
+    content = Kept()
+    state = await running(content, ["a", "b"])
+    await complete(content, state, 6, {0: record("a")})
+    apply(state, 7, Cancel(RunId(2), "cancelled by a user"))
+    finish = await ReportBuilder(content, History(content), tmp_path).finish(state.runs[RunId(2)], 103.0, "host")
+    assert finish.exit_code == 2
+    assert [entry["test"] for entry in json.loads(content.files["report.json"])["tests"]] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("test", "folder"),
+    [
+        ("tests/a.py::test_x", "tests/a.py::test_x"),
+        ("a.py::test_x[../../etc]", "a.py::test_x[..%2F..%2Fetc]"),
+        ("../a.py::test", "%2E%2E/a.py::test"),
+        ("a.py::t[\x00\n]", "a.py::t[%00%0A]"),
+    ],
+)
+def test_an_artifact_folder_stays_below_artifacts(test, folder):
+    assert artifact_folder(test) == folder
+
+
+def test_long_names_stay_apart():
+    one, other = (artifact_folder("a.py::test[" + "x" * 1000 + end) for end in ("1]", "2]"))
+    assert one != other
+    assert len(one) <= FOLDER_CHARACTERS_MAX + 13
