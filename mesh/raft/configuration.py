@@ -121,6 +121,10 @@ class Configurations:
         """What held after the entry at `index`, which is not before the base."""
         return next(made for position, made in reversed(self._history) if position <= index)
 
+    def since(self, index: int) -> list[Configuration]:
+        """What held at `index`, and every later one."""
+        return [self.at(index), *(made for position, made in self._history if position > index)]
+
     def append(self, entry: Entry) -> None:
         if entry.kind is EntryKind.CONFIGURATION:
             self._history.append((entry.index, decode(entry.data, Configuration)))

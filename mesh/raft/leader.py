@@ -131,7 +131,16 @@ class Leader(Role):
             raise ChangeRefused("this coordinator has committed nothing in its term yet")
         if self.transferee is not None:
             raise ChangeRefused(f"the leadership is being handed to {self.transferee}")
-        return self._configure(changed(configurations.latest, change))
+        target = changed(configurations.latest, change)
+        for peer in sorted(set(target.voters) - set(configurations.latest.voters)):
+            self._check_ready_to_vote(peer)
+        return self._configure(target)
+
+    def _check_ready_to_vote(self, peer: PeerId) -> None:
+        """A voter with an empty log gives no vote (`voting`), and one far behind holds up every commit."""
+        match, options = self.replication.progress[peer].match, self.member.options
+        if match == 0 or match + options.promotion_lag_max < self.member.log.committed:
+            raise ChangeRefused(f"{peer} can't vote yet: it has {match} of {self.member.log.committed} entries")
 
     def transfer(self, to: PeerId) -> None:
         if to == self.member.peer:

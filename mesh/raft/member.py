@@ -72,7 +72,9 @@ class Member:
 
     @property
     def electable(self) -> bool:
-        return is_voter(self.configuration, self.peer)
+        """A voter by the committed configuration or a later one. One that an uncommitted entry removed may be the only
+        one with that entry, and with the longest log: if it did not campaign, nobody could win (thesis, 4.2.2)."""
+        return any(is_voter(each, self.peer) for each in self.log.configurations.since(self.log.committed))
 
     @property
     def loyal(self) -> bool:

@@ -31,6 +31,8 @@ class RaftOptions:
     snapshot_bytes_max: int = 256 * 1024 * 1024
     trailing_entries: int = 256
     """Kept in memory behind a snapshot, so that a member a little behind needs no snapshot."""
+    promotion_lag_max: int = 1000
+    """Entries that a learner may be behind the commit index when it becomes a voter."""
     reads_max: int = 1024
     """Reads that wait at one member."""
 

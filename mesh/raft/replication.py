@@ -145,8 +145,10 @@ class Replication:
         flow = progress.flow
         if isinstance(flow, Replicating):
             flow.answered(match)
-        elif isinstance(flow, Probing) or self.member.log.term(progress.match) is not None:
-            progress.replicate()  # what follows is at hand
+        elif isinstance(flow, Probing):
+            progress.replicate()
+        elif match >= flow.snapshot.index or self.member.log.term(match) is not None:
+            progress.replicate()  # what follows is at hand, or in a newer snapshot
         return news
 
     def on_append_refused(self, peer: PeerId, message: AppendRefused) -> None:

@@ -1,7 +1,7 @@
 """Answering requests for votes: the same in every role (sections 5.2 and 5.4.1; thesis, sections 4.2.3 and 9.6).
 
 A blank member gives no vote: it might have given one before it lost its disk. That costs no liveness, since voters are
-founders, who wrote the configuration, or were learners, who hold a log.
+founders, who wrote the configuration, or were learners that the leader knew to hold a log.
 """
 
 from mesh.raft.member import Member
