@@ -12,6 +12,7 @@ Rejected: pickle (executes code), maps with field names (twice the bytes; names 
 
 import dataclasses
 import enum
+import io
 import math
 import types
 import typing
@@ -73,10 +74,13 @@ def decode(data: bytes, one: type[M], two: type[N], three: type[P], /) -> M | N 
 def decode(data: bytes, /, *classes: type[Any]) -> Any: ...
 def decode(data: bytes, /, *classes: type[Any]) -> Any:
     """The message in `data`, which must be one of `classes`; `RemoteProtocolError` for anything else."""
+    stream = io.BytesIO(data)
     try:
-        raw = cbor2.loads(data)
+        raw = cbor2.load(stream)
     except Exception as error:  # cbor2 raises whatever a semantic tag's constructor raises
         raise RemoteProtocolError(f"not CBOR: {type(error).__name__}") from None
+    if stream.tell() != len(data):
+        raise RemoteProtocolError(f"{len(data) - stream.tell()} bytes follow the message")
     try:
         made = _raise(raw, 0)
     except RecursionError:
