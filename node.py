@@ -1,1 +1,79 @@
-"""One program on every host: see mesh/cli."""
+"""One program on every host: `python node.py --role auto` starts a node and says, line by line, what becomes true.
+
+The lines are "key: value". What lets others in (the ticket, the dashboard's token) is printed on a terminal only.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mesh.cli.client import read_endpoint
+from mesh.cli.node_flags import parse
+from mesh.options import NodeOptions
+from protocols.errors import MeshError
+
+EXIT_INTERNAL = 3
+
+LABELS = {"peer": "peer", "listen": "listening", "home": "home", "ticket": "ticket", "dashboard": "dashboard"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs until SIGTERM or SIGINT; the exit code."""
+    try:
+        options, flags = parse(sys.argv[1:] if argv is None else argv)
+        return _run(options, flags.log_format, flags.log_level)
+    except KeyboardInterrupt:
+        return 0
+    except SystemExit as leaving:  # --help
+        return leaving.code if isinstance(leaving.code, int) else 0
+    except (Exception, BaseExceptionGroup) as error:
+        return _explain(error)
+
+
+def _run(options: NodeOptions, log_format: str, log_level: str) -> int:
+    import trio
+    from mesh.node import serve
+
+    from mesh.cli.logging_setup import set_up
+
+    set_up(log_format, log_level)
+    code: int = trio.run(serve, options, announcer(options.home))
+    return code
+
+
+def announcer(home: Path) -> Callable[[str, str], None]:
+    """Prints a fact. The coordinator comes whenever it changes; everything else once (a listening address each)."""
+    terminal = sys.stdout.isatty()
+
+    def announce(key: str, text: str) -> None:
+        if key == "ticket" and not terminal:
+            return
+        if key == "dashboard" and terminal:
+            endpoint = read_endpoint(home)
+            text = f"{text}/#token={endpoint.token}" if endpoint is not None else text
+        try:
+            print(f"{LABELS.get(key, key)}: {text}", flush=True)
+        except BrokenPipeError:
+            # Whoever started the node stopped reading; the node goes on.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    return announce
+
+
+def _explain(error: BaseException) -> int:
+    """One sentence for what a user can mend; a bug goes to the log with its traceback."""
+    found = error.subgroup(MeshError) if isinstance(error, BaseExceptionGroup) else error
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    if isinstance(found, MeshError):
+        print(f"node.py: {found}", file=sys.stderr)
+        return found.exit_code
+    import logging
+
+    logging.getLogger("node").critical("the node ended by an internal error: %r", error, exc_info=error)
+    return EXIT_INTERNAL
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,6 +1,6 @@
 """A node's two ports as data in memory, for the API and the commands to be tested against over real HTTP."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,14 @@ class FakeBackend:
         self.commands: list[tuple[str, CommandVerb]] = []
         self.failure: Exception | None = None
         self.hang_at: int | None = None
-        """Event at which a run stands still until it is cancelled."""
+        """Verdict before which a run stands still until it is cancelled."""
         self.cut_at: int | None = None
-        """Event before which the stream fails, once."""
+        """Verdict before which the stream fails, once."""
+        self.drop_at: int | None = None
+        """Verdict before which `drop` is called, once, and nothing more comes on that stream."""
+        self.drop: Callable[[], None] = lambda: None
+        self.report: Cid | None = TREE
+        self.reason = ""
         self.cancel_wanted = trio.Event()
         self.tests = [
             verdict("tests/test_a.py::test_good", "passed"),
@@ -78,7 +83,8 @@ class FakeBackend:
         return "mesh1secret"
 
     async def topology(self) -> dict[str, Any]:
-        return {"self": PEER, "coordinator": PEER, "nodes": [node(PEER, "one")], "links": []}
+        nodes = [{**node(PEER, "one"), "coordinator": True}, node(OTHER, "two")]
+        return {"mesh": "1f2e", "nodes": nodes, "links": [{"a": PEER, "b": OTHER, "rtt": 0.0004}]}
 
     async def overview(self) -> dict[str, Any]:
         return {"nodes": [node(PEER, "one")], "runs": [], "verdicts": []}
@@ -100,41 +106,44 @@ class FakeBackend:
         self.cancelled.append(run)
         self.cancel_wanted.set()
 
-    def events(self) -> list[dict[str, Any]]:
+    def finished(self) -> dict[str, Any]:
         counts = {outcome.value: 0 for outcome in Outcome}
         for test in self.tests:
             counts[test["outcome"]] += 1
-        finished = {
+        return {
             "event": "finished",
             "state": self.state,
             "exit_code": self.exit_code,
             "counts": counts,
             "tests": len(self.tests),
             "wall_seconds": 1.5,
-            "report": TREE,
+            "report": self.report,
             "bundle": TREE,
             "manifest": TREE,
+            "reason": self.reason,
         }
-        started = [
-            {"event": "started", "test": test["test"], "worker": PEER, "attempt": 1, "cursor": place}
-            for place, test in enumerate(self.tests)
-        ]
-        first = [{"event": "submitted"}, {"event": "collected", "tests": len(self.tests)}]
-        return [*first, *started[:1], *self.tests, finished]
 
     async def follow(self, run: RunId, cursor: int = 0) -> AsyncIterator[dict[str, Any]]:
+        """A cursor counts verdicts; whoever takes up a stream is told of the collection again."""
         self._known(run)
-        for place, event in enumerate(self.events()):
+        yield {"event": "collected", "run": str(run), "tests": len(self.tests), "cursor": cursor}
+        for place, test in enumerate(self.tests):
             if place < cursor:
                 continue
+            yield {"event": "started", "run": str(run), "test": test["test"], "worker": PEER, "cursor": place}
             if self.cut_at == place:
                 self.cut_at = None
                 raise NoQuorum("the mesh has no coordinator for now")
+            if self.drop_at == place:
+                self.drop_at = None
+                self.drop()
+                await trio.sleep_forever()
             if self.hang_at == place:
                 await self.cancel_wanted.wait()
-                yield {**self.events()[-1], "run": str(run), "state": "cancelled", "exit_code": 2, "cursor": place}
+                yield {**self.finished(), "run": str(run), "state": "cancelled", "exit_code": 2, "cursor": place}
                 return
-            yield {**event, "run": str(run), "cursor": place}
+            yield {**test, "run": str(run), "cursor": place + 1}
+        yield {**self.finished(), "run": str(run), "cursor": len(self.tests)}
 
     def _known(self, run: RunId) -> None:
         self._check()
@@ -142,7 +151,13 @@ class FakeBackend:
             raise UsageError(f"there is no run {run} in this mesh")
 
     async def why(self, target: str) -> dict[str, Any]:
-        return {"target": target, "state": "pending", "reasons": ["two (…NodeTwo) has no gpu"]}
+        return {
+            "target": target,
+            "run": "17",
+            "state": "pending",
+            "explanation": ["1 tests wait for a worker with gpu", "  two: it has no gpu"],
+            "waiting": [],
+        }
 
     async def record(self, cid: Cid) -> Record:
         if cid != RECORD:

@@ -107,7 +107,7 @@ async def test_views(api: Served) -> None:
     status = (await api.http.get("/api/status")).json()
     assert status["voters"] == [PEER, OTHER]
     assert (await api.http.get("/api/ticket")).json() == {"ticket": "mesh1secret"}
-    assert (await api.http.get("/api/topology")).json()["coordinator"] == PEER
+    assert (await api.http.get("/api/topology")).json()["links"][0]["b"] == OTHER
     assert (await api.http.get("/api/overview")).json()["verdicts"] == []
     assert (await api.http.get("/api/runs")).json()["runs"][0]["run"] == "17"
     assert (await api.http.get("/api/runs/17")).json()["report"] == TREE
@@ -194,19 +194,17 @@ async def test_unknown_routes_and_methods(api: Served) -> None:
 
 async def test_events_to_the_end_and_from_a_cursor(api: Served) -> None:
     events = await api.events()
-    assert [event["event"] for event in events] == [
-        "submitted", "collected", "started", "verdict", "verdict", "verdict", "finished",
-    ]  # fmt: skip
+    assert [event["event"] for event in events] == ["collected", *["started", "verdict"] * 3, "finished"]
     assert events[-1]["exit_code"] == 1
-    assert await api.events("?cursor=5") == events[5:]
+    assert (await api.events("?cursor=2"))[1:] == events[5:]
 
 
 async def test_events_flush_at_once_and_keep_alive(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "KEEP_ALIVE_SECONDS", 0.05)
-    api.backend.hang_at = 2
+    api.backend.hang_at = 0
     async with api.http.stream("GET", "/api/runs/17/events") as answer:
         lines = answer.aiter_lines()
-        assert [json.loads(await anext(lines))["event"] for _ in range(2)] == ["submitted", "collected"]
+        assert [json.loads(await anext(lines))["event"] for _ in range(2)] == ["collected", "started"]
         assert await anext(lines) == ""
         await api.http.post("/api/runs/17/cancel")
         last = [line async for line in lines if line]
@@ -215,9 +213,9 @@ async def test_events_flush_at_once_and_keep_alive(api: Served, monkeypatch: pyt
 
 
 async def test_a_failure_amid_events_is_the_last_line(api: Served) -> None:
-    api.backend.cut_at = 3
+    api.backend.cut_at = 1
     events = await api.events()
-    assert len(events) == 4
+    assert [event["event"] for event in events[:-1]] == ["collected", "started", "verdict", "started"]
     assert events[-1] == {"event": "error", "error": "the mesh has no coordinator for now", "exit_code": 11}
 
 

@@ -1,0 +1,23 @@
+"""`mesh cancel RUN`."""
+
+import argparse
+
+from mesh.api.checks import parse_run
+from mesh.cli.arguments import checked
+from mesh.cli.output import print_document
+from mesh.cli.session import connect
+
+HELP = "Stop a run: its tests that are not done get no verdict."
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=checked(parse_run), metavar="RUN")
+
+
+def run(args: argparse.Namespace) -> int:
+    document = connect(args).post(f"/api/runs/{args.run}/cancel", {})
+    if args.json:
+        print_document(document)
+    else:
+        print(f"run {args.run} is cancelled")
+    return 0

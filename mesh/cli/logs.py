@@ -1,0 +1,41 @@
+"""`mesh logs RUN [TEST]`: what a run's tests printed, from their records."""
+
+import argparse
+from typing import Any
+
+from mesh.api.checks import parse_run
+from mesh.cli.arguments import checked
+from mesh.cli.output import print_json
+from mesh.cli.results import report_of
+from mesh.cli.session import connect
+from mesh.cli.summary import print_record, read_report
+from protocols.errors import UsageError
+
+HELP = "Print the captured output of TEST, or of all that failed. TEST is a test's ID, or a part of IDs."
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=checked(parse_run), metavar="RUN")
+    parser.add_argument("test", nargs="?", metavar="TEST")
+
+
+def run(args: argparse.Namespace) -> int:
+    client = connect(args)
+    report = read_report(client, report_of(client, str(args.run)))
+    for entry in _chosen(report["tests"], args.test, args.run):
+        record = client.get(f"/api/records/{entry['record']}")
+        if args.json:
+            print_json(record)
+        else:
+            print_record(record)
+    return 0
+
+
+def _chosen(tests: list[dict[str, Any]], wanted: str | None, run: int) -> list[dict[str, Any]]:
+    if wanted is None:
+        return [entry for entry in tests if entry["outcome"] in ("failed", "error")]
+    exact = [entry for entry in tests if entry["test"] == wanted]
+    found = exact or [entry for entry in tests if wanted in entry["test"]]
+    if not found:
+        raise UsageError(f"run {run} has no test {wanted!r}")
+    return found

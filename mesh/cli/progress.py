@@ -1,0 +1,183 @@
+"""How a run looks while it runs: a live bar on a terminal, plain lines in a pipe, JSON events, or nothing.
+
+The bar reads the tally when the screen is redrawn, ten times a second, so a verdict costs no drawing.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from mesh.cli.output import is_terminal, painted, print_json
+from mesh.cli.tally import Tally
+from mesh.views import human
+
+PLAIN_SECONDS = 10.0
+"""A line at least that often, while verdicts come."""
+
+PLAIN_STEPS = 10
+
+RUNNING_LINES_MAX = 4
+
+MODES = ("auto", "bar", "plain", "off")
+
+
+class View(Protocol):
+    """Told of each event after the tally was. `close` leaves the screen in order; calling it twice is harmless."""
+
+    def event(self, event: dict[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def view(mode: str, as_json: bool, tally: Tally) -> View:
+    if as_json:
+        return JsonView()
+    if mode == "auto":
+        mode = "bar" if is_terminal(sys.stdout) else "plain"
+    if mode == "off":
+        return SilentView()
+    return BarView(tally) if mode == "bar" else PlainView(tally)
+
+
+class JsonView:
+    def event(self, event: dict[str, Any]) -> None:
+        print_json({name: value for name, value in event.items() if name != "cursor"})
+
+    def close(self) -> None:
+        pass
+
+
+class SilentView:
+    def event(self, event: dict[str, Any]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class PlainView:
+    """Failures as they come; how far it is at every tenth, and now and then."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+        self._step = 0
+        self._last = 0.0
+
+    def event(self, event: dict[str, Any]) -> None:
+        if event["event"] == "verdict":
+            line = failure_line(event)
+            if line:
+                print(line, flush=True)
+            self._percentage()
+        else:
+            line = opening_line(event)
+            if line:
+                print(line, flush=True)
+
+    def _percentage(self) -> None:
+        tally = self._tally
+        if not tally.total:
+            return
+        step = tally.done * PLAIN_STEPS // tally.total
+        if step > self._step or tally.elapsed - self._last >= PLAIN_SECONDS:
+            self._step, self._last = step, tally.elapsed
+            percent = 100 * tally.done // tally.total
+            print(f"[{percent:3d}%] {position(tally)} in {human.duration(tally.elapsed)}", flush=True)
+
+    def close(self) -> None:
+        pass
+
+
+class BarView:
+    """rich's live display: bar, counts, time left, and what runs longest."""
+
+    def __init__(self, tally: Tally) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._tally = tally
+        self._console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self._live = Live(
+            console=self._console,
+            get_renderable=_bar(tally),
+            refresh_per_second=10,
+            transient=True,
+            redirect_stderr=False,
+        )
+        self._live.start()
+
+    def event(self, event: dict[str, Any]) -> None:
+        line = failure_line(event) if event["event"] == "verdict" else opening_line(event)
+        if line:
+            self._console.print(line, style="red" if event["event"] == "verdict" else None)
+
+    def close(self) -> None:
+        self._live.stop()
+
+
+def _bar(tally: Tally) -> Callable[[], Any]:
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.spinner import Spinner
+    from rich.table import Table
+    from rich.text import Text
+
+    waiting = Spinner("dots", style="cyan")
+
+    def draw() -> Any:
+        if not tally.total:
+            waiting.text = Text(f"waiting for its tests to be collected · {human.duration(tally.elapsed)}")
+            return waiting
+        line = Table.grid(padding=(0, 1))
+        line.add_column(no_wrap=True)
+        line.add_column(no_wrap=True, overflow="ellipsis")
+        style = "red" if tally.bad else "green"
+        bar = ProgressBar(total=tally.total, completed=tally.done, width=30, complete_style=style, finished_style=style)
+        line.add_row(bar, Text(f"{position(tally)} · {human.duration(tally.elapsed)}{time_left(tally)}"))
+        running = list(tally.running)[:RUNNING_LINES_MAX]
+        more = len(tally.running) - len(running)
+        names = [Text(f"  {human.clean(test)}", style="dim", no_wrap=True, overflow="ellipsis") for test in running]
+        if more:
+            names.append(Text(f"  and {more} more", style="dim"))
+        return Group(line, *names)
+
+    return draw
+
+
+def position(tally: Tally) -> str:
+    """ "690 of 6,908 tests, 2 failed"."""
+    total = tally.total or 0
+    parts = [f"{human.number(tally.done)} of {human.plural(total, 'test')}"]
+    parts += [
+        f"{human.number(tally.counts[outcome])} {outcome}" for outcome in ("failed", "error") if tally.counts[outcome]
+    ]
+    return ", ".join(parts)
+
+
+def time_left(tally: Tally) -> str:
+    """By the pace so far; nothing while that tells little."""
+    if not tally.total or tally.done < 3 or tally.done >= tally.total or tally.elapsed < 1:
+        return ""
+    return f", {human.duration(tally.elapsed / tally.done * (tally.total - tally.done))} left"
+
+
+def opening_line(event: dict[str, Any]) -> str:
+    if event["event"] == "submitted":
+        return f"run {event['run']}"
+    if event["event"] == "collected":
+        return f"{human.plural(event['tests'], 'test')} collected"
+    return ""
+
+
+def failure_line(event: dict[str, Any]) -> str:
+    if event["outcome"] not in ("failed", "error"):
+        return ""
+    word = "FAILED" if event["outcome"] == "failed" else "ERROR"
+    return f"{word} {human.clean(event['test'])}"
+
+
+def painted_failure(event: dict[str, Any], tail: str) -> str:
+    """The line of the short summary."""
+    line = failure_line(event)
+    word, _, rest = line.partition(" ")
+    return f"{painted(word, 'red')} {rest}{tail}"

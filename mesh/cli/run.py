@@ -1,0 +1,92 @@
+"""`mesh run`: submit, follow, summarise. Without a running node, on one that lives as long as this command."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from mesh.cli.arguments import checked_home, output_path, seconds, slots, vacant_directory, whole
+from mesh.cli.client import Client
+from mesh.cli.follow import follow, save_report
+from mesh.cli.output import note, print_json
+from mesh.cli.progress import MODES
+from mesh.cli.session import find, home_of, with_node
+from mesh.cli.submission import ENVIRONMENTS, Submission, prepare
+from protocols.errors import NodeUnavailable
+
+HELP = """Run a suite on the mesh: PATH is a directory, a file or a test, pytest's arguments follow after '--'.
+With --exec, run a shell command instead, once for each of the --each files where there are any."""
+
+NONCE_BYTES = 16
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "mesh run [PATH] [options] [-- PYTEST_ARGS]"
+    parser.add_argument("path", nargs="?", metavar="PATH", help="what to run; default: the current directory")
+    parser.add_argument("--exec", metavar="COMMAND", help="a shell command instead of pytest")
+    parser.add_argument("--each", nargs="+", action="extend", metavar="FILE", help="files that {} of --exec stands for")
+    parser.add_argument("--priority", type=whole(0, 100), default=50, metavar="N", help="0 to 100, default 50")
+    parser.add_argument("--test-type", default="", metavar="TYPE", help="such as model, hardware, api")
+    parser.add_argument("--requires", default="", metavar="EXPR", help="such as 'gpu.memory >= 8GiB'")
+    parser.add_argument("--prefers", default="", metavar="EXPR", help="the same, where there is a choice")
+    parser.add_argument("--worker-count", type=whole(1, 2**31 - 1), default=0, metavar="N", help="at most N workers")
+    parser.add_argument("--retries", type=whole(0, 1000), default=0, metavar="N", help="more tries for a failed test")
+    parser.add_argument("--timeout", dest="test_timeout", type=seconds, default=0.0, metavar="S", help="per test")
+    parser.add_argument("--detach", action="store_true", help="submit and leave; `mesh watch` follows")
+    parser.add_argument("--junitxml", type=Path, metavar="FILE", help="write the report's junit.xml there")
+    parser.add_argument("--report-dir", type=Path, metavar="DIR", help="write the whole report there")
+    parser.add_argument("-n", type=slots, default=None, metavar="N", help="slots, when no node runs here; or auto")
+    parser.add_argument("--env", choices=ENVIRONMENTS, default="ambient", help="where the suite's packages come from")
+    parser.add_argument("--progress", choices=MODES, default="auto", help="how to show progress")
+    parser.set_defaults(each=[], pytest_args=[])
+
+
+def run(args: argparse.Namespace) -> int:
+    junitxml = output_path(args.junitxml, ()) if args.junitxml else None
+    directory = vacant_directory(args.report_dir) if args.report_dir else None
+    if args.home is not None:
+        checked_home(args.home)
+    submission = prepare(args)
+    nonce = os.urandom(NONCE_BYTES)
+    submitted: list[str] = []
+
+    def work(client: Client) -> int:
+        submitted.append(_submit(client, submission, nonce))
+        if args.detach:
+            _print_submitted(args, submitted[0])
+            return 0
+        finished = follow(args, client, submitted[0], cancel=True)
+        save_report(client, finished, junitxml, directory)
+        _print_way(args, finished, inside=client is not running)
+        return int(finished["exit_code"])
+
+    def interrupt(client: Client) -> None:
+        note("interrupted: cancelling the run (again to leave at once)")
+        if not submitted:
+            raise KeyboardInterrupt
+        client.post(f"/api/runs/{submitted[0]}/cancel", {})
+
+    running = find(args)
+    if running is not None:
+        return work(running)
+    if args.detach:
+        raise NodeUnavailable(f"--detach needs a running node, and none runs in {home_of(args)}: start one first")
+    return with_node(args, args.n, work, interrupt)
+
+
+def _submit(client: Client, submission: Submission, nonce: bytes) -> str:
+    bundle = client.post("/api/content", {"path": str(submission.root), "names": submission.names})["cid"]
+    return client.submit(nonce, {**submission.spec, "bundle": bundle})
+
+
+def _print_submitted(args: argparse.Namespace, run: str) -> None:
+    if args.json:
+        print_json({"event": "submitted", "run": run})
+    else:
+        print(f"run {run} is submitted; `mesh watch {run}` follows it")
+
+
+def _print_way(args: argparse.Namespace, finished: dict[str, Any], inside: bool) -> None:
+    """How to get at the report, where it stays to be got."""
+    if not args.json and finished.get("report") and not inside:
+        print(f"  mesh results {finished['run']} -o DIR   writes it out, on any node of the mesh")

@@ -1,0 +1,130 @@
+"""From `mesh run`'s words to a bundle's root, the files in it, and a spec: everything that can be wrong is said here.
+
+pytest runs at the bundle's root, wherever the command was typed: paths in its arguments are made relative to that root.
+A path is what exists from where the command was typed; an argument that is a flag's value (`-k tests`) is none.
+"""
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mesh.scheduler.requirements import parse as parse_requirement
+from protocols.errors import UsageError
+
+ENVIRONMENTS = ("ambient", "uv")
+
+PATH_CHARACTERS_MAX = 4096
+
+_FLAGS_WITH_VALUE = frozenset(
+    (
+        *("-k", "-m", "-p", "-o", "-W", "-n", "-r", "--capture", "--color", "--deselect", "--dist", "--durations"),
+        *("--durations-min", "--import-mode", "--junit-prefix", "--log-cli-level", "--log-level", "--maxfail"),
+        *("--override-ini", "--tb", "--timeout", "--verbosity"),
+    )
+)
+"""Of pytest and well-known plugins: those whose next word is surely no path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    root: Path
+    names: tuple[str, ...]
+    """The bundle's files, relative to `root`."""
+    spec: dict[str, Any]
+    """As `POST /api/runs` takes it, without the bundle's CID."""
+
+
+def prepare(args: argparse.Namespace) -> Submission:
+    """`UsageError` for whatever is wrong; walks the tree."""
+    from mesh.content.tree import bundle_files, bundle_root
+
+    for flag, expression in (("--requires", args.requires), ("--prefers", args.prefers)):
+        try:
+            parse_requirement(expression)
+        except UsageError as error:
+            raise UsageError(f"{flag}: {error}") from None
+    if args.exec is None and args.each:
+        raise UsageError("--each names files for --exec, which is not given")
+    if args.exec is not None and not args.exec.strip():
+        raise UsageError("--exec needs a shell command, such as --exec 'make check'")
+    if args.exec is not None and args.pytest_args:
+        raise UsageError("--exec runs a shell command; pytest's arguments after '--' have no place beside it")
+    if args.exec is not None and args.each and "{}" not in args.exec:
+        raise UsageError("--exec must hold {} where each of the --each files is to stand")
+    root, start = bundle_root(args.path or ".")
+    names = tuple(bundle_files(root))
+    if not names:
+        raise UsageError(f"{root} holds no file to run")
+    arguments: list[str] = []
+    if args.exec is None:
+        if start != "." and (args.path is not None or not _names_tests(args.pytest_args)):
+            arguments.append(start)
+        arguments += [_at_root(word, before, root) for before, word in _with_previous(args.pytest_args)]
+    spec = {
+        "name": root.name or "root",
+        "project": root.name or "root",
+        "arguments": arguments,
+        "priority": args.priority,
+        "requires": args.requires,
+        "prefers": args.prefers,
+        "test_type": args.test_type,
+        "worker_count": args.worker_count,
+        "retries": args.retries,
+        "timeout": args.test_timeout,
+        "environment": args.env,
+    }
+    if args.exec is not None:
+        spec |= {"command": args.exec, "files": [_each(word, root) for word in args.each]}
+    return Submission(root, names, spec)
+
+
+def _with_previous(words: list[str]) -> list[tuple[str, str]]:
+    return list(zip(["", *words], words, strict=False))
+
+
+def _at_root(word: str, before: str, root: Path) -> str:
+    """`word` as it reads at the root; `before` is the word before it."""
+    if before in _FLAGS_WITH_VALUE:
+        return word
+    if word.startswith("--") and "=" in word:
+        flag, _, value = word.partition("=")
+        return word if flag in _FLAGS_WITH_VALUE else f"{flag}={_at_root(value, flag, root)}"
+    text, mark, test = word.partition("::")
+    if not text or text.startswith("-") or len(text) > PATH_CHARACTERS_MAX or "\0" in text:
+        return word
+    inside = _inside(text, root)
+    if inside is not None and os.path.lexists(text):
+        return inside + mark + test
+    if os.path.isabs(text) and inside is None and not before.startswith("-"):  # a flag's value may mean the worker's
+        raise UsageError(f"{text!r} lies outside {root}, the tree that is sent to the workers")
+    return word
+
+
+def _inside(text: str, root: Path) -> str | None:
+    """The path `text`, from here, relative to the root; None if it lies outside. A link at its end stays a link."""
+    absolute = os.path.abspath(text)
+    real = os.path.join(os.path.realpath(os.path.dirname(absolute)), os.path.basename(absolute))
+    relative = os.path.relpath(real, os.path.realpath(root))
+    return None if relative == ".." or relative.startswith("../") else relative
+
+
+def _names_tests(words: list[str]) -> bool:
+    """Whether pytest's own arguments say where the tests are."""
+    for before, word in _with_previous(words):
+        if word == "--pyargs":
+            return True
+        text = word.partition("::")[0]
+        if text and not text.startswith("-") and before not in _FLAGS_WITH_VALUE and os.path.exists(text):
+            return True
+    return False
+
+
+def _each(word: str, root: Path) -> str:
+    if not os.path.isfile(word):
+        raise UsageError(f"--each: there is no file {word!r}")
+    inside = _inside(word, root)
+    if inside is None:
+        raise UsageError(f"--each: {word!r} lies outside {root}, the tree that is sent to the workers")
+    return inside

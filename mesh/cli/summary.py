@@ -1,0 +1,108 @@
+"""The end of a run on the screen, in the manner of pytest: failures with their output, a short summary, one last line.
+
+What failed is told by the records, which the report names; so a summary is as good on any node as on the submitter's.
+"""
+
+import json
+import shutil
+from typing import Any
+
+from mesh.cli.client import Client
+from mesh.cli.output import note, painted
+from mesh.cli.progress import painted_failure
+from mesh.cli.tally import OUTCOMES, Tally
+from mesh.views import human
+from protocols.errors import MeshError
+
+FAILURES_SHOWN_MAX = 100
+"""In full; more are in the report."""
+
+COLUMNS_MAX = 120
+
+_WORDS = {"error": "errors"}
+
+
+def print_summary(client: Client, tally: Tally) -> None:
+    """Everything after the last verdict. Needs `tally.finished`."""
+    finished = tally.finished
+    assert finished is not None
+    records = _records(client, finished, tally) if tally.bad else {}
+    shown = [event for event in tally.bad if event["test"] in records][:FAILURES_SHOWN_MAX]
+    if shown:
+        print(_rule("FAILURES"))
+        for event in shown:
+            print_record(records[event["test"]])
+    if tally.bad:
+        print(painted(_rule("short test summary info"), "bold"))
+        for event in tally.bad:
+            message = records.get(event["test"], {}).get("message", "")
+            print(painted_failure(event, f" - {human.short(message, COLUMNS_MAX)}" if message else ""))
+    reason = finished.get("reason")
+    if reason:
+        print(f"{finished['state']}: {reason}")
+    print(last_line(finished))
+    if finished.get("report"):
+        print(f"report {finished['report']}")
+
+
+def print_record(record: dict[str, Any]) -> None:
+    """One failed attempt with all that it printed."""
+    print(painted(_rule(human.clean(record["test"]), "_"), "red", "bold"))
+    text = record["longrepr"] or record["message"]
+    if text:
+        print(text.rstrip("\n"))
+    if record["signal"]:
+        print(f"the test's process was killed by signal {record['signal']}")
+    for name, title in (("stdout", "Captured stdout"), ("stderr", "Captured stderr"), ("log", "Captured log")):
+        if record[name]:
+            print(_rule(title, "-"))
+            print(record[name].rstrip("\n"))
+    if record["dropped"]:
+        print(f"({human.size(record['dropped'])} of output left out)")
+
+
+def last_line(finished: dict[str, Any]) -> str:
+    """ "==== 1 failed, 2 passed in 1.50s ===="."""
+    counts = finished["counts"]
+    parts = []
+    for outcome in OUTCOMES:
+        count = counts.get(outcome, 0)
+        if count:
+            word = _WORDS.get(outcome, outcome) if count > 1 else outcome
+            parts.append(f"{count} {word}")
+    text = ", ".join(parts) or "no tests ran"
+    if finished["state"] in ("cancelled", "error"):
+        text = f"{finished['state']}: {text}"
+    bad = finished["exit_code"] != 0
+    return painted(_rule(f"{text} in {_seconds(finished['wall_seconds'])}"), "red" if bad else "green", "bold")
+
+
+def read_report(client: Client, cid: str) -> dict[str, Any]:
+    """report.json of a report."""
+    document: dict[str, Any] = json.loads(b"".join(client.read(cid, "report.json")))
+    return document
+
+
+def _records(client: Client, finished: dict[str, Any], tally: Tally) -> dict[str, dict[str, Any]]:
+    """Test -> record, of those failures that are shown. A verdict may lack its record's CID: the report has all."""
+    wanted = tally.bad[:FAILURES_SHOWN_MAX]
+    cids = {event["test"]: event["record"] for event in wanted if event.get("record")}
+    records: dict[str, dict[str, Any]] = {}
+    try:
+        if len(cids) < len(wanted) and finished.get("report"):
+            cids = {entry["test"]: entry["record"] for entry in read_report(client, finished["report"])["tests"]}
+        for event in wanted:
+            if event["test"] in cids:
+                records[event["test"]] = client.get(f"/api/records/{cids[event['test']]}")
+    except MeshError as error:
+        note(f"not all failures' records can be had: {error}")
+    return records
+
+
+def _rule(title: str, fill: str = "=") -> str:
+    width = min(shutil.get_terminal_size((80, 24)).columns, COLUMNS_MAX)
+    return f" {title} ".center(width, fill)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2f}s" if seconds < 60 else f"{seconds:.2f}s ({human.duration(seconds)})"

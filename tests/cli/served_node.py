@@ -1,0 +1,90 @@
+"""A served fake node in a thread of its own, for the commands to talk to over real HTTP, and ways to run a command."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+from fake_backend import PEER, RECORD, FakeBackend, FakeContent
+
+from mesh.api.server import serve_api
+
+ROOT = Path(__file__).parents[2]
+
+REPORT = {
+    "counts": {"passed": 1, "failed": 1, "error": 0, "skipped": 1, "xfailed": 0, "xpassed": 0},
+    "tests": [
+        {"test": "tests/test_a.py::test_bad", "outcome": "failed", "record": RECORD},
+        {"test": "tests/test_a.py::test_good", "outcome": "passed", "record": RECORD},
+    ],
+}
+
+
+@dataclass
+class Node:
+    """`serve_api` in a thread, until `stop`."""
+
+    home: Path
+    backend: FakeBackend = field(default_factory=FakeBackend)
+    content: FakeContent = field(
+        default_factory=lambda: FakeContent(
+            {"report.json": json.dumps(REPORT).encode(), "junit.xml": b"<testsuites/>", "records/1": b"x"}
+        )
+    )
+
+    def __post_init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        ready = threading.Event()
+
+        async def serve() -> None:
+            self._token = trio.lowlevel.current_trio_token()
+            async with trio.open_nursery() as nursery:
+                self._scope = nursery.cancel_scope
+                self.url = await nursery.start(
+                    serve_api, "127.0.0.1:0", "t0ken", self.backend, self.content, PEER, self.home
+                )
+                ready.set()
+
+        self._thread = threading.Thread(target=trio.run, args=(serve,))
+        self._thread.start()
+        assert ready.wait(20)
+
+    def stop(self) -> None:
+        self._token.run_sync_soon(self._scope.cancel)
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+
+@dataclass
+class Ended:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+def command(*words: object, cwd: Path | None = None) -> subprocess.Popen[str]:
+    """`python -m mesh …` in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "mesh", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=cwd,
+    )

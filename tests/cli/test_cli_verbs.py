@@ -1,0 +1,233 @@
+"""Each verb against a served fake node: its text, its JSON document, its exit code."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fake_backend import ABSENT, OTHER, PEER, TREE
+from served_node import ROOT, Ended, Node
+
+from protocols.errors import NoCapableWorker, NoQuorum
+from protocols.work import CommandVerb
+
+Mesh = Callable[..., Ended]
+
+
+def claim(home: Path, url: str, pid: int) -> None:
+    (home / "api.json").write_text(json.dumps({"url": url, "token": "x", "peer": "p", "pid": pid}))
+
+
+def test_status(node: Node, mesh: Mesh) -> None:
+    document = mesh("status", "--json").document
+    assert document["self"] == PEER
+    assert {"mesh", "term", "coordinator", "voters", "commit_index", "nodes", "runs"} <= set(document)
+    text = mesh("status").out
+    assert "one" in text
+    assert "17" in text
+
+
+def test_nodes(node: Node, mesh: Mesh) -> None:
+    assert [entry["peer"] for entry in mesh("--json", "nodes").document["nodes"]] == [PEER, OTHER]
+    assert "suspect" in mesh("nodes").out
+
+
+def test_runs(node: Node, mesh: Mesh) -> None:
+    assert mesh("runs", "--json").document["runs"][0]["run"] == "17"
+    assert "17" in mesh("runs").out
+
+
+def test_ticket(node: Node, mesh: Mesh) -> None:
+    assert mesh("ticket").out == "mesh1secret\n"
+    assert mesh("ticket", "--json").document == {"ticket": "mesh1secret"}
+
+
+def test_why_takes_any_test_name(node: Node, mesh: Mesh) -> None:
+    assert mesh("why", "17").out.splitlines()[-1] == "  two: it has no gpu"
+    assert mesh("why", "a/b.py::test_x[a/b?c#%2F é]", "--json").document["target"] == "a/b.py::test_x[a/b?c#%2F é]"
+
+
+def test_cancel(node: Node, mesh: Mesh) -> None:
+    assert mesh("cancel", "17").code == 0
+    assert node.backend.cancelled == [17]
+    ended = mesh("cancel", "18")
+    assert (ended.code, ended.out) == (4, "")
+    assert "18" in ended.err
+
+
+def test_drain_and_command(node: Node, mesh: Mesh) -> None:
+    assert mesh("drain", "two").code == 0
+    assert mesh("command", "two", "restart", "--json").document == {"node": "two", "verb": "restart"}
+    assert node.backend.commands == [("two", CommandVerb.DRAIN), ("two", CommandVerb.RESTART)]
+    assert mesh("drain", "three").code == 4
+
+
+def test_content(node: Node, mesh: Mesh, suite: Path) -> None:
+    assert mesh("add", "tests").out == f"added {TREE} tests\n"
+    assert node.content.added == [(suite / "tests", None)]
+    assert node.content.kept == {TREE: "user"}
+    assert mesh("pin", "ls").out == f"{TREE}  user\n"
+    assert mesh("pin", "rm", TREE).code == 0
+    assert mesh("pin", "rm", TREE).code == 4
+    assert mesh("pin", "add", TREE).out == f"pinned {TREE}\n"
+    assert mesh("cat", f"{TREE}/junit.xml").out == "<testsuites/>"
+    assert mesh("cat", f"/ipfs/{TREE}/records/1").out == "x"
+    ended = mesh("cat", ABSENT)
+    assert (ended.code, ended.out) == (12, "")
+    assert ABSENT in ended.err
+
+
+def test_get(node: Node, mesh: Mesh, suite: Path) -> None:
+    assert mesh("get", TREE, "-o", "out").code == 0
+    assert (suite / "out" / "junit.xml").read_text() == "<testsuites/>"
+    assert mesh("get", TREE).code == 0
+    assert (suite / TREE / "report.json").exists()
+    ended = mesh("get", TREE, "-o", "out")
+    assert ended.code == 4
+    assert str(suite / "out") in ended.err
+
+
+@pytest.mark.parametrize("report", ["17", TREE])
+def test_results(node: Node, mesh: Mesh, suite: Path, report: str) -> None:
+    (suite / "out").mkdir()
+    document = mesh("results", report, "-o", "out", "--json").document
+    assert document["report"] == TREE
+    assert document["counts"]["failed"] == 1
+    assert json.loads((suite / "out" / "report.json").read_text())["tests"]
+    assert "not empty" in mesh("results", report, "-o", "out").err
+
+
+def test_results_of_other_content_and_of_an_open_run(node: Node, mesh: Mesh, suite: Path) -> None:
+    del node.content.files["report.json"]
+    ended = mesh("results", TREE, "-o", "out")
+    assert ended.code == 4
+    assert "not a report" in ended.err
+
+
+def test_logs(node: Node, mesh: Mesh) -> None:
+    text = mesh("logs", "17").out
+    assert "assert 1 == 2" in text
+    assert "printed before" in text
+    assert mesh("logs", "17", "test_bad", "--json").lines[0]["outcome"] == "failed"
+    assert mesh("logs", "17", "test_nothing").code == 4
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".dot", ".graphml"])
+def test_topology(node: Node, mesh: Mesh, suite: Path, suffix: str) -> None:
+    ended = mesh("topology", "-o", f"picture{suffix}")
+    assert ended.code == 0
+    assert ended.out.splitlines()[-1] == str(suite / f"picture{suffix}")
+    assert (suite / f"picture{suffix}").stat().st_size > 100
+
+
+def test_topology_as_json_draws_only_if_asked(node: Node, mesh: Mesh, suite: Path) -> None:
+    assert mesh("topology", "--json").document["links"][0]["b"] == OTHER
+    assert not (suite / "topology.png").exists()
+    assert mesh("topology").code == 0
+    assert (suite / "topology.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_visualize(node: Node, mesh: Mesh, suite: Path) -> None:
+    assert mesh("visualize", "-o", "sheet.png").out.strip() == str(suite / "sheet.png")
+    assert (suite / "sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_doctor(home: Path, mesh: Mesh) -> None:
+    checks = {check["check"]: check for check in mesh("doctor", "--json").document["checks"]}
+    assert checks["python"]["state"] == "ok"
+    assert checks["node"]["state"] == "note"
+    assert checks["home"]["text"] == str(home)
+
+
+def test_doctor_says_what_is_wrong(home: Path, mesh: Mesh, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ended = mesh("doctor", "--home", tmp_path / "file" / "home")
+    assert ended.code == 1
+    assert "is a file" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"), [(NoQuorum("no majority"), 11), (NoCapableWorker("none"), 10), (ZeroDivisionError("bug"), 3)]
+)
+def test_the_nodes_error_is_one_sentence_with_its_code(node: Node, mesh: Mesh, failure: Exception, code: int) -> None:
+    node.backend.failure = failure
+    ended = mesh("status", "--json")
+    assert (ended.code, ended.out, ended.err.count("\n")) == (code, "", 1)
+    assert "Traceback" not in ended.err
+
+
+def test_without_a_node_it_says_how_to_start_one(home: Path, mesh: Mesh) -> None:
+    for words in (["status"], ["ticket"], ["runs"], ["cancel", "1"], ["cat", TREE], ["pin", "ls"], ["topology"]):
+        ended = mesh(*words)
+        assert (ended.code, ended.out) == (12, "")
+        assert "mesh up" in ended.err
+
+
+def test_a_dead_nodes_api_json_is_no_node(home: Path, mesh: Mesh) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (home / "api.json").write_text(
+        json.dumps({"url": "http://127.0.0.1:1", "token": "x", "peer": "p", "pid": gone.pid})
+    )
+    assert "no node runs" in mesh("status").err
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"url": 1}'])
+def test_a_damaged_api_json(home: Path, mesh: Mesh, content: str) -> None:
+    (home / "api.json").write_text(content)
+    ended = mesh("status")
+    assert ended.code == 12
+    assert "api.json" in ended.err
+
+
+def test_a_wrong_token_is_not_authorised(node: Node, mesh: Mesh) -> None:
+    path = node.home / "api.json"
+    path.write_text(path.read_text().replace("t0ken", "guess"))
+    assert mesh("status").code == 13
+
+
+def test_timeout_bounds_a_silent_node(home: Path, mesh: Mesh) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(1)
+        claim(home, f"http://127.0.0.1:{silent.getsockname()[1]}", os.getpid())
+        for words in (["--timeout", "0.2", "status"], ["status", "--timeout=0.2"]):
+            ended = mesh(*words)
+            assert ended.code == 12
+            assert "0.2 s (--timeout)" in ended.err
+
+
+def test_something_else_at_the_nodes_port(home: Path, mesh: Mesh) -> None:
+    (home / "api.json").write_text(
+        json.dumps({"url": "http://127.0.0.1:9", "token": "x", "peer": "p", "pid": os.getpid()})
+    )
+    ended = mesh("status")
+    assert ended.code == 12
+    assert "does not answer" in ended.err
+
+
+def test_the_home_may_stand_on_either_side_of_the_verb(node: Node, mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MESH_HOME")
+    assert mesh("--home", node.home, "ticket").code == 0
+    assert mesh("ticket", f"--home={node.home}").code == 0
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    script = f"{sys.executable} -m mesh --help | true; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert ended.returncode in (0, 141)
+    assert ended.stderr == ""
+
+
+def test_help_and_wrong_flags_load_nothing_heavy() -> None:
+    script = (
+        "import sys; from mesh.cli.main import main; main(['--help']); main(['run', '--help']);"
+        "assert main(['run', '--bogus']) == 4; assert main(['status', '--bogus']) == 4;"
+        "heavy = {'trio', 'libp2p', 'rich', 'starlette', 'matplotlib', 'networkx', 'httpx'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, cwd=ROOT)
