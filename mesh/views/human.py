@@ -66,10 +66,13 @@ def peer(identity: str) -> str:
 
 def clean(text: str) -> str:
     """On one line, without control characters, lone surrogates and the like: it goes to terminals, XML and figures."""
-    return "".join(
-        " " if c in "\t\n\r" else "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in _UNSHOWN else c
-        for c in text
-    )
+    return "".join(_shown(character) for character in text)
+
+
+def _shown(character: str) -> str:
+    if character in "\t\n\r":
+        return " "
+    return "\N{REPLACEMENT CHARACTER}" if unicodedata.category(character) in _UNSHOWN else character
 
 
 def short(text: str, width: int) -> str:

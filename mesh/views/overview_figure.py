@@ -43,7 +43,7 @@ LEFT = 6.1
 STATUS = 4.2
 """Width of the worker status."""
 COMPARISON = INNER - STATUS - 0.55
-RUNS_CROWDED = 3
+OUTCOME_ROW_MIN = 0.19
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#C9CDD2"
 
@@ -175,10 +175,11 @@ def _tasks(sheet: Sheet, status: TaskStatus, top: float) -> None:
     for place, bar in enumerate(status.runs):
         _run(axes, place, bar, room)
     newest = status.runs[0]
-    if len(status.runs) < RUNS_CROWDED and newest.parts:
-        _outcomes(sheet, newest, top + TITLE + height + 0.18, body - height - 0.3)
+    rest = body - height - 0.3
+    if newest.parts and rest / len(newest.parts) >= OUTCOME_ROW_MIN:
+        _outcomes(sheet, newest, top + TITLE + height + 0.18, rest)
     found = {part for bar in status.runs for part, _ in bar.parts}
-    _key(sheet, MARGIN, top + CHARTS - 0.3, [(part, PART_COLOURS[part]) for part in PARTS if part in found])
+    _key(sheet, MARGIN, top + CHARTS - 0.26, [(part, PART_COLOURS[part]) for part in PARTS if part in found])
 
 
 def _run(axes: Axes, place: int, bar: RunBar, room: float) -> None:
@@ -275,6 +276,7 @@ def _durations(sheet: Sheet, data: Histogram | None, top: float) -> None:
     shift = next((place for place, edge in enumerate(data.edges) if f"{edge:e}".startswith("1.")), 0) % every
     marks = range(shift, bins + 1, every)
     axes.set_xticks(list(marks))
+    axes.tick_params(axis="x", pad=7)
     axes.set_xticklabels([_edge(data.edges[mark]) for mark in marks])
     places = [_position(data.edges, value) for value in (data.median, data.p95)]
     apart = places[1] - places[0] > 0.14 * bins
@@ -282,7 +284,7 @@ def _durations(sheet: Sheet, data: Histogram | None, top: float) -> None:
         axes.plot([place, place], [0, highest * 1.06], color=INK, linewidth=0.9, linestyle=(0, (3, 2)))
         axes.text(place, highest * 1.08, name, fontsize=7.5, color=INK, ha="center" if apart else side, va="bottom")
     entries = [("passed, xfailed or xpassed", BLUE)] + ([("failed or error", ORANGE)] if any(data.failures) else [])
-    _key(sheet, x, top + CHARTS - 0.3, entries)
+    _key(sheet, x, top + CHARTS - 0.26, entries)
 
 
 def _edge(seconds: float) -> str:

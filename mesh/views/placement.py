@@ -25,12 +25,15 @@ ASPECT = 1.45
 RADIUS_MIN = 1.25
 RADIUS_PER_NODE = 0.14
 """What each node beyond three adds to a single ring: room for the labels of the links within."""
-RADIUS_STEP = 0.05
+CLEARANCE = 0.4
+"""Between a node on a single ring and the link of its neighbours, which would else seem to end at it."""
+RADIUS_STEP_MAX, RADIUS_STEP_MIN = 0.4, 0.03
+"""How a ring grows until nothing on it collides."""
 SIDEWAYS_SINE_MAX = 0.45
 """Nodes so near to the ends of the outermost ring have their labels beside them, the others above or below."""
 LINKS_WEIGHED_MAX = 200
 """With more links than this, only the coordinator's are labelled: the others' labels could not be told apart."""
-PLACES = (0.5, 0.42, 0.58, 0.35, 0.65, 0.28, 0.72, 0.22, 0.78, 0.16, 0.84)
+PLACES = (0.5, 0.45, 0.55, 0.4, 0.6, 0.35, 0.65, 0.3, 0.7, 0.25, 0.75, 0.2, 0.8, 0.15, 0.85)
 """Where along its link a label may stand."""
 
 Point = tuple[float, float]
@@ -115,18 +118,30 @@ def _rings(rings: Sequence[Sequence[str]], cells: Cells) -> dict[str, Placed]:
     placed: dict[str, Placed] = {}
     radius = RADIUS_MIN
     if len(rings) == 1:
-        radius += RADIUS_PER_NODE * max(0, len(rings[0]) - 3)
+        radius = max(radius + RADIUS_PER_NODE * max(0, len(rings[0]) - 3), _passing(len(rings[0])))
     for number, ring in enumerate(rings):
         if len(ring) == 1 and not placed:
             placed[ring[0]] = _placed((0.0, 0.0), Side.BELOW, cells[ring[0]])
             continue
         outermost = number == len(rings) - 1 and len(ring) > 2
+        old = list(placed.values())
+        step = RADIUS_STEP_MAX
         nodes = _ring(ring, radius, number, cells, outermost)
-        while _collide(nodes, list(placed.values())):
-            radius += RADIUS_STEP
+        while _collide(nodes, old):
+            radius += step
             nodes = _ring(ring, radius, number, cells, outermost)
+        while step > RADIUS_STEP_MIN:  # back in halves of that step, as far as there is room
+            step /= 2
+            closer = _ring(ring, radius - step, number, cells, outermost)
+            if radius - step >= RADIUS_MIN and not _collide(closer, old):
+                radius, nodes = radius - step, closer
         placed.update(zip(ring, nodes, strict=True))
     return placed
+
+
+def _passing(count: int) -> float:
+    """The radius at which a link over one node passes it at `CLEARANCE`."""
+    return CLEARANCE / (1 - math.cos(2 * math.pi / count)) if count > 4 else 0.0
 
 
 def _ring(peers: Sequence[str], radius: float, number: int, cells: Cells, outermost: bool) -> list[Placed]:
@@ -153,13 +168,11 @@ def _outwards(angle: float) -> Side:
 
 
 def _collide(new: Sequence[Placed], old: Sequence[Placed]) -> bool:
-    return any(
-        box.overlaps(taken)
-        for index, node in enumerate(new)
-        for other in (*new[index + 1 :], *old)
-        for box in node.boxes
-        for taken in other.boxes
-    )
+    return any(_touch(node, other) for index, node in enumerate(new) for other in (*new[index + 1 :], *old))
+
+
+def _touch(a: Placed, b: Placed) -> bool:
+    return any(box.overlaps(taken) for box in a.boxes for taken in b.boxes)
 
 
 def place_labels(
@@ -171,8 +184,16 @@ def place_labels(
     wanted = [link for link in graph.links if (link.a, link.b) in sizes]
     if len(wanted) > LINKS_WEIGHED_MAX:
         wanted = [link for link in wanted if chief in (link.a, link.b)]
-    wanted.sort(key=lambda link: (chief not in (link.a, link.b), -(link.rtt or 0.0), link.a, link.b))
     points = {peer: node.point for peer, node in nodes.items()}
+    # the coordinator's first, as they matter most; then the shorter, as they have less choice
+    wanted.sort(
+        key=lambda link: (
+            chief not in (link.a, link.b),
+            round(math.dist(points[link.a], points[link.b]), 3),
+            link.a,
+            link.b,
+        )
+    )
     taken = [box for peer in sorted(nodes) for box in nodes[peer].boxes]
     weighed = wanted if len(graph.links) > LINKS_WEIGHED_MAX else list(graph.links)
     placed: dict[tuple[str, str], Point] = {}

@@ -122,9 +122,7 @@ def _suffix(path: Path | str, known: tuple[str, ...]) -> str:
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in known:
-        raise UsageError(
-            f"{path}: a picture's name ends with one of {', '.join(known)}, not {path.suffix or 'nothing'!r}"
-        )
+        raise UsageError(f"{path}: a picture's name must end with {', '.join(known[:-1])} or {known[-1]}")
     if path.is_dir():
         raise UsageError(f"{path} is a directory; give a file's name")
     if not path.parent.is_dir():

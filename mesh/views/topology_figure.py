@@ -181,10 +181,11 @@ def _draw_node(axes: Axes, node: TopologyNode, point: Point) -> None:
             Circle(point, RING, fill=False, edgecolor=FAINT if dead else INK, linewidth=1.5, linestyle=style, zorder=5)
         )
     half = node.state in ("suspect", "draining")
-    axes.add_patch(Circle(point, DISC, facecolor=node.colour, edgecolor="none", alpha=0.6 if half else 1.0, zorder=5))
+    axes.add_patch(Circle(point, DISC, facecolor=node.colour, edgecolor="none", alpha=0.5 if half else 1.0, zorder=5))
     inside = "×" if dead else f"{node.busy}/{node.slots}" if node.slots else ""
     size = 15.0 if dead else 8.5 if len(inside) <= 5 else 6.5
-    axes.text(x, y, inside, fontsize=size, color="white", weight="bold", ha="center", va="center_baseline", zorder=6)
+    ink = INK if half else "white"
+    axes.text(x, y, inside, fontsize=size, color=ink, weight="bold", ha="center", va="center_baseline", zorder=6)
     if node.coordinator:
         axes.plot([x + 0.235], [y + 0.235], zorder=7, **_STAR)
 
@@ -219,7 +220,7 @@ def _sentences(graph: Topology, unlabelled: int, width: float) -> list[str]:
     if rtts:
         parts.append(f"median round trip {human.milliseconds(median(rtts))}")
     if unlabelled:
-        parts.append(f"{human.number(unlabelled)} round-trip times left out for want of room")
+        parts.append(f"{human.plural(unlabelled, 'round-trip time')} left out for want of room")
     lines = [parts[0]]
     for part in parts[1:]:
         if text_width(f"{lines[-1]}, {part},", SUMMARY_SIZE) <= width:
