@@ -9,12 +9,6 @@ from protocols.ids import PeerId
 
 PROTOCOL = "/mesh/membership/1.0.0"
 
-PART_BYTES_MAX = 512 * 1024
-"""Of a Raft message in one `RaftPart`."""
-
-RAFT_MESSAGE_BYTES_MAX = 256 * 1024 * 1024
-"""One Raft message, put together again: bounds what a snapshot may weigh."""
-
 
 def mesh_name(nanoseconds: int, founder: PeerId) -> str:
     return f"{nanoseconds}.{founder}"
@@ -26,23 +20,6 @@ def mesh_age(mesh: str) -> tuple[int, str]:
     if not nanoseconds.isdecimal() or not founder:
         raise RemoteProtocolError(f"not the name of a mesh: {mesh[:80]!r}")
     return int(nanoseconds), founder
-
-
-@message("b.raft")
-class RaftPart:
-    """One Raft message of a group, or a part of it: two meshes may share peers, and never mix their logs.
-
-    The parts of a message follow each other: `part` counts from 0 to `parts` - 1.
-    """
-
-    mesh: str
-    data: bytes
-    part: int = 0
-    parts: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.part < self.parts <= RAFT_MESSAGE_BYTES_MAX // PART_BYTES_MAX:
-            raise ValueError(f"part {self.part} of {self.parts}")
 
 
 @message("b.join")

@@ -1,0 +1,437 @@
+"""The Ready loop: one member of the mesh's Raft group, with its disk and its state machine.
+
+Owns a `Raft`, does what its `Ready`s ask, in the order that `mesh.raft.ready` states, and answers those who wait. The
+core may be stepped, ticked and proposed to at any time, also while a save is under way; so a slow disk batches by
+itself: whatever came meanwhile is in the next `Ready`. Ticks go on during a save, which is how the core notices that a
+disk hangs; they are not piled up, so that a machine that stalled does not believe in its own silence.
+
+Invariants: only `_work` awaits between `ready` and `advance`; `_applied` and `state` change together, without an await
+in between; a proposer learns a result only from the entry that it proposed (same index and same term).
+
+Rejected: forwarding proposals to the leader (their retry would need identities that commands have already).
+"""
+
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+
+from mesh.ports import Applied, Disk, Network
+from mesh.raft.configuration import Change
+from mesh.raft.errors import NotLeader, Overloaded
+from mesh.raft.options import RaftOptions
+from mesh.raft.raft import Raft, RaftStatus, RoleName
+from mesh.raft.ready import Outgoing, Ready
+from mesh.state.apply import apply
+from mesh.state.model import CoordinatorState
+from mesh.state.snapshot import decode_state, encode_state
+from protocols.codec import decode, encode
+from protocols.commands import COMMANDS, Command, Found
+from protocols.errors import MeshError, NoQuorum, OutcomeUnknown, RemoteProtocolError, StorageError
+from protocols.ids import PeerId
+from protocols.raft import PROTOCOL, Configuration, Entry, EntryKind, GroupMessage, Snapshot
+
+TICK_SECONDS = 0.05
+CATCH_UP_TICKS_MAX = 2
+"""After a stall, however long it was."""
+
+SNAPSHOT_ENTRIES = 10_000
+SNAPSHOT_BYTES = 16 * 1024 * 1024
+"""Applied since the last snapshot; whichever is reached first."""
+
+READ_RETRY_SECONDS = 1.0
+"""A question to the leader may be lost on its way."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Waiter:
+    """Somebody who waits for an entry, or for a read to be answered."""
+
+    term: int = 0
+    done: trio.Event = field(default_factory=trio.Event)
+    result: Any = None
+    error: MeshError | None = None
+
+    def finish(self, result: Any, error: MeshError | None = None) -> None:
+        self.result, self.error = result, error
+        self.done.set()
+
+
+async def found(disk: Disk, mesh: str, founder: PeerId) -> None:
+    """Write the beginning of a mesh to an empty disk: a snapshot that holds nothing but its name.
+
+    A snapshot and no entry, so that no log exists that has no name yet.
+    """
+    state = CoordinatorState()
+    apply(state, 1, Found(mesh))
+    await disk.save_snapshot(Snapshot(1, 1, Configuration(voters=(founder,)), encode_state(state)))
+
+
+def mesh_on(disk: Disk) -> str:
+    """The name of the mesh whose log the disk holds; empty if it holds none."""
+    snapshot = disk.load().snapshot
+    return decode_state(snapshot.data).mesh if snapshot else ""
+
+
+class Consensus:
+    """This node's member of the group `mesh`. With an empty disk it is one that joins: the leader sends it the log."""
+
+    def __init__(
+        self,
+        *,
+        mesh: str,
+        network: Network,
+        disk: Disk,
+        rng: random.Random,
+        options: RaftOptions | None = None,
+        snapshot_entries: int = SNAPSHOT_ENTRIES,
+    ) -> None:
+        saved = disk.load()
+        self._mesh = mesh
+        self._network = network
+        self._disk = disk
+        self._snapshot_entries = snapshot_entries
+        self._state = CoordinatorState()
+        self._applied = 0
+        if saved.snapshot is not None:
+            self._restore(saved.snapshot)
+        self._raft = Raft(
+            peer=network.peer_id,
+            options=options or RaftOptions(),
+            rng=rng,
+            hard_state=saved.hard_state,
+            snapshot=saved.snapshot,
+            entries=saved.entries,
+            configuration=Configuration(),
+        )
+        self._opened = 0
+        """The last term whose no-op is applied."""
+        self._waiters: dict[int, _Waiter] = {}
+        self._reads: dict[int, _Waiter] = {}
+        self._reads_at: list[tuple[int, _Waiter]] = []
+        self._read_context = 0
+        self._since_snapshot = [0, 0]
+        """Entries and bytes."""
+        self._wake = trio.Event()
+        self._version = 0
+        self._changed = trio.Event()
+        self._seen: tuple[object, ...] = ()
+        self._failure: MeshError | None = None
+        self._running = False
+
+    # What is so
+
+    @property
+    def mesh(self) -> str:
+        return self._mesh
+
+    @property
+    def state(self) -> CoordinatorState:
+        return self._state
+
+    @property
+    def applied(self) -> int:
+        return self._applied
+
+    @property
+    def version(self) -> int:
+        return self._version
+
+    @property
+    def leader(self) -> PeerId | None:
+        return self._raft.status().leader
+
+    @property
+    def term(self) -> int:
+        return self._raft.status().term
+
+    @property
+    def is_leader(self) -> bool:
+        status = self._raft.status()
+        return self._running and status.role is RoleName.LEADER and self._opened == status.term
+
+    @property
+    def configuration(self) -> Configuration:
+        return self._raft.status().configuration
+
+    def status(self) -> RaftStatus:
+        return self._raft.status()
+
+    async def wait_changed(self, since: int) -> int:
+        while self._version <= since:
+            await self._changed.wait()
+        return self._version
+
+    # Running
+
+    async def run(self) -> None:
+        """Take part until cancelled. `StorageError`: the disk failed, and this node must stop."""
+        self._network.on_message(PROTOCOL, self._received)
+        self._running = True
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._tick)
+                nursery.start_soon(self._until_failure, nursery.cancel_scope)
+        finally:
+            self._running = False
+            self._give_up()
+            self._bump()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _until_failure(self, scope: trio.CancelScope) -> None:
+        try:
+            await self._work()
+        except MeshError as error:
+            self._failure = error
+            scope.cancel()
+
+    async def lead(self, services: Callable[[], Awaitable[None]]) -> None:
+        """Run `services` whenever this node is the coordinator: started when the no-op that opens its term is applied,
+        cancelled when the term or the leadership ends."""
+        while True:
+            version = self._version
+            if not self.is_leader:
+                await self.wait_changed(version)
+                continue
+            term = self.term
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(services)
+                while self.is_leader and self.term == term:
+                    version = await self.wait_changed(version)
+                nursery.cancel_scope.cancel()
+
+    def suspect(self, peer: PeerId) -> None:
+        """The connection to this peer broke: if it led, an election is due at once."""
+        self._raft.suspect(peer)
+        self._wake.set()
+
+    # Proposals and reads
+
+    async def propose(self, command: Command, timeout: float = 10.0) -> Applied:
+        return (await self.propose_many([command], timeout))[0]
+
+    async def propose_many(self, commands: Sequence[Command], timeout: float = 10.0) -> list[Applied]:
+        if not commands:
+            return []
+        batch = [encode(command) for command in commands]
+        waiters: list[tuple[int, _Waiter]] = []
+        with trio.move_on_after(timeout):
+            indexes = await self._accepted(batch)
+            term = self._raft.status().term
+            waiters = [(index, _Waiter(term)) for index in indexes]
+            self._waiters.update(waiters)
+            self._wake.set()
+            try:
+                for _, waiter in waiters:
+                    await waiter.done.wait()
+            finally:
+                for index, waiter in waiters:
+                    if self._waiters.get(index) is waiter:
+                        del self._waiters[index]
+        if not waiters:
+            raise NoQuorum(f"the coordinator could not take a command within {timeout:g} s: too many wait already")
+        for _, waiter in waiters:
+            if not waiter.done.is_set():
+                raise OutcomeUnknown(f"no majority of the voters confirmed a command within {timeout:g} s")
+            if waiter.error is not None:
+                raise waiter.error
+        return [Applied(index, waiter.result) for index, waiter in waiters]
+
+    async def _accepted(self, batch: Sequence[bytes]) -> list[int]:
+        """Waits while the core is full, or hands the leadership over (which ends in `NotLeader`, or fails)."""
+        while True:
+            if not self._running:
+                raise NotLeader(None)
+            try:
+                return self._raft.propose_many(batch)
+            except Overloaded:
+                await trio.sleep(TICK_SECONDS)
+
+    async def barrier(self, timeout: float = 10.0) -> int:
+        """A linearizable read, on any member; the index that it is true at. `NotLeader`, `NoQuorum`."""
+        with trio.move_on_after(timeout):
+            while True:
+                if not self._running:
+                    raise NotLeader(None)
+                self._read_context += 1
+                context = self._read_context
+                waiter = self._reads[context] = _Waiter()
+                try:
+                    self._raft.read_index(context)
+                    self._wake.set()
+                    with trio.move_on_after(READ_RETRY_SECONDS):
+                        await waiter.done.wait()
+                finally:
+                    self._reads.pop(context, None)
+                if waiter.error is not None:
+                    raise waiter.error
+                if waiter.done.is_set():
+                    return self._applied
+        raise NoQuorum(f"no majority of the voters answered a read within {timeout:g} s")
+
+    async def change(self, change: Change, timeout: float = 10.0) -> None:
+        """Change the group; returns once the new configuration is committed and no longer joint. `ChangeRefused`,
+        `NotLeader`, `OutcomeUnknown`."""
+        index = self._raft.propose_change(change)
+        term = self._raft.status().term
+        self._wake.set()
+        with trio.move_on_after(timeout):
+            while True:
+                version, status = self._version, self._raft.status()
+                if status.term != term or status.role is not RoleName.LEADER or not self._running:
+                    raise OutcomeUnknown("the leadership was lost during a change of the group")
+                if self._applied >= index and status.configuration_committed and not status.configuration.outgoing:
+                    return
+                await self.wait_changed(version)
+        raise OutcomeUnknown(f"no majority of the voters confirmed a change of the group within {timeout:g} s")
+
+    async def transfer(self, to: PeerId, timeout: float = 2.0) -> bool:
+        """Hand the leadership to a voter; whether that happened in time."""
+        self._raft.transfer_leadership(to)
+        self._wake.set()
+        with trio.move_on_after(timeout):
+            while self._running:
+                version = self._version
+                if self.leader not in (None, self._network.peer_id):
+                    return True
+                await self.wait_changed(version)
+        return False
+
+    # The loop
+
+    def _received(self, sender: PeerId, payload: bytes) -> None:
+        if not self._running:
+            return
+        try:
+            group = decode(payload, GroupMessage)
+            if group.mesh == self._mesh:
+                self._raft.step(sender, group.message)
+        except RemoteProtocolError as error:
+            log.warning("dropped a Raft message of %s: %s", sender, error)
+        except StorageError as error:
+            self._failure = error
+        self._wake.set()
+
+    async def _tick(self) -> None:
+        due = trio.current_time() + TICK_SECONDS
+        while True:
+            await trio.sleep_until(due)
+            late = trio.current_time() - due
+            for _ in range(min(1 + int(late / TICK_SECONDS), CATCH_UP_TICKS_MAX)):
+                self._raft.tick()
+            due = trio.current_time() + TICK_SECONDS - late % TICK_SECONDS
+            self._wake.set()
+            self._look()
+
+    async def _work(self) -> None:
+        while True:
+            self._wake = trio.Event()
+            while self._raft.has_ready():
+                await self._perform(self._raft.ready())
+                self._raft.advance()
+                self._look()
+            if self._failure is not None:
+                raise self._failure
+            self._look()
+            await self._wake.wait()
+
+    async def _perform(self, ready: Ready) -> None:
+        self._send(ready.messages)
+        if ready.snapshot is not None:
+            await self._disk.save_snapshot(ready.snapshot)
+            self._restore(ready.snapshot)
+            self._since_snapshot = [0, 0]
+        if ready.hard_state is not None or ready.entries:
+            await self._disk.save(ready.hard_state, ready.entries)
+        else:
+            await trio.lowlevel.checkpoint()
+        self._send(ready.messages_after_sync)
+        for entry in ready.committed:
+            self._apply(entry)
+        for read in ready.reads:
+            waiter = self._reads.pop(read.context, None)
+            if waiter is not None:
+                self._reads_at.append((read.index, waiter))
+        for context in ready.reads_failed:
+            waiter = self._reads.pop(context, None)
+            if waiter is not None:
+                waiter.finish(None, NotLeader(self.leader))
+        self._serve_reads()
+        if ready.committed or ready.snapshot is not None:
+            self._bump()
+        if self._since_snapshot[0] >= self._snapshot_entries or self._since_snapshot[1] >= SNAPSHOT_BYTES:
+            await self._compact()
+
+    def _send(self, messages: Sequence[Outgoing]) -> None:
+        for to, message in messages:
+            self._network.send(to, PROTOCOL, encode(GroupMessage(self._mesh, message)))
+
+    def _apply(self, entry: Entry) -> None:
+        result: Any = None
+        if entry.kind is EntryKind.NORMAL:
+            try:
+                command: Command = decode(entry.data, *COMMANDS)
+            except RemoteProtocolError as error:
+                raise StorageError(
+                    f"entry {entry.index} of the log holds what this version does not know ({error}): update this node"
+                ) from None
+            result = apply(self._state, entry.index, command)
+        elif entry.kind is EntryKind.NOOP:
+            self._opened = entry.term
+        self._applied = entry.index
+        self._since_snapshot[0] += 1
+        self._since_snapshot[1] += len(entry.data)
+        waiter = self._waiters.pop(entry.index, None)
+        if waiter is not None:
+            ours = waiter.term == entry.term
+            waiter.finish(result, None if ours else NotLeader(self.leader))
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        try:
+            state = decode_state(snapshot.data)
+        except RemoteProtocolError as error:
+            raise StorageError(f"the snapshot at {snapshot.index} can't be read: {error}") from None
+        if state.mesh != self._mesh:
+            raise StorageError(f"the snapshot at {snapshot.index} is of mesh {state.mesh!r}, not of {self._mesh!r}")
+        self._state = state
+        self._applied = snapshot.index
+
+    async def _compact(self) -> None:
+        snapshot = self._raft.make_snapshot(self._applied, encode_state(self._state))
+        if snapshot is not None:
+            await self._disk.save_snapshot(snapshot)
+            self._raft.compact(snapshot)
+            log.info("snapshot at %d: %d bytes", snapshot.index, len(snapshot.data))
+        self._since_snapshot = [0, 0]
+
+    def _serve_reads(self) -> None:
+        for index, waiter in self._reads_at:
+            if index <= self._applied:
+                waiter.finish(None)
+        self._reads_at = [(index, waiter) for index, waiter in self._reads_at if index > self._applied]
+
+    def _look(self) -> None:
+        """Notice what changed about leadership; whoever proposed in a term that ended can't know the outcome."""
+        status = self._raft.status()
+        if status.role is not RoleName.LEADER:
+            self._give_up()
+        seen = (status.role, status.term, status.leader, status.configuration, self._opened)
+        if seen != self._seen:
+            self._seen = seen
+            self._bump()
+
+    def _give_up(self) -> None:
+        for waiter in self._waiters.values():
+            waiter.finish(None, OutcomeUnknown("the leadership was lost before a command was confirmed"))
+        self._waiters.clear()
+
+    def _bump(self) -> None:
+        self._version += 1
+        self._changed.set()
+        self._changed = trio.Event()
