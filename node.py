@@ -33,9 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: NodeOptions, log_format: str, log_level: str) -> int:
     import trio
-    from mesh.node import serve
 
     from mesh.cli.logging_setup import set_up
+    from mesh.node import serve
 
     set_up(log_format, log_level)
     code: int = trio.run(serve, options, announcer(options.home))

@@ -192,7 +192,7 @@ class FakeContent:
         self.break_after: int | None = None
 
     async def add_path(self, path: Path, names: Sequence[str] | None = None) -> Cid:
-        if not path.exists():  # noqa: ASYNC240
+        if not path.exists():
             raise UsageError(f"{path} does not exist")
         self.added.append((path, names))
         return TREE
@@ -202,7 +202,7 @@ class FakeContent:
             raise ContentNotFound(f"nobody reachable has {root}")
 
     async def checkout(self, root: Cid, target: Path) -> None:
-        target.mkdir()  # noqa: ASYNC240
+        target.mkdir()
         for name, data in self.files.items():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             (target / name).write_bytes(data)

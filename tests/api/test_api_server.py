@@ -11,13 +11,13 @@ from typing import Any
 import httpx
 import pytest
 import trio
-from fake_backend import ABSENT, OTHER, PEER, RECORD, TREE, FakeBackend, FakeContent
 from pytest_trio import trio_fixture
 
 from mesh.api import streams
 from mesh.api.server import serve_api
 from protocols.errors import NoCapableWorker, NodeUnavailable, NoQuorum, UsageError
 from protocols.work import CommandVerb
+from tests.api.fake_backend import ABSENT, OTHER, PEER, RECORD, TREE, FakeBackend, FakeContent
 
 TOKEN = "t0ken"
 NONCE = "00112233445566778899aabbccddeeff"
@@ -300,3 +300,4 @@ async def test_a_client_that_does_not_read_cannot_hold_the_node(
             await client.send_all(request.encode() + b"\r\n\r\n")
             assert (await client.receive_some(4096)).startswith(b"HTTP/1.1 200")
             nursery.cancel_scope.cancel()
+    await client.aclose()

@@ -1,17 +1,12 @@
 """Fixtures of the commands' tests. The fake node is the one that tests/api tests the API with."""
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "api"))
-sys.path.insert(0, str(Path(__file__).parent))
-
-from served_node import Ended, Node
-
 from mesh.cli.main import main
+from tests.cli.served_node import Ended, Node
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A served fake node in a thread of its own, for the commands to talk to over real HTTP, and ways to run a command."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -10,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from fake_backend import PEER, RECORD, FakeBackend, FakeContent
 
 from mesh.api.server import serve_api
+from tests.api.fake_backend import PEER, RECORD, FakeBackend, FakeContent
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,19 +46,26 @@ class Node:
 
         async def serve() -> None:
             self._token = trio.lowlevel.current_trio_token()
-            async with trio.open_nursery() as nursery:
-                self._scope = nursery.cancel_scope
-                self.url = await nursery.start(
-                    serve_api, "127.0.0.1:0", "t0ken", self.backend, self.content, PEER, self.home
-                )
-                ready.set()
+            self._again = True
+            while self._again:
+                self._again = False
+                async with trio.open_nursery() as nursery:
+                    self._scope = nursery.cancel_scope
+                    await nursery.start(serve_api, "127.0.0.1:0", "t0ken", self.backend, self.content, PEER, self.home)
+                    ready.set()
 
         self._thread = threading.Thread(target=trio.run, args=(serve,))
         self._thread.start()
         assert ready.wait(20)
 
+    def drop_connections(self, again: bool = True) -> None:
+        """From inside the server: cut every connection, then listen anew, at another port, if `again`."""
+        self._again = again
+        self._scope.cancel()
+
     def stop(self) -> None:
-        self._token.run_sync_soon(self._scope.cancel)
+        with contextlib.suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._scope.cancel)
         self._thread.join(20)
         assert not self._thread.is_alive()
 

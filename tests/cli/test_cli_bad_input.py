@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fake_backend import TREE
-from served_node import ROOT, Ended, Node
 
 from mesh.cli.main import VERBS
 from mesh.cli.node_flags import parse
 from protocols.errors import UsageError
+from tests.api.fake_backend import TREE
+from tests.cli.served_node import ROOT, Ended, Node
 
 Mesh = Callable[..., Ended]
 
@@ -136,25 +136,8 @@ def test_node_flags(home: Path, words: list[str], named: str) -> None:
 
 
 def test_node_flags_as_given(home: Path) -> None:
-    options, flags = parse(
-        [
-            "--role",
-            "worker",
-            "--label",
-            "lab=a=b",
-            "--slots",
-            "auto",
-            "--no-mdns",
-            "--api",
-            "off",
-            "--listen",
-            "/ip4/127.0.0.1/tcp/0",
-            "--expect",
-            "3",
-            "--log-format",
-            "json",
-        ]
-    )
+    words = "--role worker --label lab=a=b --slots auto --no-mdns --api off --listen /ip4/127.0.0.1/tcp/0 --expect 3"
+    options, flags = parse([*words.split(" "), "--log-format", "json"])
     assert (options.role, options.labels, options.slots, options.mdns) == ("worker", {"lab": "a=b"}, None, False)
     assert (options.api, options.listen, options.expect) == ("off", ("/ip4/127.0.0.1/tcp/0",), 3)
     assert options.home == home

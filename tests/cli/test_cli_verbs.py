@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fake_backend import ABSENT, OTHER, PEER, TREE
-from served_node import ROOT, Ended, Node
 
 from protocols.errors import NoCapableWorker, NoQuorum
 from protocols.work import CommandVerb
+from tests.api.fake_backend import ABSENT, OTHER, PEER, TREE
+from tests.cli.served_node import ROOT, Ended, Node
 
 Mesh = Callable[..., Ended]
 
