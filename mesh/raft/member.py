@@ -88,12 +88,11 @@ class Member:
 
     def send(self, to: PeerId, message: RaftMessage) -> None:
         """Only what promises nothing of this member's own disk may leave beside its sync."""
-        queue = (
-            self.messages
-            if isinstance(message, AppendEntries | Heartbeat | InstallSnapshot)
-            else self.messages_after_sync
-        )
-        queue.append(Outgoing(to, message))
+        if isinstance(message, AppendEntries | Heartbeat | InstallSnapshot):
+            self.messages = [waiting for waiting in self.messages if not _supersedes(to, message, waiting)]
+            self.messages.append(Outgoing(to, message))
+        else:
+            self.messages_after_sync.append(Outgoing(to, message))
 
     def enter_term(self, term: int) -> None:
         assert term >= self.term, "terms never fall"
@@ -103,3 +102,13 @@ class Member:
     def reset_timer(self) -> None:
         self.elapsed = 0
         self.timeout = self.options.election_ticks + self.rng.randint(0, self.options.jitter_ticks)
+
+
+def _supersedes(to: PeerId, message: RaftMessage, waiting: Outgoing) -> bool:
+    """Whether `message` tells all that `waiting` does: so heartbeats do not pile up behind a slow save."""
+    if waiting.to != to:
+        return False
+    if isinstance(message, AppendEntries) and isinstance(waiting.message, AppendEntries):
+        older, newer = waiting.message, message
+        return not older.entries and not newer.entries and older.previous_index == newer.previous_index
+    return isinstance(message, Heartbeat) and isinstance(waiting.message, Heartbeat)
