@@ -12,6 +12,7 @@ from typing import Any
 from starlette.requests import Request
 
 from mesh.api.checks import parse_cid
+from mesh.scheduler.requirements import parse as parse_requirement
 from protocols.codec import encode
 from protocols.errors import UsageError
 from protocols.ids import PeerId
@@ -24,6 +25,8 @@ NAMES_BYTES_MAX = 64 * 1024 * 1024
 """Of a request that names the files of a bundle."""
 
 NONCE_BYTES_MAX = 64
+
+ENVIRONMENTS = ("ambient", "uv")
 
 _SPEC_FIELDS: dict[str, tuple[str, ...]] = {
     "text": ("bundle", "name", "project", "command", "requires", "prefers", "test_type", "environment"),
@@ -82,11 +85,19 @@ def spec(document: Any, submitter: PeerId) -> RunSpec:
         if not fields.get(name):
             raise UsageError(f"'spec' lacks {name!r}")
     fields["bundle"] = parse_cid(fields["bundle"])
+    if fields["name"] in (".", "..") or "/" in fields["name"] or "\0" in fields["name"]:
+        raise UsageError(f"'name' of 'spec' must be a plain directory name, not {fields['name'][:80]!r}")
+    if fields.get("environment", ENVIRONMENTS[0]) not in ENVIRONMENTS:
+        raise UsageError(f"'environment' of 'spec' must be one of {', '.join(ENVIRONMENTS)}")
+    for name in ("requires", "prefers"):
+        parse_requirement(fields.get(name, ""))
     try:
         made = RunSpec(submitter=submitter, **fields)
+        size = len(encode(made))
+    except UnicodeEncodeError:
+        raise UsageError("'spec' holds text that is not Unicode (a lone surrogate)") from None
     except ValueError as error:
         raise UsageError(str(error)) from None
-    size = len(encode(made))
     if size > SPEC_BYTES_MAX:
         raise UsageError(f"the run's spec has {size} bytes, and {SPEC_BYTES_MAX} is the limit: name fewer arguments")
     return made
