@@ -1,0 +1,176 @@
+"""Bitswap messages to bytes and back. Pure.
+
+A message is a protobuf behind its length as a varint. CIDs travel in binary; a block travels behind the prefix of its
+CID, and its hash is computed here, so that nothing a peer says about a block is believed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mesh.content.unixfs.cid import SHA2_256, cid_bytes, multihash_of, parse_cid
+from mesh.content.unixfs.protobuf import as_bytes, as_int, delimited, fields, number, read_varint, varint
+from protocols.errors import RemoteProtocolError
+from protocols.ids import Cid
+
+PROTOCOL = "/ipfs/bitswap/1.2.0"
+
+MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+"""As in go-bitswap."""
+
+LENGTH_BYTES_MAX = 5
+MULTIHASH_BYTES = 34
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One change of a wantlist. `have`: only whether the block is there is asked."""
+
+    cid: bytes
+    cancel: bool = False
+    have: bool = False
+    tell_missing: bool = False
+    priority: int = 1
+
+    @property
+    def multihash(self) -> bytes:
+        return self.cid[-MULTIHASH_BYTES:]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What one peer tells another; `blocks` by multihash, computed on receipt."""
+
+    entries: tuple[Entry, ...] = ()
+    full: bool = False
+    blocks: tuple[tuple[bytes, bytes], ...] = ()
+    haves: tuple[bytes, ...] = ()
+    missing: tuple[bytes, ...] = ()
+
+
+def encode(
+    entries: Sequence[Entry], blocks: Sequence[tuple[Cid, bytes]], haves: Sequence[bytes], missing: Sequence[bytes]
+) -> bytes:
+    """A framed message: wantlist changes, blocks under their CIDs, and binary CIDs that are here and that are not."""
+    parts = []
+    if entries:
+        parts.append(delimited(1, b"".join(delimited(1, _encode_entry(entry)) for entry in entries)))
+    for cid, data in blocks:
+        prefix = cid_bytes(cid)[: -MULTIHASH_BYTES + len(SHA2_256)]
+        parts.append(delimited(3, delimited(1, prefix) + delimited(2, data)))
+    parts += [delimited(4, delimited(1, cid) + number(2, 0)) for cid in haves]
+    parts += [delimited(4, delimited(1, cid) + number(2, 1)) for cid in missing]
+    body = b"".join(parts)
+    return varint(len(body)) + body
+
+
+def _encode_entry(entry: Entry) -> bytes:
+    parts = [delimited(1, entry.cid), number(2, entry.priority)]
+    if entry.cancel:
+        parts.append(number(3, 1))
+    if entry.have:
+        parts.append(number(4, 1))
+    if entry.tell_missing:
+        parts.append(number(5, 1))
+    return b"".join(parts)
+
+
+class Decoder:
+    """Collects received bytes and gives back whole messages, in order."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[Message]:
+        """The messages that `data` completes; `RemoteProtocolError` for junk."""
+        self._buffer += data
+        messages = []
+        while self._buffer:
+            head = bytes(self._buffer[:LENGTH_BYTES_MAX])
+            if len(head) < LENGTH_BYTES_MAX and head[-1] >= 0x80:
+                break
+            length, start = read_varint(head, 0)
+            if length > MESSAGE_BYTES_MAX:
+                raise RemoteProtocolError(
+                    f"a Bitswap message of {length} bytes is over the limit of {MESSAGE_BYTES_MAX}"
+                )
+            if len(self._buffer) < start + length:
+                break
+            messages.append(decode(bytes(self._buffer[start : start + length])))
+            del self._buffer[: start + length]
+        return messages
+
+
+def decode(body: bytes) -> Message:
+    """An unframed message."""
+    entries: list[Entry] = []
+    full = False
+    blocks: list[tuple[bytes, bytes]] = []
+    haves: list[bytes] = []
+    missing: list[bytes] = []
+    for field, value in fields(memoryview(body)):
+        if field == 1:
+            more, full = _decode_wantlist(as_bytes(value))
+            entries += more
+        elif field == 3:
+            block = _decode_block(as_bytes(value))
+            if block is not None:
+                blocks.append(block)
+        elif field == 4:
+            cid, kind = _decode_presence(as_bytes(value))
+            (missing if kind else haves).append(cid[-MULTIHASH_BYTES:])
+    return Message(tuple(entries), full, tuple(blocks), tuple(haves), tuple(missing))
+
+
+def _decode_wantlist(data: bytes) -> tuple[list[Entry], bool]:
+    entries, full = [], False
+    for field, value in fields(data):
+        if field == 1:
+            entry = _decode_entry(as_bytes(value))
+            if entry is not None:
+                entries.append(entry)
+        elif field == 2:
+            full = bool(value)
+    return entries, full
+
+
+def _decode_entry(data: bytes) -> Entry | None:
+    """None for a CID of a kind that we never hold."""
+    cid, numbers = b"", {2: 1, 3: 0, 4: 0, 5: 0}
+    for field, value in fields(data):
+        if field == 1:
+            cid = as_bytes(value)
+        else:
+            numbers[field] = as_int(value)
+    if not is_ours(cid):
+        return None
+    return Entry(cid, bool(numbers[3]), numbers[4] == 1, bool(numbers[5]), numbers[2])
+
+
+def _decode_block(data: bytes) -> tuple[bytes, bytes] | None:
+    prefix = inside = b""
+    for field, value in fields(memoryview(data)):
+        if field == 1:
+            prefix = as_bytes(value)
+        elif field == 2:
+            inside = as_bytes(value)
+    return (multihash_of(inside), inside) if prefix.endswith(SHA2_256) else None
+
+
+def _decode_presence(data: bytes) -> tuple[bytes, int]:
+    cid, kind = b"", 0
+    for field, value in fields(data):
+        if field == 1:
+            cid = as_bytes(value)
+        elif field == 2:
+            kind = as_int(value)
+    return cid, kind
+
+
+def is_ours(cid: bytes) -> bool:
+    """Whether a binary CID ends in a sha2-256 multihash, the only one that we store by."""
+    return len(cid) <= MULTIHASH_BYTES + 8 and cid[-MULTIHASH_BYTES:-32] == SHA2_256
+
+
+def binary(cid: Cid) -> tuple[bytes, bytes]:
+    """(binary CID, multihash)."""
+    return cid_bytes(cid), parse_cid(cid)[1]

@@ -1,0 +1,48 @@
+"""What holds the blocks under the `Content` port: our own store (local.py), or a Kubo daemon's (kubo.py).
+
+The DAG logic (adding, checking out, walking, fetching) is written once, above this.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from mesh.content.unixfs.nodes import Block
+from mesh.ports import ContentStat
+from protocols.ids import Cid
+
+FileRow = tuple[str, Cid, int, int]
+"""Of a file that was added: what its unchanged state looks like (`stamp`), its CID, tsize and size."""
+
+
+class Repository(Protocol):
+    """Blocks on this host. Asynchronous; what is put is durable when the call returns."""
+
+    @property
+    def losses(self) -> int:
+        """Changes when blocks may have been removed: while it stands, what was here still is."""
+
+    async def get_many(self, cids: Sequence[Cid]) -> list[bytes | None]:
+        """Each block, its hash checked, or None where it is not here."""
+
+    async def has_many(self, cids: Sequence[Cid]) -> list[bool]: ...
+
+    async def put_many(self, blocks: Sequence[Block]) -> None:
+        """Store blocks, in one sync."""
+
+    async def use(self, root: Cid, whole: bool) -> None:
+        """Note that a root is in use now, and whether its whole DAG is known to be here."""
+
+    async def has_whole(self, root: Cid) -> bool: ...
+
+    async def pin(self, root: Cid, reason: str) -> None: ...
+
+    async def unpin(self, root: Cid) -> None: ...
+
+    async def pins(self) -> Mapping[Cid, str]: ...
+
+    async def stat(self) -> ContentStat: ...
+
+    async def remembered_files(self, prefix: str) -> Mapping[str, FileRow]:
+        """Files under the path `prefix` that were added and not lost since."""
+
+    async def remember_files(self, files: Mapping[str, FileRow]) -> None: ...

@@ -1,0 +1,222 @@
+"""The `Content` port: trees and blocks over a repository (ours or a Kubo's) and an exchange (Bitswap).
+
+Local first, then from peers. What is put, added or fetched is durable when the call returns, and stays while it is
+pinned or was used lately.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from mesh.content.adding import Adder, file_key
+from mesh.content.bitswap.exchange import open_bitswap
+from mesh.content.blocks import BLOCK_BYTES_MAX, QUOTA_BYTES_DEFAULT
+from mesh.content.checkout import checkout
+from mesh.content.fetching import Exchange, Fetch
+from mesh.content.local import open_local
+from mesh.content.repository import FileRow, Repository
+from mesh.content.unixfs.build import Built, FileBuilder
+from mesh.content.unixfs.cid import CODECS, RAW, check_cid, cid_of, parse_cid
+from mesh.content.unixfs.nodes import Block, child_links, decode_node
+from mesh.content.walking import file_bytes, resolve
+from mesh.ports import ContentStat
+from protocols.errors import ContentNotFound, LocalProtocolError, MeshError, UsageError
+from protocols.ids import Cid, PeerId
+
+READ_STALL_SECONDS = 30.0
+"""How long `read` waits for one block."""
+
+ATTEMPTS_MAX = 3
+"""Of an add or a fetch that the collector or a damaged block got in the way of."""
+
+
+class EmbeddedContent:
+    """Content of this node."""
+
+    def __init__(self, repository: Repository, exchange: Exchange | None) -> None:
+        self._repository = repository
+        self._exchange = exchange
+
+    # Blocks
+
+    async def put(self, data: bytes, codec: str = "raw") -> Cid:
+        return (await self.put_many([data], codec))[0]
+
+    async def put_many(self, blocks: Sequence[bytes], codec: str = "raw") -> list[Cid]:
+        for data in blocks:
+            if len(data) > BLOCK_BYTES_MAX:
+                raise LocalProtocolError(
+                    f"a block of {len(data)} bytes is over the limit of {BLOCK_BYTES_MAX}: add it as a file"
+                )
+        made = [Block(cid_of(data, CODECS[codec]), data) for data in blocks]
+        await self._store(made)
+        return [block.cid for block in made]
+
+    async def get(self, cid: Cid, holders: Sequence[PeerId] = (), timeout: float = 30.0) -> bytes:
+        cid = check_cid(cid)
+        data = (await self._repository.get_many([cid]))[0]
+        if data is not None:
+            return data
+        if self._exchange is None:
+            raise ContentNotFound(f"the block {cid} is not here, and there is nobody to ask")
+        with trio.move_on_after(timeout):
+            data = await self._exchange.get(cid, set(holders))
+        if data is None:
+            raise ContentNotFound(f"no node in reach gave the block {cid} within {timeout:.0f} s")
+        await self._store([Block(cid, data)])
+        return data
+
+    async def has(self, root: Cid) -> bool:
+        return await self._repository.has_whole(check_cid(root))
+
+    async def fetch(self, root: Cid, holders: Sequence[PeerId] = (), timeout: float = 300.0) -> None:
+        root = check_cid(root)
+        if await self._repository.has_whole(root):
+            await self._repository.use(root, whole=True)
+            return
+        for _ in range(ATTEMPTS_MAX):
+            losses = self._repository.losses
+            await self._repository.use(root, whole=False)
+            await Fetch(self._repository, self._exchange, holders, timeout).run(root)
+            if self._repository.losses == losses:
+                await self._repository.use(root, whole=True)
+                return
+        raise ContentNotFound(f"blocks of {root} vanish while they are fetched: the store is too small or damaged")
+
+    # Trees
+
+    async def add_path(self, path: Path, names: Sequence[str] | None = None) -> Cid:
+        path = await trio.to_thread.run_sync(_real_path, path)
+        return await self._add(file_key(path), lambda adder: adder.add(path, names))
+
+    async def add_files(self, files: Mapping[str, bytes | Cid | Path]) -> Cid:
+        stored = {name: await self._built(source) for name, source in files.items() if isinstance(source, str)}
+
+        def build(adder: Adder) -> Built:
+            sources: dict[str, Path | Built] = dict(stored)
+            for name, source in files.items():
+                if isinstance(source, Path):
+                    sources[name] = source.resolve()
+                elif isinstance(source, bytes):
+                    builder = FileBuilder()
+                    adder.take(builder.feed(source))
+                    blocks, sources[name] = builder.finish()
+                    adder.take(blocks)
+            built = adder.add_tree(sources, Path())
+            adder.flush()
+            return built
+
+        return await self._add(None, build, whole=not stored)
+
+    async def checkout(self, root: Cid, target: Path) -> None:
+        await checkout(self._load_local, check_cid(root), target)
+
+    async def read(self, root: Cid, path: str = "") -> AsyncIterator[bytes]:
+        cid = await resolve(self._load, check_cid(root), path)
+        async for data in file_bytes(self._load, cid):
+            yield data
+
+    # Pins
+
+    async def pin(self, root: Cid, reason: str) -> None:
+        await self._repository.pin(check_cid(root), reason)
+
+    async def unpin(self, root: Cid) -> None:
+        await self._repository.unpin(check_cid(root))
+
+    async def pins(self) -> Mapping[Cid, str]:
+        return await self._repository.pins()
+
+    async def stat(self) -> ContentStat:
+        return await self._repository.stat()
+
+    # Parts
+
+    async def _store(self, blocks: list[Block]) -> None:
+        await self._repository.put_many(blocks)
+        if self._exchange is not None:
+            self._exchange.stored([block.cid for block in blocks])
+
+    async def _load_local(self, cids: Sequence[Cid]) -> list[bytes]:
+        blocks = await self._repository.get_many(cids)
+        for cid, data in zip(cids, blocks, strict=True):
+            if data is None:
+                raise ContentNotFound(f"the block {cid} is not here: fetch its tree first")
+        return [data for data in blocks if data is not None]
+
+    async def _load(self, cids: Sequence[Cid]) -> list[bytes]:
+        """From here or from peers; those that are not here are asked for together."""
+        blocks = dict(zip(cids, await self._repository.get_many(cids), strict=True))
+
+        async def bring(cid: Cid) -> None:
+            blocks[cid] = await self.get(cid, (), READ_STALL_SECONDS)
+
+        missing = [cid for cid, data in blocks.items() if data is None]
+        if missing:
+            await bring(missing[0])
+            await _together(bring, missing[1:])
+        return [data for data in (blocks[cid] for cid in cids) if data is not None]
+
+    async def _built(self, cid: str) -> Built:
+        """What is stored under a CID, as an entry of a directory."""
+        cid = check_cid(cid)
+        data = (await self._load_local([cid]))[0]
+        tsize = len(data) + sum(link.tsize for link in child_links(cid, data))
+        codec, _ = parse_cid(cid)
+        size = decode_node(cid, data).size if codec == RAW else 0
+        return Built(cid, tsize, size)
+
+    async def _add(self, prefix: str | None, build: Callable[[Adder], Built], whole: bool = True) -> Cid:
+        """Run `build` in a thread that stores as it goes; again without memory if blocks were lost meanwhile."""
+        for attempt in range(ATTEMPTS_MAX):
+            losses = self._repository.losses
+            remembered: Mapping[str, FileRow] = {}
+            if prefix is not None and attempt == 0:
+                remembered = await self._repository.remembered_files(prefix)
+            adder = Adder(lambda blocks: trio.from_thread.run(self._store, blocks), remembered)
+            built = await trio.to_thread.run_sync(build, adder)
+            await self._repository.use(built.cid, whole=whole)
+            if self._repository.losses == losses:
+                if adder.read:
+                    await self._repository.remember_files(adder.read)
+                return built.cid
+        raise UsageError("blocks vanish while they are added: the block store is too small or damaged")
+
+
+async def _together(call: Callable[[Cid], Awaitable[None]], cids: Sequence[Cid]) -> None:
+    """Call for all at once; the first `MeshError` ends the others."""
+    failures: list[MeshError] = []
+
+    async def one(cid: Cid) -> None:
+        try:
+            await call(cid)
+        except MeshError as error:
+            failures.append(error)
+            nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for cid in cids:
+            nursery.start_soon(one, cid)
+    if failures:
+        raise failures[0]
+
+
+def _real_path(path: Path) -> Path:
+    """The path itself, a link at its end followed: it is what lies there that is meant."""
+    return path.resolve()
+
+
+@asynccontextmanager
+async def open_content(
+    home: Path, host: Any | None = None, quota_bytes: int = QUOTA_BYTES_DEFAULT
+) -> AsyncIterator[EmbeddedContent]:
+    """Content kept under `home`/blocks and exchanged over a libp2p `host`; without one, content of this host alone."""
+    async with open_local(home / "blocks", quota_bytes) as repository:
+        if host is None:
+            yield EmbeddedContent(repository, None)
+            return
+        async with open_bitswap(host, repository) as exchange:
+            yield EmbeddedContent(repository, exchange)
