@@ -152,7 +152,7 @@ async def test_submit_fills_in_the_submitter(api: Served) -> None:
     ],
 )
 async def test_a_wrong_submission_is_refused_by_name(api: Served, document: dict[str, Any], named: str) -> None:
-    status, code, sentence = error(await api.http.post("/api/runs", json=document))
+    status, code, sentence = error(await api.http.post("/api/runs", content=json.dumps(document)))
     assert (status, code) == (400, 4)
     assert named in sentence
     assert api.backend.submitted == {}
