@@ -19,6 +19,10 @@ class CommandFailed(Exception):
     """The command is not there, failed, or took too long; the text says which."""
 
 
+class CommandHung(CommandFailed):
+    """It did not end in time, which another time it may."""
+
+
 def output(command: Sequence[str], seconds: float = COMMAND_SECONDS_MAX) -> str:
     """What `command` wrote to stdout, its first `OUTPUT_BYTES_MAX` bytes; `CommandFailed` unless it exited with 0."""
     try:
@@ -38,7 +42,7 @@ def output(command: Sequence[str], seconds: float = COMMAND_SECONDS_MAX) -> str:
             text = _read(process.stdout.fileno(), deadline)
             code = process.wait(max(0.0, deadline - time.monotonic()) if len(text) < OUTPUT_BYTES_MAX else 0.0)
         except (TimeoutError, subprocess.TimeoutExpired):
-            raise CommandFailed(f"{command[0]} did not end within {seconds:g} s and {OUTPUT_BYTES_MAX} bytes") from None
+            raise CommandHung(f"{command[0]} did not end within {seconds:g} s and {OUTPUT_BYTES_MAX} bytes") from None
         finally:
             with suppress(ProcessLookupError, PermissionError):  # gone already; macOS says EPERM of a zombie's group
                 os.killpg(process.pid, signal.SIGKILL)

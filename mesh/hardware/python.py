@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mesh.hardware.command import CommandFailed, output
+from mesh.hardware.command import CommandFailed, CommandHung, output
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def probe(home: Path) -> dict[str, Any]:
         try:
             stat = path.stat()
             others.add(_version(str(path), stat.st_mtime_ns, stat.st_ino))
-        except (CommandFailed, OSError) as error:
+        except (CommandHung, OSError) as error:
             log.debug("left out of the Pythons: %s", error)
     return {"python": own, "python.implementation": sys.implementation.name, "pythons": _sorted(others - {own, ""})}
 
@@ -53,8 +53,13 @@ def interpreters(search_path: str) -> list[Path]:
 
 @functools.lru_cache(maxsize=64)
 def _version(path: str, modified: int, inode: int) -> str:
-    """ "3.12.1", or "" for what is not CPython. The last two make a replaced file a new question."""
-    implementation, _, version = output([path, "-I", "-S", "-c", _QUESTION]).strip().partition(" ")
+    """Such as "3.12.1"; "" if it is not CPython or does not start. The last two make a replaced file a new question."""
+    try:
+        implementation, _, version = output([path, "-I", "-S", "-c", _QUESTION]).strip().partition(" ")
+    except CommandHung:
+        raise
+    except CommandFailed:
+        return ""
     return version if implementation == "CPython" and _VERSION.fullmatch(version) else ""
 
 

@@ -51,7 +51,7 @@ def moment(seconds: float) -> str:
 
 
 def number(count: int) -> str:
-    """ "10,000"."""
+    """Thousands apart: "10,000"."""
     return f"{count:,}"
 
 
@@ -60,7 +60,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def peer(identity: str) -> str:
-    """ "…Ab12Cd34": the end of a peer ID."""
+    """The end of a peer ID: "…Ab12Cd34"."""
     return identity if len(identity) <= PEER_CHARS + 1 else "…" + identity[-PEER_CHARS:]
 
 

@@ -5,7 +5,8 @@ coordinator in the middle, the voters around it and the others on rings outside.
 and its label, which stands outwards on the outermost ring, where no link runs; no two cells overlap, because a ring
 grows until that holds. Link labels take the first of a few places
 along their link that touches no cell and no other label, with the fewest foreign links under it; one that finds none
-is left out, and the picture says so.
+is left out, and the picture says so. In a mesh that is both large and dense only the coordinator's links are labelled:
+nobody could tell whose the others are.
 
 Rejected: force-directed layouts (they shuffle everything when one node comes or goes, and labels collide), Graphviz (a
 program to install).
@@ -23,6 +24,8 @@ RING_NODES_MAX = 14
 ASPECT = 1.45
 """Width of a ring to its height: cells are wider than high, and so are screens."""
 RADIUS_MIN = 1.25
+RING_GAP = 0.8
+"""Between rings, at least: room for the labels of the links."""
 RADIUS_PER_NODE = 0.14
 """What each node beyond three adds to a single ring: room for the labels of the links within."""
 CLEARANCE = 0.4
@@ -32,7 +35,7 @@ RADIUS_STEP_MAX, RADIUS_STEP_MIN = 0.4, 0.03
 SIDEWAYS_SINE_MAX = 0.45
 """Nodes so near to the ends of the outermost ring have their labels beside them, the others above or below."""
 LINKS_WEIGHED_MAX = 200
-"""With more links than this, only the coordinator's are labelled: the others' labels could not be told apart."""
+"""With more links than this, a label does not look for the place where it covers the fewest others."""
 PLACES = (0.5, 0.45, 0.55, 0.4, 0.6, 0.35, 0.65, 0.3, 0.7, 0.25, 0.75, 0.2, 0.8, 0.15, 0.85)
 """Where along its link a label may stand."""
 
@@ -123,9 +126,11 @@ def _rings(rings: Sequence[Sequence[str]], cells: Cells) -> dict[str, Placed]:
         if len(ring) == 1 and not placed:
             placed[ring[0]] = _placed((0.0, 0.0), Side.BELOW, cells[ring[0]])
             continue
+        if placed:
+            radius += RING_GAP
         outermost = number == len(rings) - 1 and len(ring) > 2
         old = list(placed.values())
-        step = RADIUS_STEP_MAX
+        step, least = RADIUS_STEP_MAX, radius
         nodes = _ring(ring, radius, number, cells, outermost)
         while _collide(nodes, old):
             radius += step
@@ -133,7 +138,7 @@ def _rings(rings: Sequence[Sequence[str]], cells: Cells) -> dict[str, Placed]:
         while step > RADIUS_STEP_MIN:  # back in halves of that step, as far as there is room
             step /= 2
             closer = _ring(ring, radius - step, number, cells, outermost)
-            if radius - step >= RADIUS_MIN and not _collide(closer, old):
+            if radius - step >= least and not _collide(closer, old):
                 radius, nodes = radius - step, closer
         placed.update(zip(ring, nodes, strict=True))
     return placed
@@ -182,7 +187,7 @@ def place_labels(
     coordinator = graph.coordinator
     chief = coordinator.peer if coordinator else ""
     wanted = [link for link in graph.links if (link.a, link.b) in sizes]
-    if len(wanted) > LINKS_WEIGHED_MAX:
+    if len(nodes) > RING_NODES_MAX and len(wanted) > 2 * len(nodes):
         wanted = [link for link in wanted if chief in (link.a, link.b)]
     points = {peer: node.point for peer, node in nodes.items()}
     # the coordinator's first, as they matter most; then the shorter, as they have less choice

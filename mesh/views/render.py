@@ -30,7 +30,7 @@ OVERVIEW_SUFFIXES = (".png", ".svg")
 DOTS_PER_INCH = 160
 
 _SETTINGS: dict[Any, Any] = {
-    "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same everywhere
+    "font.family": ["DejaVu Sans", "sans-serif"],  # comes with matplotlib; an SVG may be shown where it is not
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "mesh",
     "text.parse_math": False,  # a name may hold dollar signs

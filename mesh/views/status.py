@@ -90,7 +90,7 @@ def nodes_table(document: Mapping[str, Any]) -> str:
 
 
 def _gpus(gpus: Sequence[Mapping[str, Any]]) -> str:
-    """ "2 x NVIDIA H100": equal ones together, in the order of their first."""
+    """Equal ones together, in the order of their first: "2 x NVIDIA H100"."""
     names = [str(gpu.get("name") or "GPU") for gpu in gpus]
     kinds = [
         (f"{names.count(name)} x " if names.count(name) > 1 else "") + human.short(name, MODEL_CHARS)

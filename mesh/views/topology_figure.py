@@ -150,7 +150,7 @@ def _draw_links(axes: Axes, graph: Topology, nodes: Mapping[str, Placed]) -> Non
                 colors=colour,
                 linewidths=width * (0.5 if faint else 1.0),
                 linestyles=[style],
-                alpha=max(0.15, min(0.7, 60 / len(graph.links))) if faint else 0.9,
+                alpha=max(0.1, min(0.7, 60 / len(graph.links))) if faint else 0.9,
                 zorder=1 if faint else 2,
             ),
             autolim=False,
@@ -220,7 +220,7 @@ def _sentences(graph: Topology, unlabelled: int, width: float) -> list[str]:
     if rtts:
         parts.append(f"median round trip {human.milliseconds(median(rtts))}")
     if unlabelled:
-        parts.append(f"{human.plural(unlabelled, 'round-trip time')} left out for want of room")
+        parts.append(f"{human.plural(unlabelled, 'round-trip time')} not written out")
     lines = [parts[0]]
     for part in parts[1:]:
         if text_width(f"{lines[-1]}, {part},", SUMMARY_SIZE) <= width:
