@@ -53,6 +53,26 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
                 await stream.reset()
                 self._handle_dead_peer(stream.muxed_conn.peer_id)
 
+    async def handle_dead_peer_queue(self) -> None:
+        """A peer that was back within 0.2 s of its connection's end kept the stream of its last life, which nobody
+        reads: it was never told what we subscribe to, and so sent nothing."""
+        async with self.dead_peer_receive_channel:
+            self.event_handle_dead_peer_queue_started.set()
+            async for peer_id in self.dead_peer_receive_channel:
+                stream = self.peers.get(peer_id)
+                if stream is None or stream.muxed_conn.event_shutting_down.is_set():
+                    self._handle_dead_peer(peer_id)
+
+    def _handle_dead_peer(self, peer_id: Any) -> None:
+        """Drops our stream to the peer, and opens another if it is still connected. It forgot what such a peer had
+        subscribed to, which the peer does not repeat."""
+        connected = self._peer_is_connected(peer_id)
+        kept = [topic for topic, peers in self.peer_topics.items() if connected and peer_id in peers]
+        super()._handle_dead_peer(peer_id)
+        for topic in kept:
+            self.peer_topics.setdefault(topic, set()).add(peer_id)
+            self._peer_subscription_count[peer_id] = len(kept)
+
     async def push_msg(self, msg_forwarder: Any, msg: Any) -> None:
         with contained("a gossip message"):
             await super().push_msg(msg_forwarder, msg)

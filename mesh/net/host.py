@@ -32,7 +32,6 @@ from protocols.ids import PeerId
 from protocols.presence import Link
 
 CLOSE_SECONDS_MAX = 4.0
-CLOSE_CONNECTIONS_SECONDS_MAX = 1.0
 INTERFACE_ADDRESSES_MAX = 16
 
 log = logging.getLogger(__name__)
@@ -132,21 +131,15 @@ class MeshNetwork:
                 watcher(peer, connected)
 
     async def _close(self) -> None:
-        """Close every connection at once, then the host: its own way takes 0.2 s for each."""
-        with trio.move_on_after(CLOSE_CONNECTIONS_SECONDS_MAX):
-            async with trio.open_nursery() as nursery:
-                for conns in list(self.host.get_network().connections.values()):
-                    for conn in list(conns):
-                        nursery.start_soon(_close_connection, conn)
-        for conns in list(self.host.get_network().connections.values()):
-            for conn in list(conns):
-                with contained("closing a socket"):
-                    await conn.muxed_conn.secured_conn.close()
-
-
-async def _close_connection(conn: Any) -> None:
-    with contained("closing a connection"):
-        await conn.close()
+        """Close the sockets, then the host. The peers see the end at once; a farewell in each layer takes 0.2 s."""
+        swarm = self.host.get_network()
+        for conn in swarm.get_connections():
+            with contained("closing a socket"):
+                conn.muxed_conn.event_shutting_down.set()
+                await conn.muxed_conn.secured_conn.close()
+        swarm.connections.clear()
+        with contained("closing the host"):
+            await self.host.close()
 
 
 @asynccontextmanager
@@ -173,8 +166,6 @@ async def open_network(
         finally:
             with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_SECONDS_MAX):
                 await network._close()
-                with contained("closing the host"):
-                    await host.close()
     if failure is not None:
         raise failure
 

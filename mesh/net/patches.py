@@ -17,6 +17,7 @@ import libp2p.network.connection.swarm_connection
 import libp2p.network.swarm
 import libp2p.transport.tcp.tcp
 import trio
+from libp2p.network.connection.exceptions import RawConnError
 from libp2p.network.connection.raw_connection import RawConnection
 
 from mesh.net import yamux
@@ -33,6 +34,9 @@ UNACKNOWLEDGED_MILLISECONDS_MAX = 8000
 
 STREAMS_PER_CONNECTION_MAX = 1024
 """Streams of one connection in either direction; those beyond are reset."""
+
+GREETING = b"\x13/multistream/1.0.0\n"
+"""What either side of a connection says first. Anything else was sent under another key: no need to wait for more."""
 
 RECEIVE_BYTES = 256 * 1024
 """Read from a socket at once."""
@@ -112,6 +116,7 @@ class ProtectedConnection(RawConnection):  # type: ignore[misc]
         self._sending: XSalsa20 | None = None
         self._receiving: XSalsa20 | None = None
         self._ahead = memoryview(b"")
+        self._first = True
         self.is_initiator = conn.is_initiator
 
     async def write(self, data: bytes) -> None:
@@ -143,7 +148,12 @@ class ProtectedConnection(RawConnection):  # type: ignore[misc]
                 nonce += more
             self._receiving = XSalsa20(self._key, nonce)
         data = await self._conn.read(RECEIVE_BYTES)
-        return self._receiving.xor(data) if data else b""
+        plain = self._receiving.xor(data) if data else b""
+        if self._first and plain:
+            self._first = False
+            if plain[: len(GREETING)] != GREETING[: len(plain)]:
+                raise RawConnError("the peer has another swarm key")
+        return plain
 
     async def close(self) -> None:
         await self._conn.close()

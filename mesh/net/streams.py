@@ -328,7 +328,7 @@ class Streams:
                     raise channel
                 return await channel.call(payload, timeout)
         except trio.TooSlowError:
-            raise NodeUnavailable(f"{peer} did not answer on {protocol} within {timeout:g} s") from None
+            raise NodeUnavailable(f"{peer} did not answer on {protocol} within {timeout:.3g} s") from None
 
     def _channel(self, peer: PeerId, protocol: str) -> Channel | MeshError:
         """The open channel, a new one, or why there can't be one now."""

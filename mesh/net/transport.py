@@ -27,7 +27,7 @@ from libp2p.transport.upgrader import TransportUpgrader
 from mesh.net import patches
 from mesh.net.contain import contained
 
-HANDSHAKE_SECONDS_MAX = 5.0
+HANDSHAKE_SECONDS_MAX = 4.0
 """Noise, and again the choice of the muxer; a stranger without the swarm key is closed after this at the latest."""
 
 NEGOTIATION_SECONDS_MAX = 10

@@ -4,12 +4,14 @@ The frame is the unit: once its bytes have gone to noise, they must reach the so
 and the connection is dead. So a frame's writing is shielded, and bounded by TCP_USER_TIMEOUT instead (`patches`).
 """
 
+import struct
 from collections import deque
 from typing import Any
 
 import libp2p.stream_muxer.yamux.yamux as library
 import trio
 from libp2p.network.connection.exceptions import RawConnError
+from libp2p.stream_muxer.exceptions import MuxedStreamError
 
 from mesh.net.contain import contained
 
@@ -28,6 +30,8 @@ REPLIES_MAX = 4096
 FRAME_BYTES_MAX = 65519
 """Header included: then a frame is one noise message (the default, 65,536, was split in two)."""
 
+_HEADER = struct.Struct(library.YAMUX_HEADER_FORMAT)
+
 
 def apply() -> None:
     library.MAX_MESSAGE_SIZE = FRAME_BYTES_MAX
@@ -35,6 +39,7 @@ def apply() -> None:
     _bound_buffers()
     _shield_frames()
     _reply_from_a_task()
+    _open_streams_whole()
     _credit_in_batches()
     _contain_start()
 
@@ -121,6 +126,34 @@ async def _send_replies(conn: Any) -> None:
                 await conn._write_frame(batch)
     with contained("closing a connection"):
         await conn.secured_conn.close()
+
+
+def _open_streams_whole() -> None:
+    """An opening that was cancelled half-way kept one of the connection's 256 slots for ever."""
+
+    async def open_stream(self: Any) -> Any:
+        await self.stream_backlog_semaphore.acquire()
+        with trio.CancelScope(shield=True):
+            async with self.streams_lock:
+                stream_id = self.next_stream_id
+                self.next_stream_id += 2
+                stream = library.YamuxStream(stream_id, self, True)
+                stream._owns_backlog_slot = True
+                self.streams[stream_id] = stream
+                self.stream_buffers[stream_id] = bytearray()
+                self.stream_events[stream_id] = trio.Event()
+            try:
+                if self.event_shutting_down.is_set():
+                    raise RawConnError("the connection is closing")
+                await self._write_frame(_HEADER.pack(0, library.TYPE_WINDOW_UPDATE, library.FLAG_SYN, stream_id, 0))
+            except Exception as error:
+                stream.closed = True
+                self.stream_buffers.pop(stream_id, None)
+                await self._finalize_stream(stream, fully_closed=True)
+                raise MuxedStreamError(f"could not open a stream: {error}") from error
+        return stream
+
+    library.Yamux.open_stream = open_stream
 
 
 def _credit_in_batches() -> None:
