@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from mesh.scheduler.durations import Estimates
 from mesh.scheduler.fleet import WorkerView
 from mesh.state.model import LEASES_PER_WORKER_MAX, LOSSES_MAX, Task
-from protocols.ids import RunId
 
 BACKLOG_SECONDS_MAX = 1.0
 """Expected seconds a slot below which a worker gets more."""
@@ -42,16 +41,14 @@ class Desk:
         """Leases that it ever lost."""
         self.leases = 0
         self.pieces: list[Piece] = []
-        self.runs: set[RunId] = set()
         self.suspects = 0
         """Leases with a task that lost its node more than once."""
         self.reserved = False
         """Kept empty for a test that must have a node to itself, or given to one."""
 
-    def hold(self, run: RunId, tasks: list[Task], estimates: Estimates | None, scale: float) -> None:
+    def hold(self, tasks: list[Task], estimates: Estimates | None, scale: float) -> None:
         """Put a lease on the desk; no tasks: a collection."""
         self.leases += 1
-        self.runs.add(run)
         if not tasks:
             self.pieces.append(Piece(1, COLLECT_SECONDS))
         for task in tasks:

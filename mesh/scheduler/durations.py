@@ -60,7 +60,7 @@ class Estimates(Sequence[float]):
 
     def fitting(self, first: int, count: int, seconds: float) -> int:
         """How many of `count` tests from `first` take at most `seconds` together."""
-        limit = self._sums[first] + seconds
+        limit = self._sums[first] + seconds + DURATION_MIN / 2  # sums of floats are off by a little
         return bisect.bisect_right(self._sums, limit, first, first + count + 1) - 1 - first
 
 

@@ -7,7 +7,7 @@ from mesh.scheduler import requirements
 from mesh.scheduler.fleet import WorkerView, unusable
 from mesh.state.model import CoordinatorState
 from protocols.errors import UsageError
-from protocols.ids import PeerId
+from protocols.ids import PeerId, RunId
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +63,13 @@ def preference(wanted: Need, view: WorkerView) -> int:
 
 
 def split(
-    state: CoordinatorState, views: Iterable[WorkerView], wanted: Need
+    state: CoordinatorState, views: Iterable[WorkerView], wanted: Need, run: RunId | None = None
 ) -> tuple[list[WorkerView], tuple[Reason, ...]]:
-    """The views that can take the work now, and the reasons of the others, both in the given order."""
+    """The views that can take the work (of `run`) now, and the reasons of the others, both in the given order."""
     capable: list[WorkerView] = []
     reasons: list[Reason] = []
     for view in views:
-        text = unusable(state, view) or unmet(wanted, view)
+        text = unusable(state, view) or ("could not prepare this run" if run in view.unfit else unmet(wanted, view))
         if text:
             reasons.append(Reason(view.peer, view.name, text))
         else:

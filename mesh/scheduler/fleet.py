@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from mesh.state.model import CoordinatorState
 from protocols.codec import Value
-from protocols.ids import Cid, PeerId
+from protocols.ids import Cid, PeerId, RunId
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,8 @@ class WorkerView:
     bundles: frozenset[Cid] = frozenset()
     """Bundles that it holds whole."""
     name: str = ""
+    unfit: frozenset[RunId] = frozenset()
+    """Runs that it tried to work on lately and could not (no bundle, a broken environment)."""
 
 
 def unusable(state: CoordinatorState, view: WorkerView) -> str:

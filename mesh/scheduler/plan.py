@@ -110,7 +110,7 @@ class _Planner:
         desk = Desk(view, worker.losses)
         for lease_id in worker.leases:
             lease = self._state.leases[lease_id]
-            desk.hold(lease.run, lease.open, self._estimates.get(lease.run), self._scales.get(lease.run, 1.0))
+            desk.hold(lease.open, self._estimates.get(lease.run), self._scales.get(lease.run, 1.0))
         return desk
 
     def _scale(self, run: Run) -> float:
@@ -156,7 +156,7 @@ class _Planner:
 
     def _capable(self, run: Run, wanted: Need, tests: int) -> list[Desk]:
         """Desks of those who can do it; notes a wait when there is none."""
-        capable, reasons = feasibility.split(self._state, self._views, wanted)
+        capable, reasons = feasibility.split(self._state, self._views, wanted, run.id)
         if not capable:
             seconds = max(0.0, self._now - run.submitted_at)
             self.waiting.append(Waiting(run.id, str(wanted), tests, seconds, reasons))
@@ -183,9 +183,11 @@ class _Planner:
 
     def _may_join(self, run: Run, desk: Desk) -> bool:
         """Whether `spec.worker_count` lets this worker have a part of the run beside those that hold one."""
-        if not run.spec.worker_count or run.id in desk.runs:
+        if not run.spec.worker_count:
             return True
-        return sum(run.id in other.runs for other in self._desks.values()) < run.spec.worker_count
+        holders = {self._state.leases[lease].worker for lease in run.leases}
+        holders |= {grant.worker for grant in self.grants if grant.run == run.id}
+        return desk.view.peer in holders or len(holders) < run.spec.worker_count
 
     def _fill_desk(self, run: Run, desk: Desk, ordered: list[Task], budget: float) -> None:
         """Grant tasks from the end of `ordered`: about `budget` expected seconds, uncorrected; at least a test."""
@@ -226,7 +228,7 @@ class _Planner:
 
     def _grant(self, run: Run, desk: Desk, tasks: list[Task]) -> None:
         self.grants.append(Grant(run.id, desk.view.peer, desk.view.incarnation, tuple(tasks)))
-        desk.hold(run.id, tasks, self._estimates.get(run.id), self._scales.get(run.id, 1.0))
+        desk.hold(tasks, self._estimates.get(run.id), self._scales.get(run.id, 1.0))
 
 
 def _checked(values: Sequence[float] | None, tests: int) -> Estimates:

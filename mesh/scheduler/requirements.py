@@ -158,13 +158,16 @@ class _Parser:
         operands = [self._both()]
         while self._take("or"):
             operands.append(self._both())
-        return operands[0] if len(operands) == 1 else AnyOf(tuple(operands))
+        flat = [
+            part for operand in operands for part in (operand.operands if isinstance(operand, AnyOf) else (operand,))
+        ]
+        return flat[0] if len(flat) == 1 else AnyOf(tuple(flat))
 
     def _both(self) -> Expression:
         operands = [self._single()]
         while self._take("and"):
             operands.append(self._single())
-        flat = [part for operand in operands for part in (operand.operands if isinstance(operand, All) else (operand,))]
+        flat = [part for one in operands for part in (one.operands if isinstance(one, All) else (one,))]
         return flat[0] if len(flat) == 1 else All(tuple(flat))
 
     def _single(self) -> Expression:

@@ -1,0 +1,240 @@
+"""Scheduler, state and fake workers against everything that hypothesis does to them.
+
+After each step: the state's invariants (no test lost, none in two places, none recorded twice), no lease that its
+worker could not have, no grant that the log refuses. At the end the fleet heals: as long as one capable worker is
+there, every run ends, with one verdict for each test.
+"""
+
+from random import Random
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from scheduler_rig import CHUNK, GPU, PLAIN, Rig, members
+
+from mesh.scheduler import feasibility
+from mesh.scheduler.durations import Estimates
+from mesh.scheduler.tasks import shard
+from mesh.state.model import LEASES_PER_WORKER_MAX, NO_VERDICT, Lease, Run, RunPhase
+from mesh.state.results import Rejected
+from mesh.state.snapshot import decode_state, encode_state
+from protocols.commands import TESTS_PER_COMMAND_MAX, Cancel, Collected, CollectFailed, Complete, Return
+from protocols.ids import Cid, PeerId, RunId, TestIndex
+from protocols.manifests import CollectedTest, Manifest, Outcome
+
+WORKERS = ("a", "b", "c")
+"""Only "a" has a GPU."""
+ROUNDS_MAX = 400
+NEEDS = (("", ""), ("gpu.memory >= 8GiB", ""), ("os == linux", "gpu"))
+
+names = st.sampled_from(WORKERS)
+seeds = st.integers(0, 2**32).map(Random)
+specs = {
+    "priority": st.integers(0, 100),
+    "retries": st.integers(0, 2),
+    "worker_count": st.integers(0, 2),
+    "requires": st.sampled_from(["", "os == linux", "gpu"]),
+}
+
+
+class Scheduling(RuleBasedStateMachine):
+    runs = Bundle("runs")
+
+    def start(self) -> None:
+        self.rig = Rig()
+        self.incarnations = dict.fromkeys(WORKERS, 1)
+        self.killers: dict[RunId, set[int]] = {}
+        self.lost_alone: set[tuple[RunId, int]] = set()
+        self.up: set[str] = set()
+        for name in WORKERS:
+            self.boot(name)
+
+    def boot(self, name: str) -> None:
+        self.up.add(name)
+        self.rig.worker(name, slots=2, incarnation=self.incarnations[name], capabilities=capabilities(name))
+
+    def look(self, name: str, **view: object) -> None:
+        self.rig.see(name, slots=2, incarnation=self.incarnations[name], capabilities=capabilities(name), **view)
+
+    @initialize(target=runs, random=seeds, tests=st.integers(1, 60), **specs)
+    def begin(self, random: Random, tests: int, **changes: object) -> RunId:
+        """A run is on before anything else happens."""
+        self.start()
+        run = self.submit(**changes)
+        self.plan()
+        for lease in self.leases(collects=True):
+            self.collect_one(lease, random, tests)
+        return run
+
+    @rule(target=runs, **specs)
+    def submit(self, **changes: object) -> RunId:
+        run = self.rig.submit(str(len(self.rig.state.nonces)), **changes)
+        return run.id
+
+    @rule()
+    def plan(self) -> None:
+        plan = self.rig.plan()
+        self.expect_losses([self.rig.state.leases[expire.lease] for expire in plan.expires])
+        for lease in self.rig.follow(plan):
+            run = self.rig.state.runs[lease.run]
+            for requirement in {task.requirement for task in lease.open} or {None}:
+                own = NEEDS[requirement] if requirement is not None else ("", "")
+                wanted = feasibility.need((run.spec.requires, ""), own)
+                assert not feasibility.unmet(wanted, self.rig.fleet[lease.worker])
+            view = self.rig.fleet[lease.worker]
+            assert (view.alive, view.draining, view.lost) == (True, False, False), "only who is there gets work"
+
+    @rule(random=seeds, tests=st.integers(0, 40))
+    def collect(self, random: Random, tests: int) -> None:
+        for lease in self.leases(collects=True):
+            if self.awake(lease):
+                self.collect_one(lease, random, tests)
+
+    def collect_one(self, lease: Lease, random: Random, tests: int) -> None:
+        if not tests and random.random() < 0.5:
+            self.rig.accept(CollectFailed(lease.id, 2, "SyntaxError"))
+            return
+        made = Manifest(
+            Cid("b"),
+            tuple(CollectedTest(f"t{i}", f"m{i // 7}", random.choice((0, 0, 0, 1, 2))) for i in range(tests)),
+            NEEDS,
+        )
+        estimates = Estimates([random.choice((0.01, 0.1, 5.0)) for _ in range(tests)], known=random.random() < 0.5)
+        self.rig.accept(Collected(lease.id, Cid("m"), tests, shard(made, estimates), NEEDS))
+        self.rig.estimates[lease.run] = estimates
+        self.killers[lease.run] = {i for i in range(tests) if random.random() < 0.02}
+
+    @rule(random=seeds, rounds=st.integers(1, 4), tests=st.integers(0, 40))
+    def proceed(self, random: Random, rounds: int, tests: int) -> None:
+        for _ in range(rounds):
+            self.plan()
+            self.collect(random, tests)
+            self.work(random)
+
+    @rule(random=seeds)
+    def work(self, random: Random) -> None:
+        """Workers report some tests of some leases; one that meets a killer dies instead."""
+        for lease in self.leases(collects=False):
+            if lease.id in self.rig.state.leases and self.awake(lease) and random.random() < 0.7:
+                tests = [test for test in members(lease.open) if random.random() < 0.6]
+                if self.killers[lease.run] & set(tests):
+                    self.kill(lease.worker)
+                elif tests:
+                    self.report(lease, tests, random)
+
+    def report(self, lease: Lease, tests: list[int], random: Random) -> None:
+        outcomes = bytes(random.choice((0, 0, 0, 1, 2, 3)) for _ in tests)
+        micros = tuple(random.randrange(0, 10_000_000) for _ in tests)
+        command = Complete(lease.id, CHUNK, tuple(map(TestIndex, tests)), outcomes, micros)
+        assert self.rig.accept(command).tests == tuple(tests)
+        again = self.rig.do(command)
+        assert isinstance(again, Rejected) or not again.tests, "the same completion never counts twice"
+
+    @rule(name=names)
+    def kill(self, name: str) -> None:
+        self.up.discard(name)
+        self.look(name, alive=False)
+
+    @rule(name=names)
+    def lose(self, name: str) -> None:
+        if name not in self.up:
+            self.look(name, alive=False, lost=True)
+
+    @rule(name=names)
+    def restart(self, name: str) -> None:
+        self.expect_losses(self.leases(worker=name))
+        self.incarnations[name] += 1
+        self.boot(name)
+
+    def expect_losses(self, leases: list[Lease]) -> None:
+        """These leases are about to be lost. A test may only ever be blamed if it held its worker alone."""
+        for lease in leases:
+            held = members(task for other in self.leases(worker=lease.worker) for task in other.open)
+            if len(held) == 1 and not lease.collects:
+                self.lost_alone.add((lease.run, held[0]))
+
+    @rule(name=names)
+    def drain(self, name: str) -> None:
+        if name in self.up:
+            self.look(name, draining=True)
+            for lease in self.leases(worker=name):
+                self.rig.accept(Return(lease.id, tuple(TestIndex(test) for test in members(lease.open)[1:])))
+
+    @rule(name=names)
+    def forget(self, name: str) -> None:
+        """A new coordinator has not heard of this worker yet."""
+        if name in self.up:
+            self.rig.fleet.pop(PeerId(name), None)
+
+    @rule(run=runs)
+    def cancel(self, run: RunId) -> None:
+        self.rig.do(Cancel(run, "enough"))
+
+    @rule()
+    def fail_over(self) -> None:
+        self.rig.state = decode_state(encode_state(self.rig.state))
+
+    @invariant()
+    def within_bounds(self) -> None:
+        for lease in self.rig.state.leases.values():
+            assert len(members(lease.open)) <= TESTS_PER_COMMAND_MAX
+        for worker in self.rig.state.workers.values():
+            assert len(worker.leases) <= LEASES_PER_WORKER_MAX
+        for run in self.rig.state.runs.values():
+            if run.spec.worker_count:
+                assert len({self.rig.state.leases[lease].worker for lease in run.leases}) <= run.spec.worker_count
+
+    def teardown(self) -> None:
+        if not hasattr(self, "rig"):
+            return
+        for name in WORKERS[1:]:
+            self.kill(name)
+            self.lose(name)
+        self.restart("a")
+        everything = list(self.rig.state.runs.values())
+        for _ in range(ROUNDS_MAX):
+            if all(run.phase is RunPhase.FINISHED for run in everything):
+                break
+            self.heal_one_round()
+        for run in everything:
+            self.check_end(run)
+
+    def heal_one_round(self) -> None:
+        """The one worker that is left does all that it is told, and comes back each time that a test kills it."""
+        self.plan()
+        for lease in self.leases():
+            if lease.id not in self.rig.state.leases:
+                continue
+            if lease.collects:
+                self.rig.accept(CollectFailed(lease.id, 5, "nothing"))
+            elif self.killers[lease.run] & set(members(lease.open)):
+                self.restart("a")
+            else:
+                self.rig.complete(lease.id, members(lease.open))
+
+    def check_end(self, run: Run) -> None:
+        assert run.phase is RunPhase.FINISHED, f"run {run.id} has not ended, but is {run.state}"
+        if run.cancelled is not None:
+            return
+        assert NO_VERDICT not in run.outcomes
+        for test in self.killers.get(run.id, ()):
+            assert run.outcomes[test] == Outcome.ERROR.code, "a test that always kills its node is an error"
+        for done in run.chunks:
+            if not done.worker:
+                assert (run.id, done.tests[0]) in self.lost_alone, "who is abandoned has lost a node alone"
+
+    def leases(self, **wanted: object) -> list[Lease]:
+        return [x for x in self.rig.state.leases.values() if all(getattr(x, k) == v for k, v in wanted.items())]
+
+    def awake(self, lease: Lease) -> bool:
+        return lease.worker in self.up and self.incarnations[lease.worker] == lease.incarnation
+
+
+def capabilities(name: str) -> object:
+    return GPU if name == "a" else PLAIN
+
+
+TestScheduling = Scheduling.TestCase
+TestScheduling.settings = settings(
+    max_examples=150, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+)
