@@ -110,26 +110,34 @@ class Bitswap:
     # Decisions
 
     def _ask(self, want: _Want) -> None:
-        """See to it that somebody is asked for the block."""
+        """See to it that somebody is asked for the block: the best of those who may have it, or else all."""
         now = trio.current_time()
         connected = self._connected()
-        if want.asked is not None:
-            if want.asked in connected and not self._stalled(want, now):
-                return
+        if want.asked is not None and (want.asked not in connected or self._stalled(want, now)):
             self._withdraw(want, now)
         for peer, since in list(want.refused.items()):
             if now - since >= REFUSED_SECONDS:
                 del want.refused[peer]
         known = want.haves.union(*want.sources)
         good = [peer for peer in known if peer in connected and peer not in want.refused]
-        if good:
-            self._ask_peer(want, min(good, key=lambda peer: self._burden(peer, now)), now)
-        else:
+        best = min(good, key=lambda peer: self._burden(peer, now), default=None)
+        best_is_slow = best is None or self._is_slow(best, now)
+        if want.asked is not None:
+            if best_is_slow or not self._is_slow(want.asked, now):
+                return
+            self._withdraw(want, now)
+        if best is not None:
+            self._ask_peer(want, best, now)
+        if best_is_slow:
             self._announce(want, connected, now)
+
+    def _is_slow(self, peer: PeerId, now: float) -> bool:
+        state = self._peers.get(peer)
+        return state is not None and state.slow_until > now
 
     def _burden(self, peer: PeerId, now: float) -> tuple[bool, int, PeerId]:
         state = self._peers.get(peer)
-        return (False, 0, peer) if state is None else (state.slow_until > now, len(state.outstanding), peer)
+        return (self._is_slow(peer, now), 0 if state is None else len(state.outstanding), peer)
 
     def _ask_peer(self, want: _Want, peer: PeerId, now: float) -> None:
         state = self._peer(peer)
@@ -286,13 +294,18 @@ def _name(peer: Any) -> PeerId:
 
 @asynccontextmanager
 async def open_bitswap(host: Any, repository: Repository) -> AsyncIterator[Bitswap]:
-    """Serve and fetch blocks over `host` until the end."""
+    """Serve and fetch blocks over `host` until the end. What the body raises comes out as it is, in no group."""
+    failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         bitswap = Bitswap(host, repository, nursery)
         bitswap.serve()
         nursery.start_soon(bitswap.tick)
         try:
             yield bitswap
+        except Exception as error:
+            failure = error
         finally:
             bitswap.stop()
             nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
