@@ -11,6 +11,7 @@ from mesh.cli.follow import follow, save_report
 from mesh.cli.output import note, print_json
 from mesh.cli.progress import MODES
 from mesh.cli.session import find, home_of, with_node
+from mesh.cli.signals import termination_interrupts
 from mesh.cli.submission import ENVIRONMENTS, Submission, prepare
 from protocols.errors import NodeUnavailable
 
@@ -68,7 +69,8 @@ def run(args: argparse.Namespace) -> int:
 
     running = find(args)
     if running is not None:
-        return work(running)
+        with termination_interrupts():
+            return work(running)
     if args.detach:
         raise NodeUnavailable(f"--detach needs a running node, and none runs in {home_of(args)}: start one first")
     return with_node(args, args.n, work, interrupt)

@@ -133,7 +133,7 @@ async def _interruptible(client: Client, interrupt: Interrupt, everything: "trio
 
     import trio
 
-    with trio.open_signal_receiver(signal.SIGINT) as signals:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGHUP) as signals:
         await anext(signals)
         everything.deadline = trio.current_time() + INTERRUPT_SECONDS_MAX
         async with trio.open_nursery() as nursery:

@@ -1,8 +1,9 @@
 """`mesh status`: what goes on."""
 
 import argparse
+import sys
 
-from mesh.cli.output import print_document
+from mesh.cli.output import is_terminal, print_document
 from mesh.cli.session import connect
 
 HELP = "What goes on: who coordinates, which nodes are here, which runs are open."
@@ -13,11 +14,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    document = connect(args).get("/api/status")
+    client = connect(args)
+    document = client.get("/api/status")
     if args.json:
         print_document(document)
     else:
         from mesh.views.status import status
 
         print(status(document))
+        if is_terminal(sys.stdout):  # the token lets in whoever has it
+            print(f"\ndashboard {client.endpoint.url}/#token={client.endpoint.token}")
     return 0

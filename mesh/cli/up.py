@@ -7,6 +7,7 @@ and on Linux dies with this process even if that is killed.
 """
 
 import argparse
+import ctypes
 import os
 import shutil
 import signal
@@ -25,6 +26,7 @@ import mesh
 from mesh.cli.arguments import checked_home, slots, whole
 from mesh.cli.client import Client, read_endpoint
 from mesh.cli.output import is_terminal, painted, print_json
+from mesh.cli.signals import TAKEN, termination_interrupts
 from protocols.errors import MeshFailed, NodeUnavailable
 
 HELP = "Start a local mesh of N nodes, each in a process of its own, until interrupted."
@@ -34,6 +36,8 @@ START_SECONDS_MAX = 60.0
 DRAIN_SECONDS_MAX = 15.0
 POLL_SECONDS = 0.1
 PR_SET_PDEATHSIG = 1
+
+_LIBC = ctypes.CDLL(None)
 
 NODE = Path(mesh.__file__).parent.parent / "node.py"
 
@@ -68,8 +72,7 @@ class Child:
 def run(args: argparse.Namespace) -> int:
     deadline = time.monotonic() + (args.timeout or START_SECONDS_MAX)
     share = args.slots or max(1, (os.cpu_count() or 1) // args.n)
-    signal.signal(signal.SIGTERM, _interrupt)
-    with _directory(args.home) as directory, _children() as children:
+    with termination_interrupts(), _directory(args.home) as directory, _children() as children:
         lock = threading.Lock()
         ticket = ""
         ticket_file = directory / "ticket"
@@ -83,12 +86,10 @@ def run(args: argparse.Namespace) -> int:
                 ticket_file.touch(mode=0o600)
                 ticket_file.write_text(ticket)
         clients = [_await(child, deadline) for child in children]
+        for child, client in zip(children, clients, strict=True):
+            _await_mesh(child, client, len(children), deadline)
         _announce(args.json, children, clients, ticket, lock)
         return _watch(children, lock, args.json)
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 @contextmanager
@@ -131,9 +132,8 @@ def _start(home: Path, share: int, ticket: Path | None) -> Child:
 
 
 def _die_with_parent() -> None:
-    import ctypes
-
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    """Runs between fork and exec, so everything that it uses is loaded before."""
+    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _relay(source: IO[str], sink: TextIO, name: str, lock: threading.Lock) -> None:
@@ -153,6 +153,18 @@ def _await(child: Child, deadline: float) -> Client:
             return Client(child.home, endpoint, max(1.0, deadline - time.monotonic()))
         if time.monotonic() > deadline:
             raise NodeUnavailable(f"{child.name} does not listen in time")
+        time.sleep(POLL_SECONDS)
+
+
+def _await_mesh(child: Child, client: Client, nodes: int, deadline: float) -> None:
+    """Until the node sees a coordinator and all the others."""
+    while True:
+        document = client.get("/api/status")
+        living = [node for node in document["nodes"] if node["state"] != "dead"]
+        if document["coordinator"] and len(living) >= nodes:
+            return
+        if time.monotonic() > deadline:
+            raise MeshFailed(f"{child.name} sees {len(living)} of {nodes} nodes: they did not form one mesh in time")
         time.sleep(POLL_SECONDS)
 
 
@@ -201,8 +213,8 @@ def _watch(children: list[Child], lock: threading.Lock, as_json: bool) -> int:
 
 def _stop(children: list[Child]) -> None:
     """Drain, then kill; the last started first, so that the log's oldest member leaves last."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGINT, *TAKEN):  # nothing may keep the children from being stopped
+        signal.signal(number, signal.SIG_IGN)
     for child in reversed(children):
         child.signal(signal.SIGTERM)
     until = time.monotonic() + DRAIN_SECONDS_MAX

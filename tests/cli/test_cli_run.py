@@ -215,7 +215,8 @@ def test_timeout_before_the_verb_bounds_the_whole(node: Node, mesh: Mesh, suite:
     assert submitted(node).timeout == 30.0
 
 
-def test_ctrl_c_cancels_the_run(node: Node, suite: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_cancels_the_run(node: Node, suite: Path, number: int) -> None:
     node.backend.hang_at = 1
     process = command("run", "--json", cwd=suite)
     try:
@@ -223,7 +224,7 @@ def test_ctrl_c_cancels_the_run(node: Node, suite: Path) -> None:
         for line in process.stdout:
             if json.loads(line)["event"] == "verdict":
                 break
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, err = process.communicate(timeout=20)
     finally:
         process.kill()
