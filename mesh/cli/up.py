@@ -88,8 +88,13 @@ def run(args: argparse.Namespace) -> int:
         clients = [_await(child, deadline) for child in children]
         for child, client in zip(children, clients, strict=True):
             _await_mesh(child, client, len(children), deadline)
-        _announce(args.json, children, clients, ticket, lock)
-        return _watch(children, lock, args.json)
+        try:
+            _announce(args.json, children, clients, ticket, lock)
+            _watch(children, lock, args.json)
+        except KeyboardInterrupt:
+            print("stopping", file=sys.stderr, flush=True)
+            return 0
+    raise MeshFailed("all nodes are gone")
 
 
 @contextmanager
@@ -192,23 +197,17 @@ def _announce(as_json: bool, children: list[Child], clients: list[Client], ticke
         print(f"try: mesh --home {children[0].home} run PATH", flush=True)
 
 
-def _watch(children: list[Child], lock: threading.Lock, as_json: bool) -> int:
-    """Until interrupted, or no node is left."""
+def _watch(children: list[Child], lock: threading.Lock, as_json: bool) -> None:
+    """Until no node is left; tells of each that goes."""
     living = list(children)
-    try:
-        while living:
-            time.sleep(POLL_SECONDS)
-            for child in [child for child in living if child.process.poll() is not None]:
-                living.remove(child)
-                with lock:
-                    code = child.process.returncode
-                    how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-                    print(f"{child.name} {how}", file=sys.stderr if as_json else sys.stdout, flush=True)
-    except KeyboardInterrupt:
-        with lock:
-            print("stopping", file=sys.stderr, flush=True)
-        return 0
-    raise MeshFailed("all nodes are gone")
+    while living:
+        time.sleep(POLL_SECONDS)
+        for child in [child for child in living if child.process.poll() is not None]:
+            living.remove(child)
+            code = child.process.returncode
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            with lock:
+                print(f"{child.name} {how}", file=sys.stderr if as_json else sys.stdout, flush=True)
 
 
 def _stop(children: list[Child]) -> None:
