@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ class Zygote:
         ours.setblocking(False)
         self._socket = trio.socket.from_stdlib_socket(ours)
 
-    async def messages(self) -> AsyncIterator[dict[str, Any]]:
+    async def messages(self) -> AsyncGenerator[dict[str, Any], None]:
         """What it says, until it ends."""
         assert self._socket is not None
         while True:
@@ -198,6 +198,12 @@ class SlotPipes:
             with contextlib.suppress(BlockingIOError):
                 return os.read(self.frames_read, READ_BYTES)
 
+    def read_now(self) -> bytes:
+        """Frames that are there; empty if none are."""
+        with contextlib.suppress(BlockingIOError):
+            return os.read(self.frames_read, READ_BYTES)
+        return b""
+
     def close(self) -> None:
         for fd in sorted(self._open):
             self._close(fd)
@@ -240,10 +246,12 @@ def read_file(path: Path) -> tuple[str, int]:
 def remains(directory: Path, status: int) -> Remains:
     """What a dead slot's files hold of the test that it ran."""
     texts, dropped = {}, 0
-    for name in ("out", "err", "fd1", "fd2", "stacks"):
+    for name in ("early1", "early2", "out", "err", "fd1", "fd2", "stacks"):
         texts[name], lost = read_file(directory / name)
         dropped += lost
-    return Remains(status, texts["out"] + texts["fd1"], texts["err"] + texts["fd2"], texts["stacks"], dropped)
+    stdout, cut = wire.clip(texts["early1"] + texts["out"] + texts["fd1"])
+    stderr, cut2 = wire.clip(texts["early2"] + texts["err"] + texts["fd2"])
+    return Remains(status, stdout, stderr, texts["stacks"], dropped + cut + cut2)
 
 
 def left_in(directory: Path, key: int | None) -> Path | None:

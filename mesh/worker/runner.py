@@ -12,6 +12,7 @@ while a slot has work); telling the node of each start (only what still runs whe
 """
 
 import contextlib
+import dataclasses
 import json
 import shutil
 import signal
@@ -26,6 +27,7 @@ import trio
 from mesh.ports import CollectionFailed, Finished, Job, RunnerEvent, Started, WorkItem
 from mesh.worker import frames
 from mesh.worker.arguments import for_slots
+from mesh.worker.mailbox import Mailbox
 from mesh.worker.processes import STOP_SECONDS, SlotPipes, Zygote, kill_group, left_in, remains, signal_process
 from mesh.worker.pytest_side import wire
 from mesh.worker.slots import SlotQueue
@@ -67,10 +69,11 @@ class PytestRunner:
             return CollectionFailed(4, f"can't start {job.python} in {job.root}: {error.strerror}")
         try:
             with trio.fail_after(COLLECT_SECONDS_MAX):
-                async for message in zygote.messages():
-                    if "collected" in message:
-                        text = await trio.to_thread.run_sync(Path(message["collected"]).read_text)
-                        return _manifest(json.loads(text))
+                async with contextlib.aclosing(zygote.messages()) as messages:
+                    async for message in messages:
+                        if "collected" in message:
+                            text = await trio.to_thread.run_sync(Path(message["collected"]).read_text)
+                            return _manifest(json.loads(text))
                 return _collection_failed(await zygote.wait(), *zygote.output())
         except trio.TooSlowError:
             return CollectionFailed(2, f"collecting took longer than {COLLECT_SECONDS_MAX:g} s")
@@ -129,8 +132,15 @@ class _Slot:
         """Whether the last token in the pipe is a PAUSE."""
         self.status: int | None = None
         self.exited = trio.Event()
+        self.reading = trio.CancelScope()
         self.began = False
         """Whether a test ever started here."""
+
+    def end(self, status: int) -> None:
+        """The process is gone; what it wrote may still be in the pipe, and others may keep that open."""
+        self.status = status
+        self.exited.set()
+        self.reading.cancel()
 
 
 class PytestSession:
@@ -160,7 +170,7 @@ class PytestSession:
         self._wake = trio.Event()
         self._starting: dict[int, _Slot] = {}
         self._by_pid: dict[int, _Slot] = {}
-        self._send, self._receive = trio.open_memory_channel[RunnerEvent](EVENTS_MAX)
+        self._mailbox: Mailbox[RunnerEvent] = Mailbox(EVENTS_MAX)
 
     # what the agent calls
 
@@ -194,10 +204,8 @@ class PytestSession:
             if doomed:
                 self._kill_slot(slot)
 
-    async def events(self) -> AsyncIterator[RunnerEvent]:
-        async with self._receive.clone() as channel:
-            async for event in channel:
-                yield event
+    def events(self) -> AsyncIterator[RunnerEvent]:
+        return self._mailbox
 
     def _is_of(self, key: int, lease: LeaseId) -> bool:
         item = self._items.get(key)
@@ -235,22 +243,25 @@ class PytestSession:
         await self._refuse_all()
 
     async def _listen(self, zygote: Zygote) -> None:
-        async for message in zygote.messages():
-            if "timeouts" in message:
-                self._plugin_limits = message["timeouts"]
-            elif "ready" in message:
-                self._ready.set()
-            elif "started" in message:
-                slot = self._starting.pop(message["started"])
-                slot.pid = message["pid"]
-                slot.pipes.handed_over()
-                self._by_pid[slot.pid] = slot
-                if slot.status is not None:
-                    kill_group(slot.pid)
-            elif "exited" in message:
-                ended = self._by_pid.pop(message["exited"])
-                ended.status = message["status"]
-                ended.exited.set()
+        async with contextlib.aclosing(zygote.messages()) as messages:
+            async for message in messages:
+                self._hear(message)
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        if "timeouts" in message:
+            self._plugin_limits = message["timeouts"]
+        elif "ready" in message:
+            self._ready.set()
+        elif "started" in message:
+            slot = self._starting.pop(message["started"])
+            slot.pid = message["pid"]
+            slot.pipes.handed_over()
+            self._by_pid[slot.pid] = slot
+            if slot.status is not None:
+                kill_group(slot.pid)
+        elif "exited" in message:
+            ended = self._by_pid.pop(message["exited"])
+            ended.end(message["status"])
 
     async def _end_zygote(self, zygote: Zygote) -> int:
         """It has died, and its slots with it."""
@@ -259,8 +270,7 @@ class PytestSession:
             self._kill_slot(slot)
             if slot.pid == 0:
                 slot.pipes.handed_over()
-            slot.status = -signal.SIGKILL
-            slot.exited.set()
+            slot.end(-signal.SIGKILL)
         self._by_pid.clear()
         self._starting.clear()
         return await zygote.wait()
@@ -273,7 +283,7 @@ class PytestSession:
                 record = frames.undone(
                     item, frames.Place(self._job.worker, 0), time.time(), self._broken, self._broken_output
                 )
-                await self._send.send(Finished(item.lease, item.index, record))
+                await self._mailbox.put([Finished(item.lease, item.index, record)])
             self._wake = trio.Event()
             await self._wake.wait()
 
@@ -286,24 +296,25 @@ class PytestSession:
             return
         now = trio.current_time()
         while True:
-            for number in range(max(1, self._job.slots)):
-                self._feed(number)
+            for number in sorted(range(max(1, self._job.slots)), key=lambda number: len(self._queue.given(number))):
+                self._feed(number, now)
             rich = self._queue.rich(now)
             if rich is None or not self._take_back(self._slots[rich]):
                 return
 
-    def _feed(self, number: int) -> None:
+    def _feed(self, number: int, now: float) -> None:
         slot = self._slots.get(number)
         if slot is not None and (slot.status is not None or slot.limit):
             return
-        keys = self._queue.refill(number)
+        keys = self._queue.refill(number, now)
         if keys:
+            tokens = [(key, self._lengths[key]) for key in keys]
             if slot is None:
                 slot = self._open(number)
             elif slot.paused:
-                slot.pipes.take_back()
+                tokens = [token for token in slot.pipes.take_back() if token != wire.PAUSE] + tokens
             slot.paused = False
-            slot.pipes.put([(key, self._lengths[key]) for key in keys])
+            slot.pipes.put(tokens)
         elif slot is not None and not slot.paused and len(self._queue.given(number)) <= 1:
             slot.paused = True
             slot.pipes.put([wire.PAUSE])
@@ -337,8 +348,7 @@ class PytestSession:
                 except (ValueError, TypeError, KeyError):  # foreign code wrote into our pipe: that process is lost
                     break
                 self._balance()
-                for event in events:
-                    await self._send.send(event)
+                await self._mailbox.put(events)
                 if len(self._queue.given(slot.number)) > 2:
                     await trio.sleep(READ_PAUSE_SECONDS)
             await self._bury(slot)
@@ -358,25 +368,9 @@ class PytestSession:
     async def _read(self, slot: _Slot) -> bytes:
         """Frames, or nothing at the end: its pipe closed, or it exited and a process that it left keeps the pipe."""
         if not slot.exited.is_set():
-            data = b""
-            async with trio.open_nursery() as nursery:
-
-                async def read() -> None:
-                    nonlocal data
-                    data = await slot.pipes.read()
-                    nursery.cancel_scope.cancel()
-
-                async def exited() -> None:
-                    await slot.exited.wait()
-                    nursery.cancel_scope.cancel()
-
-                nursery.start_soon(read)
-                nursery.start_soon(exited)
-            if data or not slot.exited.is_set():
-                return data
-        with trio.move_on_after(0):
-            return await slot.pipes.read()
-        return b""
+            with trio.CancelScope() as slot.reading:
+                return await slot.pipes.read()
+        return slot.pipes.read_now()
 
     def _digest(self, slot: _Slot, batch: Sequence[wire.Frame]) -> list[RunnerEvent]:
         events: list[RunnerEvent] = []
@@ -433,9 +427,11 @@ class PytestSession:
             began = slot.epoch if slot.running is not None else time.time()
             seconds = max(0.0, time.time() - began)
             left = remains(slot.directory, status)
+            if not slot.began and self._zygote is not None:  # what it said before it had files of its own
+                left = dataclasses.replace(left, stderr=left.stderr + self._zygote.output()[1])
             record = frames.died(item, frames.Place(self._job.worker, slot.number), began, seconds, left, slot.limit)
             self._balance()
-            await self._send.send(Finished(item.lease, item.index, record, left_in(slot.directory, blamed)))
+            await self._mailbox.put([Finished(item.lease, item.index, record, left_in(slot.directory, blamed))])
         self._balance()
 
     def _kill_slot(self, slot: _Slot) -> None:
@@ -467,7 +463,8 @@ class PytestSession:
         if item is None:
             return None
         if item.timeout > 0:
-            return item.timeout + PLUGIN_GRACE_SECONDS * self._plugin_limits, item.timeout
+            nicer = self._plugin_limits and item.timeout != self._job.timeout
+            return item.timeout + PLUGIN_GRACE_SECONDS * nicer, item.timeout
         return (self._job.timeout, self._job.timeout) if self._job.timeout > 0 else None
 
     async def _end_late(self, slot: _Slot) -> None:

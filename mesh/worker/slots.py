@@ -90,7 +90,7 @@ class SlotQueue:
         lane.known = True
         self._scopes.pop(key, None)
 
-    def refill(self, slot: int) -> list[int]:
+    def refill(self, slot: int, now: float) -> list[int]:
         """Tests to give to the slot now, in order; they count as given."""
         lane = self._lanes[slot]
         ahead = len(lane.given) - lane.running
@@ -103,7 +103,7 @@ class SlotQueue:
         share = limit if len(self._lanes) == 1 else max(1, self._pending // (2 * len(self._lanes)))
         taken: list[int] = []
         while len(taken) < limit:
-            group = self._next_group(slot, idle=not lane.given and not taken)
+            group = self._next_group(slot, now, idle=not lane.given and not taken)
             if group is None:
                 break
             room = limit - len(taken)
@@ -181,7 +181,7 @@ class SlotQueue:
         """Seconds that a test of this lane is expected to take, or to wait."""
         return max(lane.mean, now - lane.since if lane.running else 0.0)
 
-    def _next_group(self, slot: int, idle: bool) -> _Group | None:
+    def _next_group(self, slot: int, now: float, idle: bool) -> _Group | None:
         """Its own, else the first that is nobody's, else, for an idle slot, the one with the most work left."""
         own = self._groups.get(self._lanes[slot].scope)
         if own is not None and self._allowed(own, slot):
@@ -196,9 +196,9 @@ class SlotQueue:
         if not shared:
             return None
         largest = max(shared, key=lambda group: len(group.keys))
-        pace = max((lane.mean for lane in self._lanes if lane.scope == largest.scope), default=GUESS_SECONDS)
-        owners = sum(1 for lane in self._lanes if lane.scope == largest.scope and lane.given)
-        return largest if owners == 0 or len(largest.keys) * pace >= JOIN_SECONDS_MIN else None
+        owners = [lane for lane in self._lanes if lane.scope == largest.scope and lane.given]
+        pace = max((self._pace(lane, now) for lane in owners), default=JOIN_SECONDS_MIN)
+        return largest if len(largest.keys) * pace >= JOIN_SECONDS_MIN else None
 
     def _allowed(self, group: _Group, slot: int) -> bool:
         return group.shared or self._homes.get(group.scope, slot) == slot

@@ -7,6 +7,7 @@ descriptors 1 and 2, which are files too ("fd1" and "fd2"), and is added to the 
 """
 
 import os
+import sys
 import types
 from typing import Any
 
@@ -23,15 +24,26 @@ def read_ends(fd: int, size: int) -> tuple[str, int]:
     return wire.join_ends(os.pread(fd, half, 0), os.pread(fd, half, size - half), size - 2 * half)
 
 
+def keep_open(stream: Any) -> None:
+    """A test that closes such a stream takes it from nobody else."""
+    stream.close = lambda: None
+
+
 class SlotCapture:
     """Restarts pytest's global capture in a slot, and keeps it working whatever tests do to their streams."""
 
     def __init__(self, config: pytest.Config, directory: str) -> None:
+        for stream in (sys.__stdout__, sys.__stderr__):
+            keep_open(stream)
         self._manager = config.pluginmanager.getplugin("capturemanager")
         self._directory = directory
         self.dropped = 0
         """Bytes of the test under way that were left out."""
-        self._outer = [os.open(os.path.join(directory, name), os.O_RDWR) for name in ("fd1", "fd2")]
+        self._early = [
+            os.open(os.path.join(directory, name), os.O_WRONLY | os.O_CREAT) for name in ("early1", "early2")
+        ]
+        self._kept = False
+        self._outer = [os.open(os.path.join(directory, name), os.O_RDWR | os.O_APPEND) for name in ("fd1", "fd2")]
 
     def restart(self) -> None:
         """In a new slot: leave the files shared with the zygote for ones of our own."""
@@ -57,6 +69,8 @@ class SlotCapture:
         for stream in (streams.out, streams.err):
             if isinstance(stream, _pytest.capture.FDCapture):
                 self._bound(stream)
+            elif isinstance(stream, _pytest.capture.SysCapture):
+                self._bound_memory(stream)
         manager.suspend_global_capture(in_=False)
 
     def _bound(self, stream: Any) -> None:
@@ -73,12 +87,42 @@ class SlotCapture:
             return text
 
         stream.snap = types.MethodType(snap, stream)
-        stream.tmpfile.close = lambda: None  # a test that closes sys.stdout takes it from nobody else
+        keep_open(stream.tmpfile)
+
+    def _bound_memory(self, stream: Any) -> None:
+        file = stream.tmpfile
+
+        def snap(_: Any) -> str:
+            text, dropped = wire.clip_bytes(file.buffer.getvalue())
+            self.dropped += dropped
+            file.seek(0)
+            file.truncate()
+            return text
+
+        stream.snap = types.MethodType(snap, stream)
+        keep_open(file)
+
+    def keep_early(self, texts: list[str]) -> None:
+        """Let the node find what the test under way wrote in earlier phases, should the process die."""
+        self._kept = True
+        for fd, text in zip(self._early, texts):  # noqa: B905
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, text.encode("utf-8", "backslashreplace"), 0)
+
+    def forget_early(self) -> None:
+        if self._kept:
+            self._kept = False
+            for fd in self._early:
+                os.ftruncate(fd, 0)
 
     def escaped(self) -> list[str]:
-        """What reached the slot's own descriptors since the last call: ["", ""] as a rule."""
+        """What reached the slot's own descriptors since the last call: ["", ""] as a rule. Mends closed ones."""
         texts = ["", ""]
         for index, fd in enumerate(self._outer):
+            try:
+                os.fstat(index + 1)
+            except OSError:
+                os.dup2(fd, index + 1)
             size = os.fstat(fd).st_size
             if size:
                 texts[index], dropped = read_ends(fd, size)

@@ -13,11 +13,11 @@ have `config.workerinput`, as with xdist.
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from _mesh_pytest_side import collecting, processes
+from _mesh_pytest_side import collecting, processes, surroundings
 
 MARKERS = (
     "requires(expression): what a worker must have to run this test",
@@ -51,6 +51,9 @@ class MeshPlugin:
         """Those of the test under way."""
         self.artifacts = ""
         """Where the test under way may put artifacts."""
+        self.artifacts_used = False
+        self.keep_early: Callable[[list[Any]], None] | None = None
+        """Saves what was captured in a phase that is over, in case that the process dies in a later one."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_load_initial_conftests(self, early_config: pytest.Config, args: list[str]) -> None:
@@ -118,18 +121,17 @@ class MeshPlugin:
             self.reports.clear()
         else:
             self.reports.append(report)
+            if report.sections and report.when != "teardown" and self.keep_early is not None:
+                self.keep_early(self.reports)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self) -> Iterator[None]:
-        """A test that changes the working directory does not move the next one; a module's fixture may."""
-        try:
-            before = os.getcwd()
-        except OSError:
-            before = self._settings["root"]
+        """What a test function does to the process does not outlive it; what a fixture does is the fixture's affair."""
+        before = surroundings.Surroundings(self._settings["root"])
         try:
             return (yield)
         finally:
-            os.chdir(before)
+            before.restore()
 
     @pytest.fixture(scope="session")
     def worker_id(self, request: pytest.FixtureRequest) -> str:
@@ -151,6 +153,7 @@ class MeshPlugin:
         """A directory whose content is kept with the test's record."""
         import pathlib
 
+        self.artifacts_used = True
         path = pathlib.Path(self.artifacts)
         path.mkdir(parents=True, exist_ok=True)
         return path

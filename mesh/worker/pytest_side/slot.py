@@ -106,6 +106,7 @@ class Slot:
         processes.redirect(self._directory)
         self._capture = capture.SlotCapture(config, self._directory)
         self._capture.restart()
+        self._plugin.keep_early = self._keep_early
         self._stacks = open(os.path.join(self._directory, "stacks"), "wb", buffering=0)  # noqa: SIM115
         if config.pluginmanager.hasplugin("faulthandler"):
             faulthandler.enable(file=self._stacks, all_threads=True)
@@ -236,6 +237,7 @@ class Slot:
             self._refuse(key, began, node_id, why)
             return
         self._plugin.artifacts = artifacts = os.path.join(self._directory, "artifacts", str(key))
+        self._plugin.artifacts_used = False
         self._capture.dropped = 0
         self._write(self._pending + wire.STARTED.pack(b"S", key, time.time()))
         self._pending = b""
@@ -258,9 +260,14 @@ class Slot:
             return True
         return self._node_id(token).split("::", 1)[0] != node_id.split("::", 1)[0]
 
+    def _keep_early(self, reports: list[Any]) -> None:
+        streams, _ = reporting.sections(reports)
+        self._capture.keep_early([wire.clip(streams["stdout"])[0], wire.clip(streams["stderr"])[0]])
+
     def _report(self, key: int, reports: list[Any], broken: BaseException | None, artifacts: str) -> None:
         out, err = self._capture.escaped()
-        left = os.path.isdir(artifacts) and bool(os.listdir(artifacts))
+        self._capture.forget_early()
+        left = self._plugin.artifacts_used and os.path.isdir(artifacts) and bool(os.listdir(artifacts))
         if broken is None and not (out or err or left) and reporting.is_plain(reports):
             self._pending += reporting.plain_frame(key, reports)
             return

@@ -34,6 +34,8 @@ OUTPUT_BYTES_MAX = 256 * 1024
 """Kept of each captured stream of one test: the first and the last half of this. The same as in the node's records."""
 TEXT_BYTES_MAX = 256 * 1024
 """Kept of a traceback."""
+NOTE_BYTES_MAX = 64
+"""The line that says how much is missing."""
 MESSAGE_CHARS_MAX = 1000
 PROPERTIES_MAX = 200
 
@@ -91,7 +93,10 @@ def clip(text: str, limit: int = OUTPUT_BYTES_MAX) -> tuple[str, int]:
     """Valid UTF-8 of at most about `limit` bytes, head and tail kept; and the number of bytes left out."""
     if len(text) * 4 <= limit and text.isascii():
         return text, 0
-    return clip_bytes(text.encode("utf-8", "backslashreplace"), limit)
+    data = text.encode("utf-8", "backslashreplace")
+    if len(data) <= limit + NOTE_BYTES_MAX:  # it may have been clipped before
+        return data.decode(), 0
+    return clip_bytes(data, limit)
 
 
 def clip_bytes(data: bytes, limit: int = OUTPUT_BYTES_MAX) -> tuple[str, int]:

@@ -1,0 +1,108 @@
+"""Collecting: pytest's order, markers as requirements, and a sentence for what is wrong."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from runner_harness import collect, job, write
+
+from mesh.ports import CollectionFailed
+from mesh.worker.runner import PytestRunner
+
+MARKED = """
+    import pytest
+
+    @pytest.mark.requires("gpu.cuda >= 12")
+    class TestGpu:
+        def test_one(self): ...
+
+        @pytest.mark.requires("memory >= 8GiB")
+        @pytest.mark.prefers("ssd")
+        def test_two(self): ...
+
+    @pytest.mark.timeout(2.5)
+    @pytest.mark.xdist_group("db")
+    def test_three(): ...
+
+    @pytest.mark.resources(cpu=2)
+    @pytest.mark.exclusive("camera")
+    @pytest.mark.priority(3)
+    @pytest.mark.depends("x")
+    @pytest.mark.task_type("model")
+    def test_four(): ...
+"""
+
+
+async def test_a_manifest_has_scopes_limits_and_requirements(tmp_path: Path) -> None:
+    write(tmp_path, {"b/test_b.py": "def test_b(): ...", "a/test_a.py": MARKED})
+    manifest = await collect(job(tmp_path, "--strict-markers"))
+    assert [(test.id, test.scope, test.timeout) for test in manifest.tests] == [
+        ("a/test_a.py::TestGpu::test_one", "a/test_a.py", 0.0),
+        ("a/test_a.py::TestGpu::test_two", "a/test_a.py", 0.0),
+        ("a/test_a.py::test_three", "@db", 2.5),
+        ("a/test_a.py::test_four", "a/test_a.py", 0.0),
+        ("b/test_b.py::test_b", "b/test_b.py", 0.0),
+    ]
+    assert [manifest.requirements[test.requirement] for test in manifest.tests] == [
+        ("gpu.cuda >= 12", ""),
+        ("(memory >= 8GiB) and (gpu.cuda >= 12)", "ssd"),
+        ("", ""),
+        ("", ""),
+        ("", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "code", "words"),
+    [
+        ("def helper(): ...", (), 5, "no tests ran"),
+        ("import nothing_of_that_name", (), 2, "nothing_of_that_name"),
+        ("def test_a(): ...", ("--no-such-option",), 4, "--no-such-option"),
+        ("def test_a(): ...", ("missing.py",), 4, "missing.py"),
+        ("def test_a(): ...", ("--pdb",), 4, "pytest argument --pdb can't be used in a mesh"),
+        (
+            "import pytest\n@pytest.mark.requires(5)\ndef test_a(): ...",
+            (),
+            4,
+            "test_x.py::test_a: marker requires(5) takes one string",
+        ),
+        ("import os\nos._exit(9)", (), 2, "the collecting process died: exit code 9"),
+    ],
+)
+async def test_what_cannot_be_collected(
+    tmp_path: Path, text: str, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    write(tmp_path, {"test_x.py": text})
+    failed = await PytestRunner().collect(job(tmp_path, *arguments))
+    assert isinstance(failed, CollectionFailed)
+    assert (failed.exit_code, words in failed.output) == (code, True), failed.output
+    assert code == 2 or "Traceback" not in failed.output
+
+
+async def test_a_missing_interpreter_is_named(tmp_path: Path) -> None:
+    failed = await PytestRunner().collect(job(tmp_path, python="/nowhere/python"))
+    assert failed == CollectionFailed(4, f"can't start /nowhere/python in {tmp_path}: No such file or directory")
+
+
+async def test_the_configuration_of_a_folder_above_is_not_taken(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "pytest.ini": "[pytest]\npython_files = none_*.py",
+            "conftest.py": "raise RuntimeError",
+            "tree/test_x.py": "def test_a(): ...",
+        },
+    )
+    manifest = await collect(job(tmp_path / "tree"))
+    assert [test.id for test in manifest.tests] == ["test_x.py::test_a"]
+    assert sorted(path.name for path in (tmp_path / "tree").iterdir() if path.name != "__pycache__") == ["test_x.py"]
+
+
+async def test_commands_are_not_collected(tmp_path: Path) -> None:
+    runner = PytestRunner()
+    each = await runner.collect(job(tmp_path, command="cat {}", files=("a", "b")))
+    assert not isinstance(each, CollectionFailed)
+    assert [(test.id, test.scope) for test in each.tests] == [("a", "a"), ("b", "b")]
+    one = await runner.collect(job(tmp_path, command="make check", python=sys.executable))
+    assert not isinstance(one, CollectionFailed)
+    assert [test.id for test in one.tests] == ["make check"]

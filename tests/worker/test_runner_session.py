@@ -1,0 +1,329 @@
+"""Sessions: scopes, fixtures, leases, deaths, and that nothing is left running."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+import trio
+from runner_harness import collect, gone, job, run, take, work, write
+
+from mesh.ports import Finished, Started, WorkItem
+from mesh.worker.runner import PytestRunner
+from protocols.ids import LeaseId, TestIndex
+
+LOGGING = """
+    import os, pytest
+
+    def note(*words):
+        with open(os.environ["NOTES"], "a") as file:
+            print(os.environ["MESH_SLOT"], *words, file=file)
+
+    @pytest.fixture(scope="session", autouse=True)
+    def whole():
+        note("session up")
+        yield
+        note("session down")
+
+    @pytest.fixture(scope="module", autouse=True)
+    def module(request):
+        note("up", request.node.name)
+        yield
+        note("down", request.node.name)
+"""
+
+
+def notes(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
+async def test_fixtures_are_set_up_once_for_each_slot_and_torn_down_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTES", str(tmp_path / "notes"))
+    tests = "import pytest\n@pytest.mark.parametrize('i', range(4))\ndef test(i): ..."
+    write(tmp_path / "tree", {"conftest.py": LOGGING, "test_a.py": tests, "sub/test_b.py": tests})
+    records = await run(job(tmp_path / "tree", slots=1))
+    assert {record.outcome.value for record in records.values()} == {"passed"}
+    assert notes(tmp_path / "notes") == [
+        "0 session up",
+        *("0 up test_b.py", "0 down test_b.py"),
+        *("0 up test_a.py", "0 down test_a.py"),
+        "0 session down",
+    ]
+
+
+async def test_a_session_s_fixtures_outlast_a_pause_between_leases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTES", str(tmp_path / "notes"))
+    write(tmp_path / "tree", {"conftest.py": LOGGING, "test_a.py": "def test_1(): ...\ndef test_2(): ..."})
+    the_job = job(tmp_path / "tree", slots=1)
+    items = work(await collect(the_job))
+    async with PytestRunner().session(the_job) as session:
+        for item in items:
+            session.submit([item])
+            assert [event.index for event in await take(session, 1)] == [item.index]
+    lines = notes(tmp_path / "notes")
+    assert lines == ["0 session up", *("0 up test_a.py", "0 down test_a.py") * 2, "0 session down"]
+
+
+async def test_after_a_death_the_rest_of_the_module_runs_in_a_new_process(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "test_a.py": """
+            import os, pytest
+            @pytest.fixture(scope="module", autouse=True)
+            def module(): os.environ["MODULE"] = str(os.getpid())
+            @pytest.mark.parametrize("i", range(30))
+            def test(i, record_property):
+                assert os.environ["MODULE"] == str(os.getpid())
+                record_property("pid", os.getpid())
+                if i == 11: os.abort()
+            """
+        },
+    )
+    records = await run(job(tmp_path, slots=1))
+    outcomes = [records[f"test[{i}]"].outcome.value for i in range(30)]
+    assert outcomes == ["passed"] * 11 + ["error"] + ["passed"] * 18
+    pids = [records[f"test[{i}]"].properties for i in range(30) if i != 11]
+    assert len(set(pids[:11])) == 1
+    assert len(set(pids[11:])) == 1
+    assert pids[0] != pids[-1]
+
+
+async def test_withdrawn_tests_do_not_run_and_others_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GO", str(tmp_path / "go"))
+    monkeypatch.setenv("RAN", str(tmp_path / "ran"))
+    write(
+        tmp_path / "tree",
+        {
+            "test_a.py": """
+            import os, time, pytest
+            @pytest.mark.parametrize("i", range(20))
+            def test(i):
+                with open(os.environ["RAN"], "a") as file: print(i, file=file)
+                while not os.path.exists(os.environ["GO"]): time.sleep(0.01)
+            """
+        },
+    )
+    the_job = job(tmp_path / "tree", slots=1)
+    items = work(await collect(the_job))
+    first = [item for item in items if item.index < 10]
+    second = [WorkItem(LeaseId(2), item.index, item.id, item.scope) for item in items if item.index >= 10]
+    async with PytestRunner().session(the_job) as session:
+        session.submit(first)
+        session.submit(second)
+        with trio.fail_after(30):
+            async for event in session.events():
+                assert event == Started(LeaseId(1), TestIndex(0), 0)
+                break
+        assert session.withdraw(LeaseId(1)) == list(range(1, 10))
+        assert session.withdraw(LeaseId(1)) == []
+        (tmp_path / "go").touch()
+        assert [event.index for event in await take(session, 11)] == [0, *range(10, 20)]
+    assert (tmp_path / "ran").read_text().split() == [str(i) for i in (0, *range(10, 20))]
+
+
+async def test_a_killed_lease_ends_without_a_word_and_costs_no_other_lease_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIDS", str(tmp_path / "pids"))
+    write(
+        tmp_path / "tree",
+        {
+            "test_a.py": """
+            import os, subprocess, time
+            def test_long():
+                child = subprocess.Popen(["sleep", "1000"])
+                with open(os.environ["PIDS"], "a") as file: print(os.getpid(), child.pid, file=file)
+                time.sleep(1000)
+            def test_short(): ...
+            """
+        },
+    )
+    the_job = job(tmp_path / "tree", slots=1)
+    long, short = work(await collect(the_job))
+    async with PytestRunner().session(the_job) as session:
+        session.submit([long, WorkItem(LeaseId(2), short.index, short.id, short.scope)])
+        with trio.fail_after(30):
+            events = session.events()
+            assert isinstance(await anext(events), Started)
+            while not (tmp_path / "pids").exists() or not (tmp_path / "pids").read_text().endswith("\n"):
+                await trio.sleep(0.01)
+            session.kill(LeaseId(1))
+            event = await anext(events)
+            while isinstance(event, Started):
+                event = await anext(events)
+        assert isinstance(event, Finished)
+        assert (event.lease, event.index, event.record.outcome.value) == (2, 1, "passed")
+        for pid in (tmp_path / "pids").read_text().split():
+            assert await gone(int(pid))
+
+
+@pytest.mark.parametrize("way", ["cancel", "leave"])
+async def test_leaving_kills_everything_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    monkeypatch.setenv("PIDS", str(tmp_path / "pids"))
+    write(tmp_path / "tree", {"test_a.py": HANGING})
+    the_job = job(tmp_path / "tree", slots=1)
+    items = work(await collect(the_job))
+    with trio.fail_after(30):
+        with trio.CancelScope() as scope:
+            async with PytestRunner().session(the_job) as session:
+                session.submit(items)
+                await appears(tmp_path / "pids")
+                if way == "cancel":
+                    scope.cancel()
+                    await trio.sleep_forever()
+        for pid in (tmp_path / "pids").read_text().split():
+            assert await gone(int(pid))
+
+
+HANGING = """
+    import os, subprocess, time
+    def test_hang():
+        child = subprocess.Popen(["sleep", "1000"])
+        with open(os.environ["PIDS"], "w") as file: print(os.getppid(), os.getpid(), child.pid, file=file)
+        time.sleep(1000)
+"""
+
+NODE = """
+    import sys, trio
+    from pathlib import Path
+    sys.path[:0] = sys.argv[2:]
+    from runner_harness import collect, job, work
+    from mesh.worker.runner import PytestRunner
+
+    async def main():
+        the_job = job(Path(sys.argv[1]))
+        items = work(await collect(the_job))
+        async with PytestRunner().session(the_job) as session:
+            session.submit(items)
+            await trio.sleep_forever()
+
+    trio.run(main)
+"""
+
+
+async def appears(path: Path) -> None:
+    while not path.exists() or not path.read_text().endswith("\n"):
+        await trio.sleep(0.01)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere a slot ends when its test does")
+async def test_a_node_that_is_killed_leaves_no_zygote_and_no_slot(tmp_path: Path) -> None:
+    write(tmp_path, {"tree/test_a.py": HANGING, "node.py": dedent(NODE)})
+    here = Path(__file__).parent
+    node = subprocess.Popen(
+        [sys.executable, str(tmp_path / "node.py"), str(tmp_path / "tree"), str(here), str(here.parent.parent)],
+        env={**os.environ, "PIDS": str(tmp_path / "pids")},
+    )
+    try:
+        with trio.fail_after(30):
+            await appears(tmp_path / "pids")
+    finally:
+        node.kill()
+        node.wait()
+    zygote, slot, grandchild = map(int, (tmp_path / "pids").read_text().split())
+    try:
+        assert await gone(zygote)
+        assert await gone(slot)
+    finally:
+        os.kill(grandchild, signal.SIGKILL)
+
+
+async def test_with_threads_in_a_conftest_slots_are_spawned(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "conftest.py": "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,), daemon=True).start()",
+            "test_a.py": """
+            import os, threading, pytest
+            @pytest.mark.parametrize("i", range(6))
+            def test(i, worker_id, tmp_path):
+                assert threading.active_count() == 2
+                assert os.environ["PYTEST_XDIST_WORKER"] == worker_id
+                if i == 3: os.abort()
+            """,
+        },
+    )
+    records = await run(job(tmp_path))
+    assert [records[f"test[{i}]"].outcome.value for i in range(6)] == ["passed"] * 3 + ["error"] + ["passed"] * 2
+
+
+async def test_a_test_that_this_host_lacks_is_an_error_that_names_it(tmp_path: Path) -> None:
+    write(tmp_path, {"test_a.py": "def test_a(): ...", "test_b.py": "import nothing_of_that_name"})
+    ids = ["test_a.py::test_gone", "nowhere.py::test_x", "test_b.py::test_y", "test_a.py::test_a"]
+    items = [WorkItem(LeaseId(1), TestIndex(i), name, name.split("::")[0]) for i, name in enumerate(ids)]
+    async with PytestRunner().session(job(tmp_path)) as session:
+        session.submit(items)
+        found = {event.index: event.record for event in await take(session, 4)}
+    assert [found[TestIndex(i)].outcome.value for i in range(4)] == ["error"] * 3 + ["passed"]
+    for i in range(3):
+        assert found[TestIndex(i)].message == f"not found in collection on this host: {ids[i]}"
+    assert "nothing_of_that_name" in found[TestIndex(2)].longrepr
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("raise SystemExit(3)", "pytest could not be started"), ("import os\nos._exit(3)", "exit code 3")],
+)
+async def test_without_a_working_pytest_every_test_says_so(tmp_path: Path, text: str, words: str) -> None:
+    write(tmp_path, {"conftest.py": text, "test_a.py": "def test_a(): ..."})
+    item = WorkItem(LeaseId(1), TestIndex(0), "test_a.py::test_a", "test_a.py")
+    async with PytestRunner().session(job(tmp_path)) as session:
+        for _ in range(2):
+            session.submit([item])
+            (event,) = await take(session, 1)
+            assert event.record.outcome.value == "error"
+            assert words in event.record.message
+
+
+async def test_suites_may_ask_for_xdist_s_groups_and_for_parts(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "pytest.ini": "[pytest]\naddopts = -x --maxfail=1",
+            "test_a.py": """
+            import os, time, pytest
+            @pytest.mark.xdist_group("one")
+            @pytest.mark.parametrize("i", range(6))
+            def test_group(i, record_property):
+                record_property("pid", os.getpid())
+                time.sleep(0.01)
+            @pytest.mark.parametrize("i", range(3))
+            def test_bad(i): assert 0
+            """,
+        },
+    )
+    records = await run(job(tmp_path, "test_a.py::test_group", "test_a.py::test_bad[1]", "test_a.py::test_bad[2]"))
+    assert len(records) == 8
+    assert len({record.properties for name, record in records.items() if "group" in name}) == 1
+    assert [records[f"test_bad[{i}]"].outcome.value for i in (1, 2)] == ["failed", "failed"]
+
+
+async def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIDS", str(tmp_path / "pids"))
+    write(
+        tmp_path / "tree", {"good one.sh": "echo fine; echo x > $MESH_ARTIFACTS/kept", "bad.sh": "echo no >&2; exit 7"}
+    )
+    write(tmp_path / "tree", {"slow.sh": "echo $$ > $PIDS; sleep 1000", "kill.sh": "kill -9 $$"})
+    files = ("good one.sh", "bad.sh", "slow.sh", "kill.sh")
+    the_job = job(tmp_path / "tree", command="sh {}", files=files, timeout=1.0)
+    items = work(await collect(the_job))
+    async with PytestRunner().session(the_job) as session:
+        session.submit(items)
+        found = {event.record.test: event for event in await take(session, 4)}
+        good = found["good one.sh"]
+        assert good.artifacts is not None
+        assert (good.artifacts / "kept").read_text() == "x\n"
+    assert (good.record.outcome.value, good.record.stdout) == ("passed", "fine\n")
+    bad = found["bad.sh"].record
+    assert (bad.outcome.value, bad.message, bad.stderr) == ("failed", "exit code 7", "no\n")
+    assert found["slow.sh"].record.message == "timed out after 1 s"
+    assert found["kill.sh"].record.outcome.value == "failed"
+    assert await gone(int((tmp_path / "pids").read_text()))
