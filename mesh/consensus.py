@@ -19,7 +19,7 @@ from typing import Any
 
 import trio
 
-from mesh.ports import Applied, Disk, Network
+from mesh.ports import Applied, Disk, Network, Saved
 from mesh.raft.configuration import Change
 from mesh.raft.errors import NotLeader, Overloaded
 from mesh.raft.options import RaftOptions
@@ -32,7 +32,7 @@ from protocols.codec import decode, encode
 from protocols.commands import COMMANDS, Command, Found
 from protocols.errors import MeshError, NoQuorum, OutcomeUnknown, RemoteProtocolError, StorageError
 from protocols.ids import PeerId
-from protocols.raft import PROTOCOL, Configuration, Entry, EntryKind, GroupMessage, Snapshot
+from protocols.raft import PROTOCOL, Configuration, Entry, EntryKind, GroupMessage, HardState, Snapshot
 
 TICK_SECONDS = 0.05
 CATCH_UP_TICKS_MAX = 2
@@ -60,22 +60,6 @@ class _Waiter:
     def finish(self, result: Any, error: MeshError | None = None) -> None:
         self.result, self.error = result, error
         self.done.set()
-
-
-async def found(disk: Disk, mesh: str, founder: PeerId) -> None:
-    """Write the beginning of a mesh to an empty disk: a snapshot that holds nothing but its name.
-
-    A snapshot and no entry, so that no log exists that has no name yet.
-    """
-    state = CoordinatorState()
-    apply(state, 1, Found(mesh))
-    await disk.save_snapshot(Snapshot(1, 1, Configuration(voters=(founder,)), encode_state(state)))
-
-
-def mesh_on(disk: Disk) -> str:
-    """The name of the mesh whose log the disk holds; empty if it holds none."""
-    snapshot = disk.load().snapshot
-    return decode_state(snapshot.data).mesh if snapshot else ""
 
 
 class Consensus:
@@ -435,3 +419,35 @@ class Consensus:
         self._version += 1
         self._changed.set()
         self._changed = trio.Event()
+
+
+class LogHome:
+    """The place of a node's log, and the mesh that it is of: there is none, or one."""
+
+    def __init__(self, *, network: Network, disk: Disk, rng: random.Random) -> None:
+        self._network = network
+        self._disk = disk
+        self._rng = rng
+
+    async def resume(self) -> str:
+        """The mesh whose log is here; empty for none. What a node kept that was about to join (a term, no log) goes."""
+        saved = self._disk.load()
+        if saved.snapshot is None and saved != Saved(HardState(), None, ()):
+            await self._disk.set_aside()
+        return decode_state(saved.snapshot.data).mesh if saved.snapshot else ""
+
+    async def found(self, mesh: str) -> None:
+        """Begin a mesh, whose one voter is this node, on the empty disk.
+
+        Its beginning is a snapshot and no entry, so that no log ever exists that has no name yet.
+        """
+        state = CoordinatorState()
+        apply(state, 1, Found(mesh))
+        configuration = Configuration(voters=(self._network.peer_id,))
+        await self._disk.save_snapshot(Snapshot(1, 1, configuration, encode_state(state)))
+
+    async def set_aside(self) -> None:
+        await self._disk.set_aside()
+
+    def open(self, mesh: str) -> Consensus:
+        return Consensus(mesh=mesh, network=self._network, disk=self._disk, rng=self._rng)

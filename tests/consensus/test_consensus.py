@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from mesh.consensus import Consensus, found, mesh_on
+from mesh.consensus import Consensus, LogHome
 from mesh.raft.configuration import AddLearner, Promote, Remove
 from mesh.raft.errors import ChangeRefused, NotLeader
 from mesh.state.results import Applied, Rejected
@@ -24,6 +24,15 @@ MESH = "1000.a"
 
 def register(number: int) -> Register:
     return Register(PeerId(f"worker-{number}"), f"worker {number}", number, 1)
+
+
+async def found(disk: FakeDisk, mesh: str, founder: PeerId) -> None:
+    lan = Lan()
+    async with lan.node(founder) as network:
+        home = LogHome(network=network, disk=disk, rng=random.Random(0))
+        assert await home.resume() == ""
+        await home.found(mesh)
+        assert await home.resume() == mesh
 
 
 class Group:
@@ -114,7 +123,6 @@ async def test_one_founder_commits_alone(autojump_clock: object) -> None:
     async with group() as mesh:
         mesh.disks[A] = FakeDisk()
         await found(mesh.disks[A], MESH, A)
-        assert mesh_on(mesh.disks[A]) == MESH
         await mesh.start(A)
         leader = await mesh.leader()
         first, second = await leader.propose_many([register(1), register(2)])
@@ -295,7 +303,7 @@ async def test_the_disk_must_hold_the_same_mesh(autojump_clock: object) -> None:
     async with group() as mesh, mesh.lan.node(A) as network:
         disk = FakeDisk()
         await found(disk, "2000.z", A)
-        with pytest.raises(StorageError, match="is of mesh '2000.z'"):
+        with pytest.raises(StorageError, match=r"is of mesh '2000\.z'"):
             Consensus(mesh=MESH, network=network, disk=disk, rng=random.Random(1))
 
 
