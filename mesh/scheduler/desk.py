@@ -62,6 +62,10 @@ class Desk:
         """Expected seconds of work a slot."""
         return sum(piece.seconds for piece in self.pieces) / self.view.slots
 
+    def tests(self) -> int:
+        """Tests on it."""
+        return sum(piece.tests for piece in self.pieces)
+
     def has_lease_left(self) -> bool:
         return not self.reserved and self.leases < LEASES_PER_WORKER_MAX
 

@@ -168,8 +168,10 @@ class _Planner:
         slots = sorted((desk.view.slots for desk in desks), reverse=True)[: run.spec.worker_count or None]
         rest = sum(estimates.total(task.first, task.count) for task in tasks) * scale
         share = min(max(rest / (2 * sum(slots)), GRANT_SECONDS_MIN), GRANT_SECONDS_MAX)
+        tests_max = TESTS_PER_COMMAND_MAX  # a slot; fewer while durations are guessed: long tests must not queue up
         if not estimates.known and run.done < OBSERVED_TESTS_MIN:
             share = min(share, GRANT_SECONDS_GUESSED_MAX)
+            tests_max = max(1, run.tests // (2 * sum(slots)))
         backlog = min(share, BACKLOG_SECONDS_MAX)
         if not any(desk.has_room(backlog) for desk in desks):
             return
@@ -178,8 +180,9 @@ class _Planner:
             return
         ordered = sorted(tasks, key=lambda task: rank.task_key(task, estimates), reverse=True)
         for desk in sorted(desks, key=lambda desk: rank.worker_key(desk, run, wanted)):
-            if desk.has_room(backlog) and self._may_join(run, desk):
-                self._fill_desk(run, desk, ordered, share * desk.free_slots(backlog) / scale)
+            room = min(tests_max * desk.view.slots - desk.tests(), TESTS_PER_COMMAND_MAX)
+            if room > 0 and desk.has_room(backlog) and self._may_join(run, desk):
+                self._fill_desk(run, desk, ordered, share * desk.free_slots(backlog) / scale, room)
 
     def _may_join(self, run: Run, desk: Desk) -> bool:
         """Whether `spec.worker_count` lets this worker have a part of the run beside those that hold one."""
@@ -189,15 +192,15 @@ class _Planner:
         holders |= {grant.worker for grant in self.grants if grant.run == run.id}
         return desk.view.peer in holders or len(holders) < run.spec.worker_count
 
-    def _fill_desk(self, run: Run, desk: Desk, ordered: list[Task], budget: float) -> None:
+    def _fill_desk(self, run: Run, desk: Desk, ordered: list[Task], budget: float, tests_max: int) -> None:
         """Grant tasks from the end of `ordered`: about `budget` expected seconds, uncorrected; at least a test."""
         estimates = self._estimates[run.id]
         chosen: list[Task] = []
         tests, spent = 0, 0.0
-        while ordered and not ordered[-1].losses and spent < budget and tests < TESTS_PER_COMMAND_MAX:
+        while ordered and not ordered[-1].losses and spent < budget and tests < tests_max:
             task = ordered[-1]
             fitting = estimates.fitting(task.first, task.count, budget - spent)
-            count = min(fitting, TESTS_PER_COMMAND_MAX - tests)
+            count = min(fitting, tests_max - tests)
             if count == 0 and chosen:
                 break
             head, rest = _cut(ordered.pop(), max(count, 1))

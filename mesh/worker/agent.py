@@ -109,14 +109,12 @@ class WorkerAgent:
             self._nursery.start_soon(self._flush_results)
             self._nursery.start_soon(self._beat)
 
-    async def handle(self, peer: PeerId, payload: bytes) -> bytes:
-        """Answer the coordinator's `Assign` and `Revoke`."""
-        request = decode(payload, Assign, Revoke)
+    def take(self, request: Assign | Revoke) -> None:
+        """The coordinator grants a lease, or closes one."""
         if isinstance(request, Assign):
             self._perform(self._machine.assigned(request))
         else:
             self._perform(self._machine.revoked((request.lease,)))
-        return encode(Ack())
 
     async def drain(self) -> None:
         """Give back what has not started, finish and deliver the rest."""

@@ -1,0 +1,66 @@
+"""Who answers what: the calls that reach a node, handed to the service that they are for. Part of the composition.
+
+Every node holds content for others and takes an operator's commands; a worker takes leases; a member of the log
+answers workers and users while it coordinates.
+"""
+
+from collections.abc import Callable
+
+from mesh.coordinator import TestCoordinator
+from mesh.coordinator.clients import CLIENT_REQUESTS
+from mesh.coordinator.service import WORK_REQUESTS
+from mesh.ports import Content, Network
+from mesh.worker.agent import WorkerAgent
+from protocols import client, work
+from protocols.codec import decode, encode
+from protocols.ids import PeerId
+from protocols.work import Ack, Assign, CommandVerb, Hold, NodeCommand, Refused, Revoke
+
+
+class Duties:
+    """The handlers of one node's calls."""
+
+    def __init__(
+        self,
+        *,
+        network: Network,
+        content: Content,
+        coordinator: TestCoordinator | None,
+        agent: WorkerAgent | None,
+        known_coordinator: Callable[[], PeerId | None],
+        obey: Callable[[CommandVerb], None],
+    ) -> None:
+        self._content = content
+        self._coordinator = coordinator
+        self._agent = agent
+        self._known_coordinator = known_coordinator
+        self._obey = obey
+        network.on_call(work.PROTOCOL, self._work)
+        network.on_call(client.PROTOCOL, self._client)
+
+    async def _work(self, peer: PeerId, payload: bytes) -> bytes:
+        request = decode(payload, *WORK_REQUESTS, Assign, Revoke, Hold, NodeCommand)
+        match request:
+            case Hold(root, holders, reason):
+                await self._content.fetch(root, (peer, *holders))
+                await self._content.pin(root, reason)
+            case NodeCommand(verb):
+                self._obey(verb)
+            case Assign() | Revoke():
+                if self._agent is None:
+                    return encode(Refused("this node does not work"))
+                self._agent.take(request)
+            case _:
+                if self._coordinator is None:
+                    return encode(self._elsewhere())
+                return await self._coordinator.handle_work(peer, request)
+        return encode(Ack())
+
+    async def _client(self, peer: PeerId, payload: bytes) -> bytes:
+        request = decode(payload, *CLIENT_REQUESTS)
+        if self._coordinator is None:
+            return encode(self._elsewhere())
+        return await self._coordinator.clients.handle(peer, request)
+
+    def _elsewhere(self) -> Refused:
+        return Refused("this node holds no log", self._known_coordinator())

@@ -1,0 +1,202 @@
+"""The way of a run, through real services on fake ports, and what crashes and cuts do to it."""
+
+import pytest
+import trio
+
+from mesh.ports import CollectionFailed
+from mesh.state.invariants import check
+from protocols.manifests import CollectedTest, Outcome
+from tests.fakes.runner import Suite, suite_of
+from tests.simulation.mesh_rig import Rig, mesh, verdicts
+
+
+@pytest.fixture(autouse=True)
+def _clock(autojump_clock):
+    """Every test here runs on simulated time."""
+
+
+async def test_a_run_ends_with_one_verdict_for_every_test(tmp_path):
+    suite = suite_of(200)
+    suite.outcome = lambda test: Outcome.FAILED if test.endswith("_7") else Outcome.PASSED
+    async with mesh(tmp_path, suite) as rig:
+        node = await rig.leader()
+        start = trio.current_time()
+        run = await rig.submit(node)
+        events = await done(rig, node, run, suite)
+        assert events[-1]["state"] == "failed"
+        assert events[-1]["counts"]["failed"] == 1
+        assert len(suite.ran) == 200, "nothing ran twice"
+        assert {worker for worker, _ in suite.ran} == {"a", "b", "c"}
+        assert trio.current_time() - start < 6, "200 tests of 50 ms on 6 slots"
+
+
+async def test_the_coordinator_may_die(tmp_path):
+    suite = suite_of(300)
+    async with mesh(tmp_path, suite) as rig:
+        leader = await rig.leader()
+        run = await rig.submit(leader)
+        other = next(node for node in rig.nodes.values() if node is not leader)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(crash_after, leader, suite, 100)
+            events = await done(rig, other, run, suite)
+        assert events[-1]["state"] == "passed"
+        assert other.log.state.workers[leader.peer].losses > 0, "its leases expired"
+
+
+async def test_a_worker_may_die_and_come_back(tmp_path):
+    suite = suite_of(300)
+    async with mesh(tmp_path, suite) as rig:
+        leader = await rig.leader()
+        run = await rig.submit(leader)
+        worker = next(node for node in rig.nodes.values() if node is not leader)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(crash_after, worker, suite, 100)
+            nursery.start_soon(rig.restart_after, worker, suite, 200)
+            events = await done(rig, leader, run, suite)
+        assert events[-1]["state"] == "passed"
+
+
+async def test_the_submitter_may_leave(tmp_path):
+    suite = suite_of(100)
+    async with mesh(tmp_path, suite) as rig:
+        leader = await rig.leader()
+        submitter = next(node for node in rig.nodes.values() if node is not leader)
+        run = await rig.submit(submitter)
+        submitter.crash()
+        events = await done(rig, leader, run, suite)
+        assert events[-1]["state"] == "passed"
+
+
+async def test_all_nodes_restart_at_once(tmp_path):
+    """No recorded verdict is lost, and none is recorded twice."""
+    suite = suite_of(300)
+    async with mesh(tmp_path, suite) as rig:
+        leader = await rig.leader()
+        run = await rig.submit(leader)
+        await until(lambda: leader.log.state.runs[run].done > 100)
+        before = dict(enumerate(leader.log.state.runs[run].outcomes))
+        for node in rig.nodes.values():
+            node.crash()
+        for peer in rig.nodes:
+            await rig.restart(peer)
+        leader = await rig.leader()
+        recorded = {test for test, outcome in before.items() if outcome != 255}
+        assert all(leader.log.state.runs[run].outcomes[test] != 255 for test in recorded)
+        events = await done(rig, leader, run, suite)
+        assert events[-1]["state"] == "passed"
+
+
+async def test_the_coordinator_is_cut_off_and_returns(tmp_path):
+    suite = suite_of(400)
+    async with mesh(tmp_path, suite) as rig:
+        leader = await rig.leader()
+        run = await rig.submit(leader)
+        others = [node for node in rig.nodes.values() if node is not leader]
+        await until(lambda: len(suite.ran) > 100)
+        rig.lan.cut([leader.peer], [node.peer for node in others])
+        with trio.fail_after(60):
+            events = await rig.follow(others[0], run)
+        assert set(verdicts(events)) == {test.id for test in suite.tests}
+        assert leader.log.state.runs[run].done < 400
+        rig.lan.heal()
+        await until(lambda: leader.log.state.runs[run].report == events[-1]["report"])
+        for node in rig.nodes.values():
+            check(node.log.state)
+        assert leader.log.term == others[0].log.term
+
+
+async def test_work_goes_where_its_requirement_is_met(tmp_path):
+    suite = suite_of(40)
+    suite.requirements = (("", ""), ("gpu.memory >= 8GiB", ""))
+    suite.tests = [CollectedTest(test.id, test.scope, 1 if place % 2 else 0) for place, test in enumerate(suite.tests)]
+    gpu = {"b": {"gpu": ({"memory": 16 * 2**30},)}}
+    async with mesh(tmp_path, suite, capabilities=gpu) as rig:
+        node = await rig.leader()
+        await done(rig, node, await rig.submit(node), suite)
+        demanding = {test.id for test in suite.tests if test.requirement}
+        assert {worker for worker, test in suite.ran if test in demanding} == {"b"}
+
+
+async def test_why_names_the_workers_that_do_not_do(tmp_path):
+    suite = suite_of(4)
+    async with mesh(tmp_path, suite) as rig:
+        node = await rig.leader()
+        run = await rig.submit(node, requires="gpu")
+        await until(lambda: len(node.log.state.workers) == 3)
+        await trio.sleep(1)
+        why = await node.backend.why(str(run))
+        assert [worker["peer"] for worker in why["waiting"][0]["workers"]] == ["a", "b", "c"]
+        assert all("gpu" in worker["reason"] for worker in why["waiting"][0]["workers"])
+
+
+async def test_what_cannot_be_collected_ends_with_pytests_exit_code(tmp_path):
+    suite = Suite([], failure=CollectionFailed(2, "ERROR test_x.py\n1 error in 0.10s\n"))
+    async with mesh(tmp_path, suite) as rig:
+        node = await rig.leader()
+        events = await done(rig, node, await rig.submit(node), suite)
+        assert (events[-1]["exit_code"], events[-1]["reason"]) == (2, "1 error in 0.10s")
+
+
+async def test_a_cancelled_run_ends_and_its_workers_stop(tmp_path):
+    suite = suite_of(6, modules=6)
+    suite.seconds = lambda test: 1000.0
+    async with mesh(tmp_path, suite) as rig:
+        node = await rig.leader()
+        run = await rig.submit(node)
+        await until(lambda: len(suite.ran) == 6)
+        await node.backend.cancel(run)
+        with trio.fail_after(10):
+            events = await rig.follow(node, run)
+            assert (events[-1]["state"], events[-1]["exit_code"]) == ("cancelled", 2)
+            await until(lambda: not any(other.agent.busy for other in rig.nodes.values()))
+
+
+async def test_a_test_that_takes_its_node_with_it_is_found(tmp_path):
+    """After enough attempts it is alone, and then it gets its verdict; every other test passes."""
+    suite = suite_of(60)
+    async with mesh(tmp_path, suite) as rig:
+        killed: list[str] = []
+
+        def seconds(test: str) -> float:
+            if test.endswith("_33"):
+                worker = suite.ran[-1][0]
+                killed.append(worker)
+                rig.nodes[worker].crash()
+                nursery.start_soon(rig.restart, worker)
+            return 0.05
+
+        suite.seconds = seconds
+        node = await rig.leader()
+        async with trio.open_nursery() as nursery:
+            run = await rig.submit(node)
+            with trio.fail_after(600):
+                while not node.up or node.log.state.runs[run].exit_code is None:
+                    await trio.sleep(0.5)
+            node = await rig.leader()
+            found = verdicts(await rig.follow(node, run))
+        assert [test for test, outcome in found.items() if outcome != "passed"] == ["test_2.py::test_33"]
+        assert found["test_2.py::test_33"] == "error"
+        assert len(found) == 60
+        assert 3 <= len(killed) <= 12
+
+
+async def done(rig: Rig, node, run, suite: Suite) -> list[dict]:
+    """The run's events to its end; every collected test has its verdict, and every replica is whole."""
+    with trio.fail_after(120):
+        events = await rig.follow(node, run)
+    assert set(verdicts(events)) == {test.id for test in suite.tests}
+    for member in rig.nodes.values():
+        if member.up:
+            check(member.log.state)
+    return events
+
+
+async def crash_after(node, suite: Suite, starts: int) -> None:
+    await until(lambda: len(suite.ran) >= starts)
+    node.crash()
+
+
+async def until(condition) -> None:
+    with trio.fail_after(120):
+        while not condition():
+            await trio.sleep(0.01)
