@@ -21,6 +21,7 @@ from mesh.views.topology import Topology, TopologyLink
 
 RING_NODES_MAX = 14
 """Nodes on a single ring; more are laid out around the coordinator."""
+OUTER_RING_NODES_MEAN = 34
 ASPECT = 1.45
 """Width of a ring to its height: cells are wider than high, and so are screens."""
 RADIUS_MIN = 1.25
@@ -31,7 +32,7 @@ RADIUS_PER_NODE = 0.14
 CLEARANCE = 0.4
 """Between a node on a single ring and the link of its neighbours, which would else seem to end at it."""
 RADIUS_STEP_MAX, RADIUS_STEP_MIN = 0.4, 0.03
-"""How a ring grows until nothing on it collides."""
+"""How a ring grows until nothing on it collides (a wide one by a fifth), and how near to that it then shrinks."""
 SIDEWAYS_SINE_MAX = 0.45
 """Nodes so near to the ends of the outermost ring have their labels beside them, the others above or below."""
 LINKS_WEIGHED_MAX = 200
@@ -82,21 +83,26 @@ Cells = Mapping[str, Mapping[Side, tuple[Box, ...]]]
 
 
 def place_nodes(graph: Topology, cells: Cells) -> dict[str, Placed]:
+    """Every node's place, in the order of the rings, each from its top clockwise."""
     order = _order(graph)
     if len(order) <= RING_NODES_MAX:
         return _rings([order] if order else [], cells)
+    return _rings(_shells(graph, order), cells)
+
+
+def _shells(graph: Topology, order: Sequence[str]) -> list[list[str]]:
+    """The coordinator, the voters, and the others on rings of which each holds more than the one within."""
     inner = {node.peer for node in graph.nodes if node.coordinator}
     middle = {node.peer for node in graph.nodes if node.raft == "voter"} - inner
     outer = [peer for peer in order if peer not in inner and peer not in middle]
     rings = [[peer for peer in order if peer in inner], [peer for peer in order if peer in middle]]
-    taken, total = 0, len(outer)
-    count = max(1, math.ceil(total / 34))
-    for ring in range(count):  # an outer ring is longer: the shares grow as 2, 3, 4, …
-        share = round(total * (ring + 2) / sum(range(2, count + 2)))
-        upto = total if ring == count - 1 else taken + share
+    taken, count = 0, math.ceil(len(outer) / OUTER_RING_NODES_MEAN)
+    for ring in range(count):  # circumferences grow as 2, 3, 4, …
+        share = round(len(outer) * (ring + 2) / sum(range(2, count + 2)))
+        upto = len(outer) if ring == count - 1 else taken + share
         rings.append(outer[taken:upto])
         taken = upto
-    return _rings([ring for ring in rings if ring], cells)
+    return [ring for ring in rings if ring]
 
 
 def _order(graph: Topology) -> list[str]:
@@ -130,9 +136,10 @@ def _rings(rings: Sequence[Sequence[str]], cells: Cells) -> dict[str, Placed]:
             radius += RING_GAP
         outermost = number == len(rings) - 1 and len(ring) > 2
         old = list(placed.values())
-        step, least = RADIUS_STEP_MAX, radius
+        step, least = RADIUS_STEP_MIN, radius
         nodes = _ring(ring, radius, number, cells, outermost)
         while _collide(nodes, old):
+            step = max(RADIUS_STEP_MAX, radius / 5)
             radius += step
             nodes = _ring(ring, radius, number, cells, outermost)
         while step > RADIUS_STEP_MIN:  # back in halves of that step, as far as there is room

@@ -28,6 +28,8 @@ TOPOLOGY_SUFFIXES = (".png", ".svg", ".dot", ".graphml")
 OVERVIEW_SUFFIXES = (".png", ".svg")
 
 DOTS_PER_INCH = 160
+PIXELS_MAX = 6000
+"""Width and height of a PNG: hundreds of nodes are drawn with fewer dots per inch."""
 
 _SETTINGS: dict[Any, Any] = {
     "font.family": ["DejaVu Sans", "sans-serif"],  # comes with matplotlib; an SVG may be shown where it is not
@@ -103,7 +105,8 @@ def _picture(draw: Callable[[], "Figure"], suffix: str) -> bytes:
         if suffix == ".svg":
             figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "mesh"})
         else:
-            figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, metadata={"Software": "mesh"})
+            dots = min(DOTS_PER_INCH, PIXELS_MAX / max(figure.get_size_inches()))
+            figure.savefig(buffer, format="png", dpi=dots, metadata={"Software": "mesh"})
     return buffer.getvalue()
 
 
