@@ -5,6 +5,9 @@ apart.
 `CLOSE_SECONDS_MAX`. What its body raises comes out as it is, not wrapped in the groups of the nurseries inside.
 """
 
+import mesh.net.lean  # noqa: F401  before anything of libp2p
+
+# isort: split
 import ipaddress
 import logging
 import socket

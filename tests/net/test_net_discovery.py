@@ -1,0 +1,86 @@
+"""Local discovery with real multicast, under keys of this run's own (other test runs share the network)."""
+
+import subprocess
+import sys
+
+import pytest
+import trio
+from conftest import until
+
+from mesh.net import discovery
+from mesh.net.psk import fingerprint, new_swarm_key
+
+PEER = "12D3KooWGKpUCcDq5rNABuEvxE1N4awkcVx1jaF6aMGohJo12kWZ"
+
+
+async def test_nodes_of_one_mesh_find_each_other_and_no_others(make_node):
+    key = new_swarm_key()
+    async with (
+        make_node(key=key, listen=(), mdns=True) as a,
+        make_node(key=key, listen=(), mdns=True) as b,
+        make_node(key=new_swarm_key(), listen=(), mdns=True) as stranger,
+    ):
+        with trio.fail_after(10):
+            await until(lambda: b.peer_id in a.links() and a.peer_id in b.links(), a, b)
+        assert not stranger.links()
+        assert not stranger._keeper._kept
+
+
+async def test_a_node_that_comes_later_is_found(make_node):
+    key = new_swarm_key()
+    async with make_node(key=key, listen=(), mdns=True) as a, make_node(key=key, listen=(), mdns=True) as b:
+        with trio.fail_after(10):
+            await until(lambda: b.peer_id in a.links(), a)
+
+
+def test_the_service_type_gives_nothing_of_the_key_away_and_fits_its_label():
+    key = bytes(range(32))
+    kind = discovery.service_type(fingerprint(key))
+    assert key.hex()[:8] not in kind
+    assert len(kind.split(".")[0]) <= 16  # underscore and 15 characters (RFC 6763, section 7.2)
+
+
+async def test_a_network_without_multicast_costs_one_line(monkeypatch, caplog):
+    def no_multicast(hosts):
+        raise OSError(19, "No such device")
+
+    monkeypatch.setattr(discovery, "_open", no_multicast)
+    with caplog.at_level("INFO"), trio.fail_after(5):
+        await discovery.discover(PEER, "0" * 16, [("ip4", "127.0.0.1")], 4001, lambda peer, addresses: None)
+    assert [record.message for record in caplog.records if record.name == discovery.__name__] == [
+        "no local discovery: this network has no multicast ([Errno 19] No such device)"
+    ]
+
+
+NAMESPACE = """
+import sys, pathlib, tempfile, trio
+from mesh.net.host import open_network
+from mesh.net.identity import open_identity
+
+async def node(name, found):
+    with open_identity(pathlib.Path(sys.argv[1]) / name) as identity:
+        async with open_network(identity=identity, swarm_key=bytes(32)) as network:
+            network.watch(lambda peer, connected: found.set())
+            await found.wait()
+            await trio.sleep(0.1)
+
+async def main():
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            for name in "ab":
+                nursery.start_soon(node, name, trio.Event())
+
+trio.run(main)
+"""
+
+
+@pytest.mark.namespaces
+def test_a_host_with_nothing_but_loopback(tmp_path):
+    inside = f"ip link set lo up && exec {sys.executable} -c '{NAMESPACE}' {tmp_path}"
+    try:
+        able = subprocess.run(["unshare", "-rn", "ip", "link"], capture_output=True, timeout=20).returncode == 0
+    except OSError:
+        able = False
+    if not able:
+        pytest.skip("no network namespaces here")
+    subprocess.run(["unshare", "-rn", "sh", "-c", inside], check=True, timeout=60)
