@@ -36,6 +36,8 @@ RECONNECT_SECONDS_MAX = 30.0
 
 RETRY_SECONDS = 0.5
 
+READ_BYTES = 64 * 1024
+
 LINE_BYTES_MAX = 4 * 1024 * 1024
 
 _ERRORS: dict[int, type[MeshError]] = {
@@ -139,7 +141,7 @@ class Client:
         try:
             while True:
                 with self._failures():
-                    piece = answer.read(64 * 1024)
+                    piece = answer.read(READ_BYTES)
                 if not piece:
                     return
                 yield piece
@@ -148,20 +150,22 @@ class Client:
 
     def _events(self, run: str, cursor: int) -> Iterator[dict[str, Any]]:
         connection, answer = self._open("GET", f"/api/runs/{run}/events?cursor={cursor}", None)
+        part = b""
         try:
             while True:
                 if connection.sock is not None:
                     connection.sock.settimeout(self._remaining(SILENCE_SECONDS_MAX))
                 with self._failures():
-                    line = answer.readline(LINE_BYTES_MAX)
-                if not line:
+                    piece = answer.read1(READ_BYTES)
+                if not piece or len(part) > LINE_BYTES_MAX:
                     raise ConnectionLost(f"the node at {self.endpoint.url} closed the connection")
-                if line == b"\n":
-                    continue
-                event = json.loads(line)
-                if event.get("event") == "error":
-                    raise _ERRORS.get(event["exit_code"], MeshError)(event["error"])
-                yield event
+                *lines, part = (part + piece).split(b"\n")
+                for line in lines:
+                    if line:
+                        event = json.loads(line.decode())
+                        if event["event"] == "error":
+                            raise _ERRORS.get(event["exit_code"], MeshError)(event["error"])
+                        yield event
         finally:
             connection.close()
 
