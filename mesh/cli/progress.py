@@ -82,7 +82,7 @@ class PlainView:
         if step > self._step or tally.elapsed - self._last >= PLAIN_SECONDS:
             self._step, self._last = step, tally.elapsed
             percent = 100 * tally.done // tally.total
-            print(f"[{percent:3d}%] {position(tally)} in {human.duration(tally.elapsed)}", flush=True)
+            print(f"[{percent:3d}%] {position(tally)} in {clock(tally.elapsed)}", flush=True)
 
     def close(self) -> None:
         pass
@@ -126,14 +126,14 @@ def _bar(tally: Tally) -> Callable[[], Any]:
 
     def draw() -> Any:
         if not tally.total:
-            waiting.text = Text(f"waiting for its tests to be collected · {human.duration(tally.elapsed)}")
+            waiting.text = Text(f"waiting for its tests to be collected · {clock(tally.elapsed)}")
             return waiting
         line = Table.grid(padding=(0, 1))
         line.add_column(no_wrap=True)
         line.add_column(no_wrap=True, overflow="ellipsis")
         style = "red" if tally.bad else "green"
         bar = ProgressBar(total=tally.total, completed=tally.done, width=30, complete_style=style, finished_style=style)
-        line.add_row(bar, Text(f"{position(tally)} · {human.duration(tally.elapsed)}{time_left(tally)}"))
+        line.add_row(bar, Text(f"{position(tally)} · {clock(tally.elapsed)}{time_left(tally)}"))
         running = list(tally.running)[:RUNNING_LINES_MAX]
         more = len(tally.running) - len(running)
         names = [Text(f"  {human.clean(test)}", style="dim", no_wrap=True, overflow="ellipsis") for test in running]
@@ -156,9 +156,16 @@ def position(tally: Tally) -> str:
 
 def time_left(tally: Tally) -> str:
     """By the pace so far; nothing while that tells little."""
-    if not tally.total or tally.done < 3 or tally.done >= tally.total or tally.elapsed < 1:
+    if not tally.total or tally.done < 3 or tally.elapsed < 1:
         return ""
-    return f", {human.duration(tally.elapsed / tally.done * (tally.total - tally.done))} left"
+    if tally.done >= tally.total:
+        return ", the report is being made"
+    return f", {clock(tally.elapsed / tally.done * (tally.total - tally.done))} left"
+
+
+def clock(seconds: float) -> str:
+    """Whole seconds: what is looked at ten times a second must not flicker."""
+    return f"{seconds:.0f} s" if seconds < 59.5 else human.duration(seconds)
 
 
 def opening_line(event: dict[str, Any]) -> str:
