@@ -16,6 +16,7 @@ import types
 from collections.abc import Sequence
 
 UNUSED = (
+    "aioquic",  # by dnspython too, for DNS over QUIC
     "libp2p.discovery",
     "libp2p.kad_dht",
     "libp2p.relay",
