@@ -30,6 +30,8 @@ from protocols.raft import MESSAGE_BYTES_MAX, RAFT_MESSAGES, RaftMessage
 
 TICK_MS = 50.0
 HEAL_MS_MAX = 20_000.0
+INVARIANTS_EVERY = 8
+"""Events. They are about one member, and dear; what is about the group is checked after every event."""
 
 OPTIONS = RaftOptions(
     append_bytes_max=400,
@@ -122,6 +124,7 @@ class Rig:
         self._sequence = 0
         self._names = 0
         self._context = 0
+        self._checks = 0
         peers = [self._name() for _ in range(founders)]
         self.founding = Configuration(voters=tuple(peers))
         for peer in peers:
@@ -337,7 +340,9 @@ class Rig:
     def check(self, node: Node) -> None:
         assert node.raft is not None
         raft = node.raft
-        invariants.check(raft)
+        self._checks += 1
+        if self._checks % INVARIANTS_EVERY == 0:
+            invariants.check(raft)
         status = raft.status()
         if status.term < node.term or (status.commit < node.commit):
             raise Violation(f"{node.peer} went back: {status}")
@@ -388,12 +393,14 @@ class Rig:
                 self.start(node.peer)
         deadline = self.now + HEAL_MS_MAX
         goal: int | None = None
+        term = 0
         while self.now < deadline:
             self.advance(100.0)
             leader = self.leader()
             if leader is None or leader.raft is None:
                 continue
-            goal = goal or self.propose(leader, b"after the heal")
+            if goal is None or term != leader.term:  # what an earlier leader took may be gone with it
+                goal, term = self.propose(leader, b"after the heal"), leader.term
             members = [self.nodes[peer] for peer in quorum.members(leader.raft.status().configuration)]
             if self._read_works(leader) and goal and all(node.raft is None or node.index >= goal for node in members):
                 return
@@ -418,6 +425,8 @@ class Chaos:
         self.rng = rig.rng
         self.counter = 0
         self.pause_ms = self.rng.choice((60.0, 200.0, 500.0))
+        self.storms = self.rng.choice((2, 6, 60))
+        """How likely they are, next to the sum of all else: about 100."""
 
     def step(self) -> None:
         deeds: list[tuple[int, Callable[[], None]]] = [
@@ -435,6 +444,7 @@ class Chaos:
             (3, self.suspect),
             (4, self.change),
             (1, self.lose_disk),
+            (self.storms, self.storm),
         ]
         weights = [weight for weight, _ in deeds]
         self.rng.choices([deed for _, deed in deeds], weights)[0]()
@@ -446,7 +456,7 @@ class Chaos:
 
     def _someone(self) -> Node | None:
         """The leader, mostly."""
-        return (self.rig.leader() if self.rng.random() < 0.8 else None) or self._anyone()
+        return (self.rig.leader() if self.rng.random() < 0.7 else None) or self._anyone()
 
     def propose(self) -> None:
         node = self._someone()
@@ -455,8 +465,8 @@ class Chaos:
             self.rig.propose(node, b"%d" % self.counter + bytes(self.rng.randrange(60)))
 
     def read(self) -> None:
-        node = self._anyone()
-        if node is not None:
+        leading = [node for node in self.rig.alive() if node.raft and node.raft.status().role is RoleName.LEADER]
+        for node in leading or self.rig.alive():
             self.rig.read(node)
 
     def crash(self) -> None:
@@ -498,6 +508,43 @@ class Chaos:
         node = self._anyone()
         if node is not None:
             node.pace = self.rng.choice((1.0, 1.0, 0.7, 1.5, 4.0))
+
+    def storm(self) -> None:
+        """Clocks jump, processes restart at once and links flap within milliseconds: elections in each other's way."""
+        deeds = (
+            self.jump,
+            self.jump,
+            self.jump,
+            self.blink,
+            self.blink,
+            self.isolate,
+            self.propose,
+            self.read,
+            self.mend,
+        )
+        for _ in range(self.rng.randint(5, 40)):
+            self.rng.choice(deeds)()
+            self.rig.advance(self.rng.expovariate(1 / 4.0))
+
+    def jump(self) -> None:
+        node = self._anyone()
+        if node is not None and node.raft is not None:
+            for _ in range(self.rng.randint(1, 45)):
+                node.raft.tick()
+            self.rig._after(node)
+
+    def blink(self) -> None:
+        node = self._anyone()
+        if node is not None:
+            self.rig.crash(node)
+            self.rig.start(node.peer)
+
+    def isolate(self) -> None:
+        """One node is cut off, nobody else."""
+        node = self._someone()
+        if node is not None:
+            others = [peer for peer in self.rig.nodes if peer != node.peer]
+            self.rig.faults.cut = {pair for peer in others for pair in ((peer, node.peer), (node.peer, peer))}
 
     def transfer(self) -> None:
         leader = self.rig.leader()
