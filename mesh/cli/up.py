@@ -27,6 +27,7 @@ from mesh.cli.arguments import checked_home, slots, whole
 from mesh.cli.client import Client, read_endpoint
 from mesh.cli.output import is_terminal, painted, print_json
 from mesh.cli.signals import TAKEN, termination_interrupts
+from mesh.net.psk import choose_swarm_key
 from protocols.errors import MeshFailed, NodeUnavailable
 
 HELP = "Start a local mesh of N nodes, each in a process of its own, until interrupted."
@@ -78,7 +79,10 @@ def run(args: argparse.Namespace) -> int:
         ticket_file = directory / "ticket"
         ticket_file.unlink(missing_ok=True)
         for number in range(1, args.n + 1):
-            child = _start(directory / f"node-{number}", share, ticket_file if ticket else None)
+            home = checked_home(directory / f"node-{number}")
+            if number == 1:
+                choose_swarm_key(home, None, None)  # not the user's, which nodes elsewhere share
+            child = _start(home, share, ticket_file if ticket else None)
             children.append(child)
             child.start_reading(lock, quiet=args.json)
             if not ticket:
@@ -119,7 +123,6 @@ def _children() -> Iterator[list[Child]]:
 
 
 def _start(home: Path, share: int, ticket: Path | None) -> Child:
-    home.mkdir(mode=0o700, exist_ok=True)
     command = [sys.executable, str(NODE), "--home", str(home), "--slots", str(share), "--no-mdns"]
     command += ["--listen", "/ip4/127.0.0.1/tcp/0", "--log-level", "warning"]
     command += ["--join", f"@{ticket}"] if ticket is not None else []
