@@ -19,7 +19,7 @@ from typing import Any
 
 import trio
 
-from mesh.ports import Applied, Disk, Network, Saved
+from mesh.ports import Applied, Disk, Network
 from mesh.raft.configuration import Change
 from mesh.raft.errors import NotLeader, Overloaded
 from mesh.raft.options import RaftOptions
@@ -29,10 +29,10 @@ from mesh.state.apply import apply
 from mesh.state.model import CoordinatorState
 from mesh.state.snapshot import decode_state, encode_state
 from protocols.codec import decode, encode
-from protocols.commands import COMMANDS, Command, Found
+from protocols.commands import COMMANDS, Command
 from protocols.errors import MeshError, NoQuorum, OutcomeUnknown, RemoteProtocolError, StorageError
 from protocols.ids import PeerId
-from protocols.raft import PROTOCOL, Configuration, Entry, EntryKind, GroupMessage, HardState, Snapshot
+from protocols.raft import PROTOCOL, Configuration, Entry, EntryKind, GroupMessage, Snapshot
 
 TICK_SECONDS = 0.05
 CATCH_UP_TICKS_MAX = 2
@@ -419,35 +419,3 @@ class Consensus:
         self._version += 1
         self._changed.set()
         self._changed = trio.Event()
-
-
-class LogHome:
-    """The place of a node's log, and the mesh that it is of: there is none, or one."""
-
-    def __init__(self, *, network: Network, disk: Disk, rng: random.Random) -> None:
-        self._network = network
-        self._disk = disk
-        self._rng = rng
-
-    async def resume(self) -> str:
-        """The mesh whose log is here; empty for none. What a node kept that was about to join (a term, no log) goes."""
-        saved = self._disk.load()
-        if saved.snapshot is None and saved != Saved(HardState(), None, ()):
-            await self._disk.set_aside()
-        return decode_state(saved.snapshot.data).mesh if saved.snapshot else ""
-
-    async def found(self, mesh: str) -> None:
-        """Begin a mesh, whose one voter is this node, on the empty disk.
-
-        Its beginning is a snapshot and no entry, so that no log ever exists that has no name yet.
-        """
-        state = CoordinatorState()
-        apply(state, 1, Found(mesh))
-        configuration = Configuration(voters=(self._network.peer_id,))
-        await self._disk.save_snapshot(Snapshot(1, 1, configuration, encode_state(state)))
-
-    async def set_aside(self) -> None:
-        await self._disk.set_aside()
-
-    def open(self, mesh: str) -> Consensus:
-        return Consensus(mesh=mesh, network=self._network, disk=self._disk, rng=self._rng)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from mesh.raft.configuration import Change
+from mesh.raft.raft import RaftStatus
 from mesh.raft.ready import Configuration, Entry, HardState, Snapshot
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
 from protocols.manifests import Manifest, Record, RunSpec
@@ -154,6 +156,22 @@ class ReplicatedLog(Protocol):
 
     async def wait_changed(self, since: int) -> int:
         """Until `version` is over `since`; what it is then."""
+
+
+class Group(ReplicatedLog, Protocol):
+    """The same for those who run it and change who is in it."""
+
+    def status(self) -> RaftStatus: ...
+
+    def suspect(self, peer: PeerId) -> None: ...
+
+    async def run(self) -> None: ...
+
+    async def lead(self, services: Callable[[], Awaitable[None]]) -> None: ...
+
+    async def change(self, change: Change, timeout: float = 10.0) -> None: ...
+
+    async def transfer(self, to: PeerId, timeout: float = 2.0) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)

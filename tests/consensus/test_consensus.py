@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from mesh.consensus import Consensus, LogHome
+from mesh.consensus import Consensus
+from mesh.log_home import LogHome
 from mesh.raft.configuration import AddLearner, Promote, Remove
 from mesh.raft.errors import ChangeRefused, NotLeader
 from mesh.state.results import Applied, Rejected

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import trio
 
-from mesh.consensus import Consensus, LogHome
+from mesh.consensus import Consensus
+from mesh.log_home import LogHome
 from mesh.membership import Membership
 from mesh.presence import PresenceTable
 from protocols.ids import PeerId

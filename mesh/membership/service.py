@@ -12,32 +12,20 @@ that was away: voters don't leave otherwise.
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Protocol
 
 import trio
 
 from mesh import autopilot, birth
-from mesh.autopilot import LEARNERS_MAX, Seat
-from mesh.ports import Clock, Network, Nodes, NodeView, ReplicatedLog
-from mesh.raft.configuration import AddLearner, Change, Promote, Remove, Replace
-from mesh.raft.errors import ChangeRefused
-from mesh.raft.raft import RaftStatus
+from mesh.membership.steering import STEP_SECONDS, Steering, members, news
+from mesh.ports import Clock, Group, Network, Nodes, ReplicatedLog
 from protocols.codec import decode, encode
-from protocols.commands import Yield
 from protocols.errors import MeshError
 from protocols.ids import PeerId
 from protocols.membership import MEMBERSHIP_MESSAGES, PROTOCOL, Join, Joined, Leave, Left, NotHere, mesh_name
 from protocols.presence import NodeState, Presence
 
-STEP_SECONDS = 0.25
-"""How often a node looks again when nothing tells it to."""
-
 CALL_SECONDS = 5.0
-BUSY_SECONDS = 3.0
-"""How long a change of the group waits for the one before it."""
-
 GUEST_SECONDS = 5.0
 """After which a node that the group had no room for asks again."""
 
@@ -55,24 +43,8 @@ LEAVE_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
 
-class Group(ReplicatedLog, Protocol):
-    """What membership needs of `mesh.consensus.Consensus`."""
-
-    def status(self) -> RaftStatus: ...
-
-    def suspect(self, peer: PeerId) -> None: ...
-
-    async def run(self) -> None: ...
-
-    async def lead(self, services: Callable[[], Awaitable[None]]) -> None: ...
-
-    async def change(self, change: Change, timeout: float = 10.0) -> None: ...
-
-    async def transfer(self, to: PeerId, timeout: float = 2.0) -> bool: ...
-
-
 class Logs(Protocol):
-    """The place of this node's log. `mesh.consensus.LogHome` is one."""
+    """The place of this node's log. `mesh.log_home.LogHome` is one."""
 
     async def resume(self) -> str:
         """The mesh whose log is here, empty for none; what is of no mesh is set aside."""
@@ -82,16 +54,6 @@ class Logs(Protocol):
     async def set_aside(self) -> None: ...
 
     def open(self, mesh: str) -> Group: ...
-
-
-@dataclass(slots=True)
-class _Watched:
-    """What a leader notices of the members while it leads; times on trio's clock."""
-
-    kept_up: dict[PeerId, float] = field(default_factory=dict)
-    """Since when a member's log is nearly the leader's."""
-    unseen: dict[PeerId, float] = field(default_factory=dict)
-    """Since when nobody tells of a member."""
 
 
 class Membership:
@@ -122,13 +84,14 @@ class Membership:
         self._grace = grace
         self._me = network.peer_id
         self._group: Group | None = None
+        self._steering: Steering | None = None
+        """There whenever `_group` is."""
         self._guest_of = ""
         """The mesh that this node belongs to without a log."""
         self._heading = ""
         self._former: frozenset[str] = frozenset()
         self._conflicts: tuple[str, ...] = ()
         self._connected_at = trio.current_time()
-        self._changing = trio.Lock()
         self._leaving = trio.Event()
         self._left = trio.Event()
         network.watch(self._connection)
@@ -205,7 +168,7 @@ class Membership:
             elif decision.reason != said:
                 said = decision.reason
                 log.info("not in a mesh yet: %s", said)
-            await self._news(None, STEP_SECONDS)
+            await news(STEP_SECONDS, self._nodes)
 
     def _scene(self, start: float) -> birth.Scene:
         now = trio.current_time()
@@ -246,23 +209,30 @@ class Membership:
 
     async def _take_part(self, group: Group) -> str:
         """Until this node's part in the group is over; why it is."""
-        self._group = group
+        steering = Steering(
+            me=self._me,
+            group=group,
+            nodes=self._nodes,
+            others=lambda: {} if self._solitary else self._others(group.mesh),
+            grace=self._grace,
+        )
+        self._group, self._steering = group, steering
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(group.run)
                 nursery.start_soon(self._member, group)
-                nursery.start_soon(group.lead, partial(self._steer, group))
+                nursery.start_soon(group.lead, steering.run)
                 reason = await self._until_over(group)
                 nursery.cancel_scope.cancel()
         finally:
-            self._group = None
+            self._group = self._steering = None
         return reason
 
     async def _until_over(self, group: Group) -> str:
         start = led = asked = trio.current_time()
         while not self._leaving.is_set():
             now = trio.current_time()
-            if group.leader is not None and self._me in _members(group):
+            if group.leader is not None and self._me in members(group):
                 led = now
             if group.applied and group.state.yielded:
                 if group.is_leader:
@@ -277,7 +247,7 @@ class Membership:
                 coordinator = birth.coordinator_of(self._present(connected=True), group.mesh, group.term)
                 if coordinator is not None:
                     await self._ask(coordinator, Join(group.mesh))
-            await self._news(group, STEP_SECONDS)
+            await news(STEP_SECONDS, self._nodes, group)
         return "this node leaves"
 
     def _give_way(self, mesh: str, to: str) -> str:
@@ -298,21 +268,6 @@ class Membership:
             each.mesh for each in present if each.raft and each.mesh != group.mesh and birth.is_mesh(each.mesh)
         ]
         return max(elsewhere, key=elsewhere.count) if voters and 2 * len(elsewhere) > len(voters) else ""
-
-    async def _news(self, group: Group | None, timeout: float) -> None:
-        """Until something changed in the log or among the nodes, or `timeout` seconds passed."""
-        with trio.move_on_after(timeout):
-            async with trio.open_nursery() as nursery:
-
-                async def until(event: Callable[[], Awaitable[object]]) -> None:
-                    await event()
-                    nursery.cancel_scope.cancel()
-
-                nursery.start_soon(until, partial(self._nodes.wait_changed, self._nodes.version))
-                if group is not None:
-                    nursery.start_soon(until, partial(group.wait_changed, group.version))
-                if not self._leaving.is_set():
-                    nursery.start_soon(until, self._leaving.wait)
 
     def _connection(self, peer: PeerId, connected: bool) -> None:
         if connected:
@@ -340,7 +295,7 @@ class Membership:
                     runs=runs,
                 )
                 self._notice_conflicts(group.mesh, runs)
-            await self._news(group, STEP_SECONDS)
+            await news(STEP_SECONDS, self._nodes, *([group] if group is not None else []))
 
     def _followed(self) -> str:
         """The mesh of a node without a log: the one it is in while that is there, else the preferred one."""
@@ -359,96 +314,14 @@ class Membership:
             log.warning("mesh %s is here too, and both have runs: they go on side by side, and never merge", other)
         self._conflicts = conflicts
 
-    # Coordinating: the autopilot, and those who come and go
-
-    async def _steer(self, group: Group) -> None:
-        watched = _Watched()
-        while True:
-            try:
-                await self._step(group, watched)
-            except MeshError as error:
-                log.info("the group was not changed: %s", error)
-                await trio.sleep(STEP_SECONDS)
-            await self._news(group, STEP_SECONDS)
-
-    async def _step(self, group: Group, watched: _Watched) -> None:
-        """At most one change."""
-        runs = len(group.state.runs) + len(group.state.archive)
-        to = "" if self._solitary else birth.yields_to(group.mesh, runs, self._others(group.mesh))
-        if to and not group.state.yielded:
-            log.warning("this mesh, without runs, gives way to %s", to)
-            await group.propose(Yield(to))
-            return
-        seats = self._seats(group, watched)
-        change = autopilot.decide(self._me, group.configuration, seats, self._grace)
-        if change is not None and not self._changing.locked():
-            async with self._changing:
-                log.info("changing the group: %s", change)
-                await group.change(change)
-
-    def _seats(self, group: Group, watched: _Watched) -> dict[PeerId, Seat]:
-        status = group.status()
-        now = trio.current_time()
-        views = self._nodes.nodes()
-        for peer, seen in status.peers.items():
-            if seen.active and seen.match and seen.match + autopilot.LAG_ENTRIES_MAX >= status.commit:
-                watched.kept_up.setdefault(peer, now)
-            else:
-                watched.kept_up.pop(peer, None)
-        for peer in _members(group):
-            if peer in views:
-                watched.unseen.pop(peer, None)
-            else:
-                watched.unseen.setdefault(peer, now)
-        return {peer: _seat(peer, views.get(peer), watched, now) for peer in _members(group)}
-
     async def _answer(self, peer: PeerId, payload: bytes) -> bytes:
         request = decode(payload, *MEMBERSHIP_MESSAGES)
-        group = self._group
-        if group is None or not group.is_leader or not isinstance(request, Join | Leave):
+        group, steering = self._group, self._steering
+        if group is None or steering is None or not group.is_leader or not isinstance(request, Join | Leave):
             return encode(NotHere("this node does not coordinate", self.mesh, self.coordinator))
         if request.mesh != group.mesh or group.state.yielded:
             return encode(NotHere(f"this is mesh {group.mesh}", group.state.yielded or group.mesh, self._me))
-        answer = self._admit if isinstance(request, Join) else self._dismiss
-        return encode(await answer(group, peer))
-
-    async def _admit(self, group: Group, peer: PeerId) -> Joined:
-        if peer not in _members(group):
-            if len(group.configuration.learners) >= LEARNERS_MAX:
-                return Joined(group.mesh, member=False)
-            await self._change(group, lambda: None if peer in _members(group) else AddLearner(peer))
-        return Joined(group.mesh, member=True)
-
-    async def _dismiss(self, group: Group, peer: PeerId) -> Left | NotHere:
-        """A voter hands its seat to a spare, if there is one."""
-        if group.configuration.voters == (peer,):
-            return NotHere("the last voter can't leave", group.mesh, self._me)
-
-        def change() -> Change | None:
-            if peer not in _members(group):
-                return None
-            seats = self._seats(group, _Watched())
-            spares = [each for each in group.configuration.learners if each != peer and seats[each].healthy]
-            match = group.status().peers
-            kept = [each for each in spares if each in match and match[each].match >= group.status().commit]
-            is_voter = peer in group.configuration.voters
-            return Replace(peer, by=kept[0]) if is_voter and kept else Remove(peer)
-
-        await self._change(group, change)
-        return Left()
-
-    async def _change(self, group: Group, change: Callable[[], Change | None]) -> None:
-        """Make a change, decided anew whenever another one was under way."""
-        deadline = trio.current_time() + BUSY_SECONDS
-        async with self._changing:
-            while (wanted := change()) is not None:
-                try:
-                    await group.change(wanted)
-                    return
-                except ChangeRefused:
-                    if trio.current_time() > deadline:
-                        raise
-                    await trio.sleep(STEP_SECONDS / 5)
+        return encode(await (steering.admit(peer) if isinstance(request, Join) else steering.dismiss(peer)))
 
     # Leaving
 
@@ -456,67 +329,33 @@ class Membership:
         """Before this node stops: hand over the leadership, and be taken out of the group. Whether that was done within
         `LEAVE_SECONDS`; if not (no majority, or nobody else), the log stays, and the node comes back as what it was."""
         self._nodes.update(draining=True)
-        group = self._group
-        if group is None:
+        group, steering = self._group, self._steering
+        if group is None or steering is None:
             return True
         with trio.move_on_after(LEAVE_SECONDS):
-            while not await self._step_out(group):
-                if group.is_leader and self._successor(group) is None:
+            while not await self._step_out(group, steering):
+                if group.is_leader and steering.successor() is None:
                     return False
                 await trio.sleep(STEP_SECONDS / 5)
             with trio.move_on_after(STEP_SECONDS * 4):
-                while self._me in _members(group):
+                while self._me in members(group):
                     await group.wait_changed(group.version)
             self._leaving.set()
             await self._left.wait()
             return True
         return False
 
-    async def _step_out(self, group: Group) -> bool:
+    async def _step_out(self, group: Group, steering: Steering) -> bool:
         try:
             if group.is_leader:
-                successor = self._successor(group)
-                if successor is None:
-                    return False
-                if successor not in group.configuration.voters:
-                    await self._change(group, lambda: Promote(successor))
-                await group.transfer(successor)
+                await steering.hand_over()
             elif group.leader is not None:
                 return isinstance(await self._ask(group.leader, Leave(group.mesh)), Left)
         except MeshError as error:
             log.info("still in the group: %s", error)
         return False
 
-    def _successor(self, group: Group) -> PeerId | None:
-        """The healthy member that has most of the log; voters first."""
-        status, views = group.status(), self._nodes.nodes()
-        fit = [
-            (peer in status.voters, seen.match, peer)
-            for peer, seen in sorted(status.peers.items())
-            if seen.active and seen.match and peer in views and not views[peer].presence.draining
-        ]
-        return max(fit)[2] if fit else None
-
-
-def _members(group: Group) -> frozenset[PeerId]:
-    configuration = group.configuration
-    return frozenset(configuration.voters + configuration.outgoing + configuration.learners)
-
 
 def _other(leader: PeerId | None, me: PeerId) -> PeerId | None:
     """A leader that has not opened its term yet coordinates nothing."""
     return None if leader == me else leader
-
-
-def _seat(peer: PeerId, view: NodeView | None, watched: _Watched, now: float) -> Seat:
-    if view is None:
-        return Seat(peer, host="", alive=False, draining=False, dead_for=now - watched.unseen[peer])
-    presence = view.presence
-    return Seat(
-        peer,
-        host=str(presence.capabilities.get("hostname", presence.name)),
-        alive=view.state in (NodeState.ALIVE, NodeState.DRAINING),
-        draining=presence.draining,
-        dead_for=now - view.since if view.state is NodeState.DEAD else 0.0,
-        kept_up_for=now - watched.kept_up.get(peer, now),
-    )
