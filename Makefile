@@ -21,6 +21,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	rm -rf $(VENV)/lib/python*/site-packages/trio-stubs # of trio-typing, which libp2p needs: old, and they hide trio's types
 	@touch $@
 
 # Needs uv; no index address is written into the lock.

@@ -57,6 +57,7 @@ class MeshBackend:
         replica: Callable[[], ReplicatedLog | None],
         coordinator: Callable[[], PeerId | None],
         mesh_name: Callable[[], str],
+        conflicts: Callable[[], tuple[str, ...]],
         ticket: Callable[[], str],
     ) -> None:
         self._network = network
@@ -65,6 +66,7 @@ class MeshBackend:
         self._replica = replica
         self._coordinator = coordinator
         self._mesh_name = mesh_name
+        self._conflicts = conflicts
         self._ticket = ticket
 
     # Looking
@@ -81,6 +83,7 @@ class MeshBackend:
             "voters": sorted(view.presence.peer for view in self._members("voter")),
             "commit_index": replica.applied if replica else 0,
             "agreed": agreed,
+            "conflicts": list(self._conflicts()),
             "nodes": [self._node(view) for _, view in sorted(self._nodes.nodes().items())],
             "runs": runs,
         }

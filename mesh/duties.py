@@ -25,7 +25,7 @@ class Duties:
         *,
         network: Network,
         content: Content,
-        coordinator: TestCoordinator | None,
+        coordinator: Callable[[], TestCoordinator | None],
         agent: WorkerAgent | None,
         known_coordinator: Callable[[], PeerId | None],
         obey: Callable[[CommandVerb], None],
@@ -51,16 +51,18 @@ class Duties:
                     return encode(Refused("this node does not work"))
                 self._agent.take(request)
             case _:
-                if self._coordinator is None:
+                coordinator = self._coordinator()
+                if coordinator is None:
                     return encode(self._elsewhere())
-                return await self._coordinator.handle_work(peer, request)
+                return await coordinator.handle_work(peer, request)
         return encode(Ack())
 
     async def _client(self, peer: PeerId, payload: bytes) -> bytes:
         request = decode(payload, *CLIENT_REQUESTS)
-        if self._coordinator is None:
+        coordinator = self._coordinator()
+        if coordinator is None:
             return encode(self._elsewhere())
-        return await self._coordinator.clients.handle(peer, request)
+        return await coordinator.clients.handle(peer, request)
 
     def _elsewhere(self) -> Refused:
         return Refused("this node holds no log", self._known_coordinator())

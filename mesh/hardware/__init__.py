@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 PROBES = ("cpu", "memory", "disk", "system", "python", "gpu", "browsers")
 """Modules here with `probe(home) -> dict`; an earlier one's name wins."""
 
+QUICK = ("cpu", "memory", "disk", "system")
+"""Probes that start no process."""
+
 LOADS = ("cpu", "memory", "disk", "gpu")
 """Modules here with `load(home) -> dict`."""
 
@@ -31,6 +34,11 @@ def probe(home: Path, labels: Mapping[str, str]) -> dict[str, Any]:
         found[f"label.{key}"] = value
         found.setdefault(key, value)
     return found
+
+
+def essentials(home: Path) -> dict[str, Any]:
+    """What `probe` gives without starting a process: quick enough for a node's first presence."""
+    return _gather(QUICK, "probe", home, logging.WARNING)
 
 
 def load(home: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -113,7 +114,7 @@ class Workshop:
         try:
             return await self._content.add_path(event.artifacts)
         finally:
-            await trio.to_thread.run_sync(lambda: shutil.rmtree(event.artifacts, ignore_errors=True))
+            await _remove(event.artifacts)
 
     def complete(self, record: Record, artifacts: Cid | None) -> Record:
         """The record with what only this side knows."""
@@ -164,7 +165,11 @@ class Workshop:
         unused = [bundle for bundle in self._bundles if not self._in_use.get(bundle)]
         for bundle in unused[: max(0, len(self._bundles) - BUNDLES_MAX)]:
             del self._bundles[bundle]
-            await trio.to_thread.run_sync(lambda path=self._folder / bundle: shutil.rmtree(path, ignore_errors=True))
+            await _remove(self._folder / bundle)
+
+
+async def _remove(folder: Path) -> None:
+    await trio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
 
 
 def _last_line(output: str) -> str:

@@ -161,10 +161,10 @@ class Node:
         )  # fmt: skip
         self.backend = MeshBackend(
             network=network, content=content, nodes=nodes, replica=lambda: self.log,
-            coordinator=lambda: self.log.leader, mesh_name=lambda: MESH, ticket=lambda: "",
+            coordinator=lambda: self.log.leader, mesh_name=lambda: MESH, conflicts=lambda: (), ticket=lambda: "",
         )  # fmt: skip
         Duties(
-            network=network, content=content, coordinator=self.coordinator, agent=self.agent,
+            network=network, content=content, coordinator=lambda: self.coordinator, agent=self.agent,
             known_coordinator=lambda: self.log.leader, obey=lambda verb: None,
         )  # fmt: skip
 

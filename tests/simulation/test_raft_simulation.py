@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 import pytest
-from raft_rig import Medium, Node, Rig, run
+from raft_chaos import run
+from raft_rig import Medium, Node, Rig
 
 from mesh.raft.errors import LogLost
 from mesh.raft.leader import Leader

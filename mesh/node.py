@@ -1,0 +1,361 @@
+"""Composition: the adapters of one node, handed to its services, in one nursery.
+
+The order is the order of dependence: home (identity and lock), network, content, presence, membership and log, then
+worker, coordinator and API. Nothing outlives `serve`; whatever was opened is closed in the reverse order.
+"""
+
+import logging
+import os
+import platform
+import random
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import trio
+
+from mesh import hardware
+from mesh.api.server import serve_api
+from mesh.backend import MeshBackend
+from mesh.consensus import Consensus
+from mesh.content.store import open_content
+from mesh.coordinator import TestCoordinator
+from mesh.disk.log import RaftDisk
+from mesh.disk.outbox import Outbox
+from mesh.duties import Duties
+from mesh.log_home import LogHome
+from mesh.membership import Membership
+from mesh.net.host import MeshNetwork, open_network
+from mesh.net.identity import Identity, open_identity
+from mesh.net.multiaddrs import parse_peer_address
+from mesh.net.psk import choose_swarm_key, user_swarm_key
+from mesh.net.ticket import Ticket, format_ticket, is_ticket, parse_ticket
+from mesh.options import NodeOptions
+from mesh.ports import Content
+from mesh.presence import PresenceTable
+from mesh.worker.agent import WorkerAgent
+from mesh.worker.runner import PytestRunner
+from mesh.worker.sessions import Workshop
+from protocols.errors import UsageError
+from protocols.ids import PeerId
+from protocols.presence import Presence
+from protocols.work import CommandVerb
+
+log = logging.getLogger(__name__)
+
+Announce = Callable[[str, str], None]
+"""Takes a key ("peer", "listen", "home", "ticket", "dashboard", "coordinator") and what became true of it."""
+
+LOAD_SECONDS = 5.0
+"""How often the host's load is measured."""
+
+PROBE_SECONDS = 300.0
+"""How often its hardware is."""
+
+DRAIN_SECONDS = 30.0
+"""How long a stopping worker waits for its running tests; what is left goes to others."""
+
+
+class WallClock:
+    """`mesh.ports.Clock`."""
+
+    def now(self) -> float:
+        return time.time()
+
+
+async def serve(options: NodeOptions, announce: Announce) -> int:
+    """Run a node until SIGTERM, SIGINT, a `stop`, or cancellation; the exit code.
+
+    SIGTERM drains: leases are finished or given back, the leadership handed over, the group left. A second one ends it
+    at once. Errors of the start are `MeshError`s with one sentence.
+    """
+    with ExitStack() as stack:
+        identity = stack.enter_context(open_identity(options.home))
+        code = await _serve(options, identity, announce)
+    if code is None:
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    return code
+
+
+async def _serve(options: NodeOptions, identity: Identity, announce: Announce) -> int | None:
+    """The exit code, or None for a restart."""
+    tickets = [parse_ticket(text) for text in options.join if is_ticket(text)]
+    swarm_key = _swarm_key(options, tickets)
+    announce("peer", identity.peer_id)
+    async with AsyncExitStack() as stack:
+        network = await stack.enter_async_context(
+            open_network(identity=identity, swarm_key=swarm_key, listen=options.listen, mdns=options.mdns)
+        )
+        content = await stack.enter_async_context(_open_content(options, network))
+        targets = _know(network, options, tickets)
+        for address in network.addresses():
+            announce("listen", address)
+        announce("home", str(options.home))
+        announce("ticket", format_ticket(swarm_key, network.addresses()))
+        node = Node(options, network, content, swarm_key, targets, announce)
+        return await node.run()
+
+
+def _swarm_key(options: NodeOptions, tickets: list[Ticket]) -> bytes:
+    keys = {ticket.swarm_key for ticket in tickets}
+    if len(keys) > 1:
+        raise UsageError("the tickets given with --join are of different meshes")
+    user_key = None if options.solitary else user_swarm_key()
+    return choose_swarm_key(options.home, next(iter(keys), None), user_key)
+
+
+def _know(network: MeshNetwork, options: NodeOptions, tickets: list[Ticket]) -> tuple[PeerId, ...]:
+    """Tell the network whom to connect to; who they are."""
+    addresses: dict[PeerId, list[str]] = {}
+    for ticket in tickets:
+        for peer, found in ticket.peers().items():
+            addresses.setdefault(peer, []).extend(found)
+    for text in options.join:
+        if not is_ticket(text):
+            peer, _ = parse_peer_address(text)
+            addresses.setdefault(peer, []).append(text)
+    addresses.pop(network.peer_id, None)
+    for peer, found in addresses.items():
+        network.know(peer, found)
+    return tuple(addresses)
+
+
+@asynccontextmanager
+async def _open_content(options: NodeOptions, network: MeshNetwork) -> AsyncIterator[Content]:
+    if options.ipfs == "embedded":
+        async with open_content(options.home, network.host) as content:
+            yield content
+    else:
+        from mesh.content.kubo import open_kubo_content  # its client takes long to load
+
+        async with open_kubo_content(options.ipfs, network.host) as content:
+            yield content
+
+
+@dataclass(slots=True)
+class _Stop:
+    """How the node is to end."""
+
+    scope: trio.CancelScope
+    restart: bool = False
+    asked: bool = False
+
+
+class Node:
+    """The services of one node."""
+
+    def __init__(
+        self,
+        options: NodeOptions,
+        network: MeshNetwork,
+        content: Content,
+        swarm_key: bytes,
+        targets: tuple[PeerId, ...],
+        announce: Announce,
+    ) -> None:
+        self._options = options
+        self._network = network
+        self._content = content
+        self._announce = announce
+        self._rng = random.Random(secrets.randbits(64))
+        self._clock = WallClock()
+        self._coordinator: TestCoordinator | None = None
+        self._agent: WorkerAgent | None = None
+        self._stop = _Stop(trio.CancelScope())
+        self._incarnation = time.time_ns()
+        self._essentials = hardware.essentials(options.home)
+        self._slots = (options.slots or self._essentials.get("cpu.cores", 1)) if options.role.works else 0
+        self._name = f"{socket.gethostname()}-{network.peer_id[-4:]}"
+        self._nodes = PresenceTable(
+            network=network, own=self._presence(), rng=self._rng, worker_timeout=options.worker_timeout
+        )
+        self._disk = RaftDisk(options.home / "log.sqlite") if options.role.votes else None
+        self._membership = Membership(
+            network=network,
+            nodes=self._nodes,
+            logs=LogHome(network=network, disk=self._disk, rng=self._rng) if self._disk else None,
+            clock=self._clock,
+            member=self._member,
+            expect=options.expect,
+            targets=targets,
+            solitary=options.solitary,
+        )
+        self._backend = MeshBackend(
+            network=network,
+            content=content,
+            nodes=self._nodes,
+            replica=lambda: self._membership.group,
+            coordinator=lambda: self._membership.coordinator,
+            mesh_name=lambda: self._membership.mesh,
+            conflicts=lambda: self._membership.conflicts,
+            ticket=lambda: format_ticket(swarm_key, network.addresses()),
+        )
+
+    def _presence(self) -> Presence:
+        labels = {f"label.{key}": text for key, text in self._options.labels.items()}
+        return Presence(
+            peer=self._network.peer_id,
+            name=self._name,
+            role=self._options.role,
+            incarnation=self._incarnation,
+            sequence=0,
+            addresses=(),
+            slots=self._slots,
+            busy=0,
+            draining=False,
+            capabilities={**self._essentials, "python": platform.python_version(), **labels},
+            load={},
+            bundles=(),
+            links=(),
+        )
+
+    async def run(self) -> int | None:
+        """Until told to stop; None to restart."""
+        with ExitStack() as stack:
+            if self._disk is not None:
+                stack.enter_context(self._disk)
+            if self._options.role.works:
+                outbox = stack.enter_context(Outbox(self._options.home / "outbox.sqlite"))
+                self._agent = self._make_agent(outbox)
+            Duties(
+                network=self._network,
+                content=self._content,
+                coordinator=lambda: self._coordinator,
+                agent=self._agent,
+                known_coordinator=lambda: self._membership.coordinator,
+                obey=self._obey,
+            )
+            with self._stop.scope:
+                async with trio.open_nursery() as nursery:
+                    await self._start(nursery)
+        return None if self._stop.restart else 0
+
+    async def _start(self, nursery: trio.Nursery) -> None:
+        nursery.start_soon(self._nodes.run)
+        nursery.start_soon(self._membership.run)
+        nursery.start_soon(self._measure)
+        nursery.start_soon(self._watch_signals, nursery)
+        nursery.start_soon(self._tell_coordinator)
+        if self._agent is not None:
+            nursery.start_soon(self._agent.run)
+        if self._options.api != "off":
+            url = await nursery.start(
+                serve_api,
+                self._options.api,
+                secrets.token_urlsafe(32),
+                self._backend,
+                self._content,
+                self._network.peer_id,
+                self._options.home,
+            )
+            self._announce("dashboard", url)
+        self._nursery = nursery
+
+    def _make_agent(self, outbox: Outbox) -> WorkerAgent:
+        workshop = Workshop(
+            content=self._content,
+            runner=PytestRunner(),
+            folder=self._options.home / "bundles",
+            peer=self._network.peer_id,
+            slots=self._slots,
+        )
+        return WorkerAgent(
+            network=self._network,
+            content=self._content,
+            workshop=workshop,
+            outbox=outbox,
+            name=self._name,
+            incarnation=self._incarnation,
+            slots=self._slots,
+            coordinator=lambda: self._membership.coordinator,
+            changed=self._worker_changed,
+            heartbeat_interval=self._options.heartbeat_interval,
+        )
+
+    def _worker_changed(self) -> None:
+        if self._agent is not None:
+            self._nodes.update(busy=self._agent.busy, bundles=self._agent.bundles())
+
+    async def _member(self, group: Consensus) -> None:
+        """For as long as this node is a member of `group`: coordinate whenever it leads."""
+        coordinator = TestCoordinator(
+            network=self._network,
+            content=self._content,
+            log=group,
+            nodes=self._nodes,
+            clock=self._clock,
+            worker_timeout=self._options.worker_timeout,
+            scratch=self._options.home / "scratch",
+            name=self._name,
+        )
+        self._coordinator = coordinator
+        try:
+            await group.lead(coordinator.lead)
+        finally:
+            self._coordinator = None
+
+    async def _tell_coordinator(self) -> None:
+        told: PeerId | None = None
+        while True:
+            version = self._nodes.version
+            coordinator = self._membership.coordinator
+            if coordinator is not None and coordinator != told:
+                told = coordinator
+                self._announce("coordinator", coordinator)
+            await self._nodes.wait_changed(version)
+
+    async def _measure(self) -> None:
+        """Hardware now and then, load all the time; in a thread, since probes block."""
+        in_thread = partial(trio.to_thread.run_sync, abandon_on_cancel=True)
+        labels = self._options.labels
+        probed = -PROBE_SECONDS
+        while True:
+            if trio.current_time() - probed >= PROBE_SECONDS:
+                probed = trio.current_time()
+                self._nodes.update(capabilities=await in_thread(hardware.probe, self._options.home, labels))
+            self._nodes.update(load=await in_thread(hardware.load, self._options.home))
+            await trio.sleep(LOAD_SECONDS)
+
+    # Stopping
+
+    async def _watch_signals(self, nursery: trio.Nursery) -> None:
+        try:
+            receiver = trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT)
+        except ValueError:  # not in the main thread: whoever runs us there stops us by cancellation
+            return
+        with receiver as signals:
+            async for _ in signals:
+                if self._stop.asked:
+                    self._stop.scope.cancel()
+                    return
+                self._obey(CommandVerb.STOP)
+
+    def _obey(self, verb: CommandVerb) -> None:
+        """An operator's order, or a signal."""
+        if verb is CommandVerb.DRAIN:
+            self._nodes.update(draining=True)
+            if self._agent is not None:
+                self._nursery.start_soon(self._agent.drain)
+        elif not self._stop.asked:
+            self._stop.asked = True
+            self._stop.restart = verb is not CommandVerb.STOP
+            self._nursery.start_soon(self._leave)
+
+    async def _leave(self) -> None:
+        """Drain, hand over, leave, end."""
+        self._nodes.update(draining=True)
+        if self._agent is not None:
+            with trio.move_on_after(DRAIN_SECONDS):
+                await self._agent.drain()
+        if self._stop.restart:
+            log.info("restarting")
+        else:
+            await self._membership.leave()
+        self._stop.scope.cancel()
