@@ -131,7 +131,7 @@ def test_any_file_round_trips_however_it_is_cut(size: int, step: int, executable
         assert built == build_file(pattern(size), executable, 1_000_000)[1]
 
 
-names = st.text(st.characters(exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1, max_size=20).filter(
+names = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=20).filter(
     lambda name: name not in (".", "..")
 )
 
