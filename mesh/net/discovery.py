@@ -57,7 +57,7 @@ async def discover(
                     nursery.start_soon(_resolve, zeroconf, kind, name, found)
     finally:
         with trio.CancelScope(shield=True), trio.move_on_after(STOP_SECONDS_MAX):
-            await trio.to_thread.run_sync(zeroconf.close, abandon_on_cancel=True)  # type: ignore[call-arg]
+            await trio.to_thread.run_sync(zeroconf.close, abandon_on_cancel=True)
 
 
 class _Relay:
@@ -112,7 +112,7 @@ def _advertise_and_browse(zeroconf: "Zeroconf", kind: str, info: "ServiceInfo", 
 
 async def _resolve(zeroconf: "Zeroconf", kind: str, name: str, found: Found) -> None:
     ask = partial(zeroconf.get_service_info, kind, name, RESOLVE_MILLISECONDS_MAX)
-    info = await trio.to_thread.run_sync(ask, abandon_on_cancel=True)  # type: ignore[call-arg]
+    info = await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
     if info is None or not info.port:
         return
     try:

@@ -59,9 +59,10 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
         async with self.dead_peer_receive_channel:
             self.event_handle_dead_peer_queue_started.set()
             async for peer_id in self.dead_peer_receive_channel:
-                stream = self.peers.get(peer_id)
-                if stream is None or stream.muxed_conn.event_shutting_down.is_set():
-                    self._handle_dead_peer(peer_id)
+                with contained("a gossip peer's end"):
+                    stream = self.peers.get(peer_id)
+                    if stream is None or stream.muxed_conn.event_shutting_down.is_set():
+                        self._handle_dead_peer(peer_id)
 
     def _handle_dead_peer(self, peer_id: Any) -> None:
         """Drops our stream to the peer, and opens another if it is still connected. It forgot what such a peer had

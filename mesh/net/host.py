@@ -51,8 +51,8 @@ class MeshNetwork:
         self._nursery = nursery
         self._bound: tuple[tuple[str, str, int], ...] = ()
         self._connections = Connections(host, nursery, self._changed)
-        self._streams = Streams(host, identity.peer_id, nursery, self._connections.__contains__)
         self._keeper = Keeper(host.get_network(), identity.peer_id, nursery, self._connections.__contains__)
+        self._streams = Streams(host, identity.peer_id, nursery, self._connections.__contains__, self._keeper.problem)
         self._gossip = Gossip(host, identity.peer_id, nursery)
 
     @property
@@ -133,17 +133,6 @@ class MeshNetwork:
             with contained("a watcher", logging.ERROR):
                 watcher(peer, connected)
 
-    async def _close(self) -> None:
-        """Close the sockets, then the host. The peers see the end at once; a farewell in each layer takes 0.2 s."""
-        swarm = self.host.get_network()
-        for conn in swarm.get_connections():
-            with contained("closing a socket"):
-                conn.muxed_conn.event_shutting_down.set()
-                await conn.muxed_conn.secured_conn.close()
-        swarm.connections.clear()
-        with contained("closing the host"):
-            await self.host.close()
-
 
 @asynccontextmanager
 async def open_network(
@@ -168,7 +157,7 @@ async def open_network(
                 nursery.cancel_scope.cancel()
         finally:
             with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_SECONDS_MAX):
-                await network._close()
+                await _close(host)
     if failure is not None:
         raise failure
 
@@ -213,3 +202,15 @@ def _hosts_behind(kind: str, host: str) -> list[tuple[str, str]]:
     ]
     usable = [address for address in found if not ipaddress.ip_address(address).is_link_local]
     return [(kind, address) for address in usable[:INTERFACE_ADDRESSES_MAX]]
+
+
+async def _close(host: MeshHost) -> None:
+    """Close the sockets, then the host. The peers see the end at once; a farewell in each layer takes 0.2 s."""
+    swarm = host.get_network()
+    for conn in swarm.get_connections():
+        with contained("closing a socket"):
+            conn.muxed_conn.event_shutting_down.set()
+            await conn.muxed_conn.secured_conn.close()
+    swarm.connections.clear()
+    with contained("closing the host"):
+        await host.close()

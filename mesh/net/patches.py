@@ -5,6 +5,7 @@ Each function names the fault that it mends; each has a regression test in tests
 release is refused, because a patch that no longer fits would fail in silence.
 """
 
+import functools
 import importlib.metadata
 import logging
 import os
@@ -15,6 +16,7 @@ from typing import Any
 import libp2p.io.trio
 import libp2p.network.connection.swarm_connection
 import libp2p.network.swarm
+import libp2p.tools.anyio_service.trio_manager
 import libp2p.transport.tcp.tcp
 import trio
 from libp2p.network.connection.exceptions import RawConnError
@@ -59,6 +61,7 @@ def apply() -> None:
     _detect_dead_links()
     _own_listening_ports()
     _speak_the_psk_of_the_specification()
+    _contain_tasks()
     _contain_connections()
     _close_half_open_streams()
     libp2p.network.swarm._HAPPY_EYEBALLS_DELAY = 0  # a successful dial waited 250 ms for a failure
@@ -171,6 +174,23 @@ class ProtectedConnection(RawConnection):  # type: ignore[misc]
 def _speak_the_psk_of_the_specification() -> None:
     """The release has Salsa20 with an 8-byte nonce for the specification's XSalsa20 with 24: no Kubo could join."""
     libp2p.network.swarm.new_protected_conn = ProtectedConnection
+
+
+def _contain_tasks() -> None:
+    """An exception in any task of a service (a gossip announcement, a connection's end) cancelled the whole service."""
+    cls = libp2p.tools.anyio_service.trio_manager.TrioManager
+    original = cls.run_task
+
+    def run_task(self: Any, async_fn: Any, *args: Any, daemon: bool = False, **options: Any) -> None:
+        @functools.wraps(async_fn)
+        async def contained_task(*args: Any) -> None:
+            with contained(f"task {async_fn.__name__}", logging.INFO):
+                await async_fn(*args)
+
+        whole_service = daemon or options.get("_internal", False)
+        original(self, async_fn if whole_service else contained_task, *args, daemon=daemon, **options)
+
+    cls.run_task = run_task
 
 
 def _contain_connections() -> None:

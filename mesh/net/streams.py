@@ -38,6 +38,7 @@ SESSIONS_MAX = 4
 OPEN_SECONDS_MAX = 5.0
 REFUSED_SECONDS = 1.0
 """How long a protocol that a peer refused is not asked for again."""
+REFUSED_MAX = 1024
 REFUSAL_CHARACTERS_MAX = 2000
 READ_BYTES = 256 * 1024
 BATCH_BYTES = 60_000
@@ -133,14 +134,15 @@ class Channel:
         patience = min(0xFFFFFFFF, math.ceil(timeout * 1000))
         async with self._slots:
             self._next_id += 1
-            call = self._calls[self._next_id] = _Call()
+            number = self._next_id
+            call = self._calls[number] = _Call()
             try:
                 if self.failure is None:
-                    await self._outbox.put_patiently(_REQUEST_HEAD.pack(_REQUEST, self._next_id, patience) + payload)
+                    await self._outbox.put_patiently(_REQUEST_HEAD.pack(_REQUEST, number, patience) + payload)
                 if self.failure is None:
                     await call.done.wait()
             finally:
-                self._calls = {number: other for number, other in self._calls.items() if other is not call}
+                del self._calls[number]
         if call.answer is not None:
             return call.answer
         raise call.error or self.failure or NodeUnavailable(f"{self._peer} went away")
@@ -289,8 +291,16 @@ async def _write(stream: Any, outbox: Outbox, scope: trio.CancelScope) -> None:
 class Streams:
     """All channels and sessions of a node, and the handlers of its protocols."""
 
-    def __init__(self, host: Any, peer_id: PeerId, nursery: trio.Nursery, connected: Callable[[PeerId], bool]) -> None:
+    def __init__(
+        self,
+        host: Any,
+        peer_id: PeerId,
+        nursery: trio.Nursery,
+        connected: Callable[[PeerId], bool],
+        problem: Callable[[PeerId], str],
+    ) -> None:
         self._host = host
+        self._problem = problem
         self._peer_id = peer_id
         self._nursery = nursery
         self._connected = connected
@@ -337,7 +347,8 @@ class Streams:
         if channel is not None:
             return channel
         if not self._connected(peer):
-            return NodeUnavailable(f"there is no connection to {peer}")
+            problem = self._problem(peer)
+            return NodeUnavailable(f"there is no connection to {peer}" + (f" ({problem})" if problem else ""))
         refusal = self._refused.get(key)
         if refusal is not None and trio.current_time() < refusal[0]:
             return refusal[1]
@@ -353,6 +364,8 @@ class Streams:
         if isinstance(channel.failure, RemoteCallError):
             if key not in self._refused:
                 log.info("%s", channel.failure)
+            if len(self._refused) >= REFUSED_MAX:
+                self._refused.clear()  # costs a question more for each
             self._refused[key] = (trio.current_time() + REFUSED_SECONDS, channel.failure)
         else:
             self._refused.pop(key, None)

@@ -9,6 +9,7 @@ import libp2p.io.trio
 import libp2p.network.swarm
 import pytest
 import trio
+import trio.testing
 from conftest import KEY, poll
 from libp2p.custom_types import TProtocol
 from libp2p.host.exceptions import StreamFailure
@@ -95,6 +96,20 @@ async def test_contained_lets_cancellation_and_nothing_else_pass():
             await trio.sleep_forever()
     with pytest.raises(SystemExit), contained("exiting", logging.ERROR):
         raise SystemExit
+
+
+async def test_row_2_a_raising_task_of_a_service_costs_itself(pair):
+    a, b = pair
+
+    async def fail():
+        raise ValueError("a task")
+
+    for service in (b.host.get_network(), b._gossip.pubsub):
+        service.manager.run_task(fail)
+    await trio.testing.wait_all_tasks_blocked()
+    assert b.host.get_network().manager.is_running
+    assert b._gossip.pubsub.manager.is_running
+    assert await alive(a, b)
 
 
 async def test_row_3_inbound_slots_are_given_back(make_node, connect, monkeypatch):
