@@ -47,7 +47,7 @@ class Leader(Role):
         self.replication = Replication(member)
         self._reads = Reads(member.options.reads_max)
         self._round_opened = -1
-        """`Member.readies` when the newest round opened: until its heartbeats leave, more reads may join it."""
+        """`Member.departures` when the newest round opened: until its heartbeats leave, more reads may join it."""
         self._heartbeat_ticks = 0
         self.transferee: PeerId | None = None
         self._transfer_ticks = 0
@@ -241,8 +241,8 @@ class Leader(Role):
         if quorum.voters(self.member.configuration) == (self.member.peer,):
             self._answer(read, log.committed)
             return
-        if self._round_opened != self.member.readies:
-            self._round_opened = self.member.readies
+        if self._round_opened != self.member.departures:
+            self._round_opened = self.member.departures
             self._reads.open_round()
             self.replication.heartbeat(self._reads.round)
         self._reads.add(read, log.committed)

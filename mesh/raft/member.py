@@ -43,8 +43,8 @@ class Member:
         self.term = hard_state.term
         self.vote = hard_state.vote
         self.leader: PeerId | None = None
-        self.readies = 0
-        """How often something was handed out."""
+        self.departures = 0
+        """How often messages were handed out."""
         self.messages: list[Outgoing] = []
         self.messages_after_sync: list[Outgoing] = []
         self.reads: list[ReadState] = []

@@ -21,7 +21,7 @@ from mesh.raft.follower import Follower
 from mesh.raft.leader import Leader
 from mesh.raft.member import Member
 from mesh.raft.options import RaftOptions
-from mesh.raft.ready import Ready
+from mesh.raft.ready import Outgoing, Ready
 from mesh.raft.roles import (
     BecomeCandidate,
     BecomeFollower,
@@ -232,17 +232,22 @@ class Raft:
         promised = (member.term, member.vote) != (self._saved.term, self._saved.vote)
         saving = hard_state if promised or (entries and hard_state != self._saved) or snapshot is not None else None
         self._out = _Out(saving, entries[-1] if entries else None, committed[-1].index if committed else log.applied)
-        member.readies += 1
         return Ready(
             hard_state=saving,
             snapshot=snapshot,
             entries=entries,
-            messages=_drained(member.messages),
+            messages=self.take_messages(),
             messages_after_sync=_drained(member.messages_after_sync),
             committed=committed,
             reads=_drained(member.reads),
             reads_failed=_drained(member.reads_failed),
         )
+
+    def take_messages(self) -> tuple[Outgoing, ...]:
+        """What may leave at once, also while a `Ready` is out: so a slow sync, as opposed to a hung one, costs a
+        leader neither its heartbeats nor its followers."""
+        self._member.departures += 1
+        return _drained(self._member.messages)
 
     def advance(self) -> None:
         """The `Ready` that is out was done."""

@@ -1,6 +1,6 @@
 """Reads that wait for proof that their leader still led when they were asked (thesis, section 6.4, ReadOnlySafe).
 
-A read joins the open round, whose heartbeats leave with the next `Ready`; once a quorum has answered
+A read joins the open round, as long as its heartbeats have not left; once a quorum has answered
 that round or a later one, the read may be served at the commit index that it found. Rounds are numbers, so that one
 answer serves every read before it. Nothing is read before an entry of the leader's term is committed: until then its
 commit index may lie behind what an earlier leader told its clients (section 8).

@@ -10,7 +10,8 @@ The contract, in this order, by one task:
     apply ready.committed, in order; serve ready.reads once their index is applied
     raft.advance()
 
-`step`, `tick` and `propose` may be called between `ready` and `advance`. Sending may fail silently; saving may not.
+`step`, `tick` and `propose` may be called between `ready` and `advance`, and after them `raft.take_messages()`: what
+it gives may leave at once, too (heartbeats, beside a slow sync). Sending may fail silently; saving may not.
 """
 
 from dataclasses import dataclass

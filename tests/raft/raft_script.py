@@ -9,6 +9,7 @@ explicit: messages wait in their link until they are delivered, writes are lost 
     begin A                  take a Ready, send its `messages` finish A        sync, send the rest, apply, advance
     ready A                  both                              crash A [kept]  lose (or keep) writes under way
     restart A                wipe A (lose the disk)            cut A B …       no messages between this side and others
+    urgent A                 send what may leave beside a save
     mend                     deliver [A->B …]                  drop A->B …     duplicate A->B … reverse A->B …
     settle                   everything, until nothing happens quietly COMMAND (print nothing)
     status A …               log A …                           rounds N        N times: everybody ticks, then settle
@@ -217,6 +218,11 @@ class Script:
         self.do_begin(name)
         if self.hosts[PeerId(name)].doing is not None:
             self.do_finish(name)
+
+    def do_urgent(self, name: str) -> None:
+        messages = self.core(name).take_messages()
+        self.out += [f"  now: {show_message(PeerId(''), *sent)}" for sent in messages]
+        self._send(name, messages)
 
     # Links
 
