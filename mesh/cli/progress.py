@@ -14,6 +14,9 @@ from mesh.views import human
 PLAIN_SECONDS = 10.0
 """A line at least that often, while verdicts come."""
 
+PLAIN_SECONDS_LEAST = 1.0
+"""Between two lines, when verdicts come in a burst."""
+
 PLAIN_STEPS = 10
 
 RUNNING_LINES_MAX = 4
@@ -61,7 +64,7 @@ class PlainView:
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
         self._step = 0
-        self._last = 0.0
+        self._last = tally.elapsed
 
     def event(self, event: dict[str, Any]) -> None:
         if event["event"] == "verdict":
@@ -79,7 +82,12 @@ class PlainView:
         if not tally.total:
             return
         step = tally.done * PLAIN_STEPS // tally.total
-        if step > self._step or tally.elapsed - self._last >= PLAIN_SECONDS:
+        waited = tally.elapsed - self._last
+        if (
+            (step > self._step and waited >= PLAIN_SECONDS_LEAST)
+            or waited >= PLAIN_SECONDS
+            or tally.done == tally.total
+        ):
             self._step, self._last = step, tally.elapsed
             percent = 100 * tally.done // tally.total
             print(f"[{percent:3d}%] {position(tally)} in {clock(tally.elapsed)}", flush=True)

@@ -125,7 +125,7 @@ async def _in_thread(work: Callable[[Client], T], client: Client) -> T:
     """Beside the node; left to itself when everything is cancelled."""
     import trio
 
-    return await trio.to_thread.run_sync(work, client, abandon_on_cancel=True)  # type: ignore[call-arg]  # old stubs
+    return await trio.to_thread.run_sync(work, client, abandon_on_cancel=True)
 
 
 async def _interruptible(client: Client, interrupt: Interrupt, everything: "trio.CancelScope") -> None:

@@ -17,5 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    finished = follow(args, connect(args), str(args.run), cancel=False)
+    client = connect(args)
+    client.get(f"/api/runs/{args.run}")  # an unknown run is answered before anything is shown
+    finished = follow(args, client, str(args.run), cancel=False)
     return int(finished["exit_code"])

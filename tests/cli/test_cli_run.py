@@ -113,7 +113,8 @@ def test_piped_output_is_plain_lines_and_a_summary(node: Node, mesh: Mesh, suite
     assert "\r" not in out
     lines = out.splitlines()
     assert lines[:2] == ["run 17", "3 tests collected"]
-    assert lines.index("FAILED tests/test_a.py::test_bad") < next(i for i, line in enumerate(lines) if "[ 66%]" in line)
+    assert lines[2] == "FAILED tests/test_a.py::test_bad"
+    assert lines[3].startswith("[100%] 3 of 3 tests, 1 failed in ")
     assert "E       assert 1 == 2" in out
     assert "printed before" in out
     assert "FAILED tests/test_a.py::test_bad - assert 1 == 2" in lines

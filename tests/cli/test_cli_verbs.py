@@ -52,7 +52,12 @@ def test_why_takes_any_test_name(node: Node, mesh: Mesh) -> None:
 
 
 def test_cancel(node: Node, mesh: Mesh) -> None:
-    assert mesh("cancel", "17").code == 0
+    node.backend.state = "running"
+    assert mesh("cancel", "17").out == "run 17 is cancelled\n"
+    assert node.backend.cancelled == [17]
+    node.backend.state = "passed"
+    assert mesh("cancel", "17").out == "run 17 had ended: passed\n"
+    assert mesh("cancel", "17", "--json").document == {"run": "17", "cancelled": False, "state": "passed"}
     assert node.backend.cancelled == [17]
     ended = mesh("cancel", "18")
     assert (ended.code, ended.out) == (4, "")
