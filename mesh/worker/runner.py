@@ -215,7 +215,6 @@ class PytestSession:
 
     async def keep(self) -> None:
         """Keep a zygote alive, until there is no hope."""
-        barren = 0
         while not self._broken:
             try:
                 arguments = for_slots(self._job.arguments)
@@ -231,15 +230,16 @@ class PytestSession:
                 if self._stopping:
                     return
                 code = await self._end_zygote(self._zygote)
-                barren = 0 if self._ready.is_set() else BARREN_MAX
-                self._ready = trio.Event()
-                if barren >= BARREN_MAX:
+                if self._ready.is_set():
+                    self._ready = trio.Event()
+                else:
                     failed = _collection_failed(code, *self._zygote.output())
                     self._broken = f"pytest could not be started (exit code {code})"
                     self._broken_output = failed.output
             finally:
                 self._zygote.close()
                 self._zygote = None
+        self._ready.set()
         await self._refuse_all()
 
     async def _listen(self, zygote: Zygote) -> None:
@@ -337,9 +337,9 @@ class PytestSession:
     async def _attend(self, slot: _Slot) -> None:
         """The life of one slot process."""
         try:
-            await self._start(slot)
             reader = wire.FrameReader()
-            while True:
+            started = await self._start(slot)
+            while started:
                 data = await self._read(slot)
                 if not data:
                     break
@@ -355,15 +355,16 @@ class PytestSession:
         finally:
             slot.pipes.close()
 
-    async def _start(self, slot: _Slot) -> None:
-        while True:
-            await self._ready.wait()
-            assert self._zygote is not None
-            self._starting[slot.number] = slot
-            message = {"start": slot.number, "directory": str(slot.directory)}
-            with contextlib.suppress(OSError):
-                await self._zygote.send(message, (slot.pipes.tokens_read, slot.pipes.frames_write))
-            return
+    async def _start(self, slot: _Slot) -> bool:
+        """Have the zygote start its process; False if there is none to do so."""
+        await self._ready.wait()
+        if self._zygote is None or slot.exited.is_set():
+            return False
+        self._starting[slot.number] = slot
+        message = {"start": slot.number, "directory": str(slot.directory)}
+        with contextlib.suppress(OSError):  # it has just died: whoever listens to it ends this slot
+            await self._zygote.send(message, (slot.pipes.tokens_read, slot.pipes.frames_write))
+        return True
 
     async def _read(self, slot: _Slot) -> bytes:
         """Frames, or nothing at the end: its pipe closed, or it exited and a process that it left keeps the pipe."""
@@ -416,9 +417,9 @@ class PytestSession:
         if blamed is None:
             taken = [key for key in given if key not in unread]
             barren = self._barren[slot.number] = self._barren.get(slot.number, 0) + (not slot.began)
-            if taken and not self._stopping:
+            if taken:
                 blamed = taken[0]
-            elif given and barren >= BARREN_MAX:
+            elif given and barren >= BARREN_MAX and not self._broken:
                 blamed = given[0]
         self._queue.lost(slot.number, [] if blamed is None else [blamed])
         del self._slots[slot.number]

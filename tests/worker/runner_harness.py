@@ -1,7 +1,7 @@
 """Runs small made-up suites with the real runner, real pytest and real processes."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from textwrap import dedent
 
@@ -65,15 +65,19 @@ async def collect(job: Job) -> Manifest:
     return manifest
 
 
-async def run(job: Job, items: Sequence[WorkItem] | None = None) -> dict[str, Record]:
-    """Collect and run everything: test ID (without its file) -> record."""
-    if items is None:
-        items = work(await collect(job))
+async def run_all(job: Job) -> list[Record]:
+    """Collect and run everything."""
+    items = work(await collect(job))
     async with PytestRunner().session(job) as session:
         session.submit(items)
         found = await take(session, len(items))
     assert sorted(event.index for event in found) == [item.index for item in items]
-    return {event.record.test.split("::", 1)[-1]: event.record for event in found}
+    return [event.record for event in found]
+
+
+async def run(job: Job) -> dict[str, Record]:
+    """The same, by test ID without its file."""
+    return {record.test.split("::", 1)[-1]: record for record in await run_all(job)}
 
 
 def alive(pid: int) -> bool:

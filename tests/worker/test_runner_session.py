@@ -153,8 +153,7 @@ async def test_a_killed_lease_ends_without_a_word_and_costs_no_other_lease_anyth
         with trio.fail_after(30):
             events = session.events()
             assert isinstance(await anext(events), Started)
-            while not (tmp_path / "pids").exists() or not (tmp_path / "pids").read_text().endswith("\n"):
-                await trio.sleep(0.01)
+            await appears(tmp_path / "pids")
             session.kill(LeaseId(1))
             event = await anext(events)
             while isinstance(event, Started):
@@ -210,7 +209,7 @@ NODE = """
 
 
 async def appears(path: Path) -> None:
-    while not path.exists() or not path.read_text().endswith("\n"):
+    while not path.exists() or not path.read_text().endswith("\n"):  # noqa: ASYNC110 - written by another process
         await trio.sleep(0.01)
 
 
@@ -218,7 +217,7 @@ async def appears(path: Path) -> None:
 async def test_a_node_that_is_killed_leaves_no_zygote_and_no_slot(tmp_path: Path) -> None:
     write(tmp_path, {"tree/test_a.py": HANGING, "node.py": dedent(NODE)})
     here = Path(__file__).parent
-    node = subprocess.Popen(
+    node = subprocess.Popen(  # noqa: ASYNC220
         [sys.executable, str(tmp_path / "node.py"), str(tmp_path / "tree"), str(here), str(here.parent.parent)],
         env={**os.environ, "PIDS": str(tmp_path / "pids")},
     )
@@ -240,7 +239,10 @@ async def test_with_threads_in_a_conftest_slots_are_spawned(tmp_path: Path) -> N
     write(
         tmp_path,
         {
-            "conftest.py": "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,), daemon=True).start()",
+            "conftest.py": """
+            import threading, time
+            threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+            """,
             "test_a.py": """
             import os, threading, pytest
             @pytest.mark.parametrize("i", range(6))

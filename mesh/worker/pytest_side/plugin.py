@@ -188,6 +188,6 @@ def arguments(settings: dict[str, Any]) -> list[str]:
 def run_pytest(settings: dict[str, Any], zygote: Any, pipes: tuple[str, int, int, int] | None = None) -> int:
     """pytest's exit code."""
     if pipes is not None:
-        processes.redirect(settings["directory"])
+        processes.redirect(pipes[0])
     plugin = MeshPlugin(settings, zygote, pipes)
     return int(pytest.main(arguments(settings), plugins=[plugin]))

@@ -125,7 +125,7 @@ class Zygote:
 
     def _spawn(self, directory: str, number: int, tokens: int, frames: int) -> int:
         start = os.path.join(os.path.dirname(os.path.abspath(__file__)), "start.py")
-        settings = {**self.settings, "number": number, "directory": directory}
+        settings = {**self.settings, "slot": [directory, number]}
         path = os.path.join(directory, "settings.json")
         with open(path, "w", encoding="utf-8") as file:
             json.dump(settings, file)
@@ -177,7 +177,7 @@ def run_spawned(settings: Settings, tokens: int, frames: int, settings_path: str
     """A slot that could not be forked: it configures pytest by itself."""
     from _mesh_pytest_side import plugin
 
-    return plugin.run_pytest(settings, None, (settings["directory"], settings["number"], tokens, frames))
+    return plugin.run_pytest(settings, None, (*settings["slot"], tokens, frames))
 
 
 Pipes = tuple[str, int, int, int]
