@@ -44,6 +44,7 @@ class Chaos:
             (4, self.change),
             (1, self.lose_disk),
             (self.storms, self.storm),
+            (self.storms, self.coup),
         ]
         weights = [weight for weight, _ in deeds]
         self.rng.choices([deed for _, deed in deeds], weights)[0]()
@@ -125,12 +126,26 @@ class Chaos:
             self.rng.choice(deeds)()
             self.rig.advance(self.rng.expovariate(1 / 4.0))
 
+    def coup(self) -> None:
+        """Somebody is cut off, the others lose patience (and some of them their memory) and elect; and once more, with
+        somebody else cut off."""
+        for _ in range(self.rng.randint(1, 4)):
+            self.isolate()
+            for node in self.rig.alive():
+                if self.rng.random() < 0.3:
+                    self.rig.crash(node)
+                    self.rig.start(node.peer)
+                if node.raft is not None and self.rng.random() < 0.7:
+                    self.rig.tick(node, self.rig.options.election_ticks)
+            self.jump()
+            for deed in (self.propose, self.read):
+                self.rig.advance(self.rng.expovariate(1 / 8.0))
+                deed()
+
     def jump(self) -> None:
         node = self._anyone()
         if node is not None and node.raft is not None:
-            for _ in range(self.rng.randint(1, 45)):
-                node.raft.tick()
-            self.rig.settle_node(node)
+            self.rig.tick(node, self.rng.randint(1, 45))
 
     def blink(self) -> None:
         node = self._anyone()
