@@ -40,6 +40,7 @@ async def discover(
     peer_id: PeerId, fingerprint: str, hosts: Sequence[tuple[str, str]], port: int, found: Found
 ) -> None:
     """Advertise this node at `hosts` (pairs of "ip4" or "ip6" and address) and report others, until cancelled."""
+    logging.getLogger("zeroconf").setLevel(logging.CRITICAL)  # tracebacks whenever a link goes down
     kind = service_type(fingerprint)
     names_in, names_out = trio.open_memory_channel[str](NAMES_WAITING_MAX)
     token = trio.lowlevel.current_trio_token()

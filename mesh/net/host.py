@@ -127,7 +127,9 @@ class MeshNetwork:
 
     def _changed(self, peer: PeerId, connected: bool) -> None:
         log.info("%s is %s", peer, "connected" if connected else "gone")
-        if not connected:
+        if connected:
+            self._keeper.gained(peer)
+        else:
             self._keeper.lost(peer)
         for watcher in self._watchers:
             with contained("a watcher", logging.ERROR):

@@ -90,6 +90,13 @@ class Keeper:
             kept.scope.cancel()
             kept.first_round.set()
 
+    def gained(self, peer: PeerId) -> None:
+        """The first connection to this peer is there, whoever dialled it."""
+        kept = self._kept.get(peer)
+        if kept is not None:
+            kept.first_round.set()
+            kept.hurry.set()
+
     def lost(self, peer: PeerId) -> None:
         """The last connection to this peer ended."""
         kept = self._kept.get(peer)
@@ -99,7 +106,7 @@ class Keeper:
     def problem(self, peer: PeerId) -> str:
         """Why the last dial of this peer failed, "" if none did."""
         kept = self._kept.get(peer)
-        return kept.problem if kept is not None else ""
+        return kept.problem if kept is not None and not self._connected(peer) else ""
 
     async def first_dial(self, peer: PeerId) -> None:
         """Wait until a peer just learnt of is connected, or all its addresses have failed once."""

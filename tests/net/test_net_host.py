@@ -161,7 +161,11 @@ async def test_a_stranger_gets_nothing_but_a_closed_connection(make_node, connec
         await connect(b, a)
 
 
-async def test_a_stopped_peer_is_dropped_and_returns_and_a_killed_one_is_noticed_at_once(make_node, tmp_path):
+async def test_a_stopped_peer_is_dropped_and_returns_and_a_killed_one_is_noticed_at_once(
+    make_node, tmp_path, monkeypatch
+):
+    assert connections.PING_SECONDS + connections.SILENCE_SECONDS_MAX <= 5
+    monkeypatch.setattr(connections, "SILENCE_SECONDS_MAX", 1.5)
     arguments = [sys.executable, "-c", NODE, str(tmp_path / "other"), KEY.hex()]
     process = await trio.lowlevel.open_process(arguments, stdout=subprocess.PIPE)
     try:
