@@ -123,6 +123,18 @@ class BlockStore:
         """Each block, checked, or None where it is not here."""
         return [self._read(parse_cid(cid)[1]) for cid in cids]
 
+    def get_some(self, cids: Sequence[Cid], bytes_max: int) -> list[bytes | None]:
+        """The same for as many of the first `cids`, at least one, as bring the total to `bytes_max`."""
+        found: list[bytes | None] = []
+        size = 0
+        for cid in cids:
+            data = self.get(cid)
+            found.append(data)
+            size += len(data or b"")
+            if size >= bytes_max:
+                break
+        return found
+
     def has_many(self, cids: Sequence[Cid]) -> list[bool]:
         """Whether each block is indexed here."""
         hashes = [parse_cid(cid)[1] for cid in cids]

@@ -89,6 +89,12 @@ class KuboRepository:
     async def get_many(self, cids: Sequence[Cid]) -> list[bytes | None]:
         return await self._each(self._get, cids)
 
+    async def get_some(self, cids: Sequence[Cid], bytes_max: int) -> list[bytes | None]:
+        found: list[bytes | None] = []
+        while len(found) < len(cids) and sum(len(data or b"") for data in found) < bytes_max:
+            found += await self.get_many(cids[len(found) : len(found) + CALLS_MAX])
+        return found
+
     async def has_many(self, cids: Sequence[Cid]) -> list[bool]:
         return await self._each(self._has, cids)
 

@@ -56,6 +56,9 @@ class LocalRepository:
     async def get_many(self, cids: Sequence[Cid]) -> list[bytes | None]:
         return await self._run(self._store.get_many, cids)
 
+    async def get_some(self, cids: Sequence[Cid], bytes_max: int) -> list[bytes | None]:
+        return await self._run(self._store.get_some, cids, bytes_max)
+
     async def has_many(self, cids: Sequence[Cid]) -> list[bool]:
         return await self._run(self._store.has_many, cids)
 

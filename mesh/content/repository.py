@@ -24,6 +24,9 @@ class Repository(Protocol):
     async def get_many(self, cids: Sequence[Cid]) -> list[bytes | None]:
         """Each block, its hash checked, or None where it is not here."""
 
+    async def get_some(self, cids: Sequence[Cid], bytes_max: int) -> list[bytes | None]:
+        """The same for as many of the first `cids`, at least one, as bring the total to `bytes_max`."""
+
     async def has_many(self, cids: Sequence[Cid]) -> list[bool]: ...
 
     async def put_many(self, blocks: Sequence[Block]) -> None:

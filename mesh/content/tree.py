@@ -39,7 +39,8 @@ def bundle_root(path: str | Path) -> tuple[Path, str]:
     """(root, argument) for a PATH as pytest takes it, "::" parts included.
 
     The root is the nearest directory at or above PATH that marks a project. A PATH that the project's git ignores (a
-    package in a virtual environment, say), or that lies in no project, is its own root; a file's is its directory.
+    package in a virtual environment, say), or that lies in no project, is its own root; a file's is its directory; but
+    inside a package it is the outermost package, since its modules are imported by that name.
     `argument` is PATH relative to the root ("." for the root itself), with its "::" part.
     """
     text, separator, inside = str(path).partition("::")
@@ -49,7 +50,7 @@ def bundle_root(path: str | Path) -> tuple[Path, str]:
     start = found if found.is_dir() else found.parent
     root = _project_of(start)
     if root is None or (root != start and _is_ignored(found) and not _is_ignored(root)):
-        root = start
+        root = _outermost_package(start)
     if root in _never_roots():
         raise UsageError(f"{root} is too much for a bundle: name a project directory inside it")
     return root, os.path.relpath(found, root).replace(os.sep, "/") + separator + inside
@@ -102,6 +103,12 @@ def _project_of(start: Path) -> Path | None:
         if any((directory / marker).exists() for marker in ROOT_MARKERS):
             return directory
     return None
+
+
+def _outermost_package(directory: Path) -> Path:
+    while (directory / "__init__.py").exists() and (directory.parent / "__init__.py").exists():
+        directory = directory.parent
+    return directory
 
 
 def _never_roots() -> set[Path]:

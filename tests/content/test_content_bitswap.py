@@ -189,14 +189,14 @@ async def test_a_huge_wantlist_costs_entries_and_no_blocks(
         await node.meet(other)
         cid = await node.content.put(data)
         loaded = 0
-        read = node.repository.get_many
+        read = node.repository.get_some
 
-        async def count(cids: Sequence[Cid]) -> list[bytes | None]:
+        async def count(cids: Sequence[Cid], bytes_max: int) -> list[bytes | None]:
             nonlocal loaded
             loaded += len(cids)
-            return await read(cids)
+            return await read(cids, bytes_max)
 
-        monkeypatch.setattr(node.repository, "get_many", count)
+        monkeypatch.setattr(node.repository, "get_some", count)
         stream = await stranger.open(node)
         nonsense = [Entry(cid_bytes(cid_of(b"%d" % i))) for i in range(4000)]
         await stream.write(encode([Entry(cid_bytes(cid))] * 1500, (), (), ()))

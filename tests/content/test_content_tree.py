@@ -170,3 +170,11 @@ def test_it_is_light_to_import() -> None:
     program = "import sys, mesh.content.tree; print(sorted({'libp2p', 'trio', 'httpx', 'sqlite3'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_inside_a_package_the_root_is_the_outermost_package(tmp_path: Path) -> None:
+    inner = tmp_path / "suite" / "part" / "tests"
+    inner.mkdir(parents=True)
+    for package in (tmp_path / "suite", tmp_path / "suite" / "part", inner):
+        (package / "__init__.py").touch()
+    assert bundle_root(inner) == (tmp_path / "suite", "part/tests")

@@ -17,6 +17,7 @@ from mesh.content.bitswap.wire import PROTOCOL, Entry, encode
 from mesh.content.repository import Repository
 from mesh.content.unixfs.cid import cid_from_bytes
 from protocols.errors import MeshError
+from protocols.ids import Cid
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +25,11 @@ WANTS_PER_PEER_MAX = 2048
 """Of a peer, in our ledger; what is over it is dropped, and asked again by a peer that still wants it."""
 
 ENTRIES_PER_MESSAGE_MAX = 1024
-ANSWERS_PER_ROUND = 8
-"""Wants answered between two looks at what else is to be sent: so many blocks of one peer are in memory."""
+ANSWERS_PER_ROUND = 128
+"""Wants answered in one message."""
 
 MESSAGE_BYTES_TARGET = 1024 * 1024
-"""Blocks are put together in one message up to this."""
+"""A message gets no more blocks from here on. The last may be 2 MiB long, which stays under Bitswap's 4."""
 
 OPEN_SECONDS_MAX = 5.0
 WRITE_SECONDS_MAX = 10.0
@@ -122,62 +123,60 @@ class Peer:
             await self._reset()
 
     async def _round(self) -> bool:
-        """One round of sending; False if the stream failed, which gives back what it was to carry."""
+        """Send one message; False if the stream failed, which gives back what it was to carry."""
         ours = [self._ours.pop(key) for key in list(self._ours)[:ENTRIES_PER_MESSAGE_MAX]]
         taken: list[Entry] = []
         try:
             async with self._serving:
-                for frame in await self._frames(ours, taken):
+                frame = await self._message(ours, taken)
+                if frame:
                     await self._write(frame)
         except MeshError as error:
             log.warning("can't read blocks for %s: %s", self.id, error)
-            return False
         except Exception as error:  # whatever the library raises for a stream or connection that is gone
             log.debug("stream to %s: %r", self.id, error)
-            await self._reset()
-            for entry in ours:
-                self._ours.setdefault(entry.multihash, entry)
-            self.take(tuple(taken), full=False)
-            await trio.sleep(RETRY_SECONDS)
-            return False
-        return True
+        else:
+            return True
+        await self._reset()
+        for entry in ours:
+            self._ours.setdefault(entry.multihash, entry)
+        self.take(tuple(taken), full=False)
+        await trio.sleep(RETRY_SECONDS)
+        return False
 
-    async def _frames(self, ours: list[Entry], taken: list[Entry]) -> list[bytes]:
-        """The messages of this round; what they answer goes into `taken`."""
+    async def _message(self, ours: list[Entry], taken: list[Entry]) -> bytes:
+        """The next message; empty if there is nothing to say. What it answers goes into `taken`."""
         while self._answer and len(taken) < ANSWERS_PER_ROUND:
             key = self._answer.popleft()
             self._queued.discard(key)
             if key in self._theirs:
                 taken.append(self._theirs[key])
-        haves, missing, blocks = [], [], []
+        haves: list[bytes] = []
+        missing: list[bytes] = []
+        blocks: list[tuple[Cid, bytes]] = []
         asked_have = [entry for entry in taken if entry.have]
+        there = await self._repository.has_many([cid_from_bytes(entry.cid) for entry in asked_have])
+        for entry, here in zip(asked_have, there, strict=True):
+            if here:
+                haves.append(entry.cid)
+            elif entry.tell_missing:
+                missing.append(entry.cid)
         asked_block = [entry for entry in taken if not entry.have]
-        if asked_have:
-            there = await self._repository.has_many([cid_from_bytes(entry.cid) for entry in asked_have])
-            for entry, here in zip(asked_have, there, strict=True):
-                if here:
-                    haves.append(entry.cid)
-                elif entry.tell_missing:
-                    missing.append(entry.cid)
-        if asked_block:
-            cids = [cid_from_bytes(entry.cid) for entry in asked_block]
-            for entry, cid, data in zip(asked_block, cids, await self._repository.get_many(cids), strict=True):
-                if data is not None:
-                    blocks.append((cid, data))
-                    if self._theirs.get(entry.multihash) is entry:
-                        del self._theirs[entry.multihash]
-                elif entry.tell_missing:
-                    missing.append(entry.cid)
-        frames, some, size = [], [], 0
-        for cid, data in blocks:
-            some.append((cid, data))
-            size += len(data)
-            if size >= MESSAGE_BYTES_TARGET:
-                frames.append(encode((), some, (), ()))
-                some, size = [], 0
-        if ours or haves or missing or some:
-            frames.insert(0, encode(ours, some, haves, missing))
-        return frames
+        cids = [cid_from_bytes(entry.cid) for entry in asked_block]
+        found = await self._repository.get_some(cids, MESSAGE_BYTES_TARGET) if cids else []
+        for entry, cid, data in zip(asked_block, cids, found, strict=False):
+            if data is not None:
+                blocks.append((cid, data))
+                if self._theirs.get(entry.multihash) is entry:
+                    del self._theirs[entry.multihash]
+            elif entry.tell_missing:
+                missing.append(entry.cid)
+        for entry in reversed(asked_block[len(found) :]):
+            taken.remove(entry)
+            if entry.multihash not in self._queued:
+                self._queued.add(entry.multihash)
+                self._answer.appendleft(entry.multihash)
+        return encode(ours, blocks, haves, missing) if ours or blocks or haves or missing else b""
 
     async def _write(self, frame: bytes) -> None:
         if self._stream is None:
