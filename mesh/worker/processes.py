@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,11 @@ CONFIG_FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyp
 class Zygote:
     """One zygote process and its folder; `close` before the end of its life, whatever happens."""
 
-    def __init__(self, job: Job, arguments: Sequence[str], collect: bool, items: Path | None) -> None:
+    def __init__(self, job: Job, arguments: Sequence[str], collect: bool) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="mesh-run-"))
         self._socket: trio.socket.SocketType | None = None
         self._buffer = b""
+        self._heard: deque[bytes] = deque()
         (self.directory / "pytest.ini").write_text("[pytest]\n")
         settings = {
             "role": "pytest" if job.command is None else "command",
@@ -52,7 +54,6 @@ class Zygote:
             "command": job.command,
             "each": bool(job.files),
             "collect": collect,
-            "items": str(items or ""),
             "directory": str(self.directory),
             "slots": job.slots,
             "uid": job.run,
@@ -92,6 +93,8 @@ class Zygote:
         """What it says, until it ends."""
         assert self._socket is not None
         while True:
+            while self._heard:
+                yield json.loads(self._heard.popleft())
             try:
                 data = await self._socket.recv(READ_BYTES)
             except ConnectionError:
@@ -99,8 +102,7 @@ class Zygote:
             if not data or len(self._buffer) > CONTROL_BYTES_MAX:
                 return
             *lines, self._buffer = (self._buffer + data).split(b"\n")
-            for line in lines:
-                yield json.loads(line)
+            self._heard.extend(lines)
 
     async def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
         """`OSError` if it is gone."""
@@ -110,6 +112,13 @@ class Zygote:
         sent = await self._socket.sendmsg([data], ancillary if fds else [])
         while sent < len(data):
             sent += await self._socket.send(data[sent:])
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        kill_group(self._process.pid)
 
     async def wait(self) -> int:
         """Its exit code; it must be ending."""

@@ -53,7 +53,24 @@ BARREN_MAX = 3
 
 
 class PytestRunner:
-    """Runs pytest, or shell commands."""
+    """Runs pytest, or shell commands.
+
+    Used as a context (`async with PytestRunner() as runner`), it keeps the last collection's process for the session
+    that follows on the same job, which then has nothing to import or to collect again; at most one, and for at most
+    `zygote.WARM_SECONDS`.
+    """
+
+    def __init__(self) -> None:
+        self._keeps = False
+        self._warm: tuple[Job, Zygote] | None = None
+
+    async def __aenter__(self) -> "PytestRunner":
+        self._keeps = True
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._keeps = False
+        self._drop()
 
     async def collect(self, job: Job) -> Manifest | CollectionFailed:
         """See `mesh.ports.Runner`. A job with a command is not collected: its files are its tests."""
@@ -61,31 +78,54 @@ class PytestRunner:
             names = job.files or (job.command,)
             return Manifest(Cid(""), tuple(CollectedTest(name, name) for name in names))
         try:
-            arguments = for_slots(job.arguments)
-            zygote = Zygote(job, arguments, collect=True, items=None)
+            zygote = Zygote(job, for_slots(job.arguments), collect=True)
         except UsageError as error:
             return CollectionFailed(4, str(error))
         except OSError as error:
             return CollectionFailed(4, f"can't start {job.python} in {job.root}: {error.strerror}")
+        kept = False
         try:
             with trio.fail_after(COLLECT_SECONDS_MAX):
-                async with contextlib.aclosing(zygote.messages()) as messages:
-                    async for message in messages:
-                        if "collected" in message:
-                            text = await trio.to_thread.run_sync(Path(message["collected"]).read_text)
-                            return _manifest(json.loads(text))
-                return _collection_failed(await zygote.wait(), *zygote.output())
+                found = await self._collected(zygote)
+            if isinstance(found, Manifest):
+                if self._keeps:
+                    self._drop()
+                    self._warm, kept = (job, zygote), True
+                else:
+                    await zygote.stop()
+            return found
         except trio.TooSlowError:
             return CollectionFailed(2, f"collecting took longer than {COLLECT_SECONDS_MAX:g} s")
         finally:
-            zygote.close()
+            if not kept:
+                zygote.close()
+
+    async def _collected(self, zygote: Zygote) -> Manifest | CollectionFailed:
+        async with contextlib.aclosing(zygote.messages()) as messages:
+            async for message in messages:
+                if "collected" in message:
+                    text = await trio.to_thread.run_sync(Path(message["collected"]).read_text)
+                    return _manifest(json.loads(text))
+        return _collection_failed(await zygote.wait(), *zygote.output())
+
+    def _drop(self) -> None:
+        if self._warm is not None:
+            self._warm[1].close()
+            self._warm = None
+
+    def _adopt(self, job: Job) -> Zygote | None:
+        """The process that has collected just this job, if it is still there."""
+        if self._warm is None or self._warm[0] != job or not self._warm[1].alive:
+            return None
+        zygote, self._warm = self._warm[1], None
+        return zygote
 
     @contextlib.asynccontextmanager
     async def session(self, job: Job) -> AsyncIterator["PytestSession"]:
         directory = Path(tempfile.mkdtemp(prefix="mesh-slots-"))
         try:
             async with trio.open_nursery() as nursery:
-                session = PytestSession(job, directory, nursery)
+                session = PytestSession(job, directory, nursery, self._adopt(job))
                 try:
                     nursery.start_soon(session.keep)
                     nursery.start_soon(session.watch)
@@ -146,7 +186,7 @@ class _Slot:
 class PytestSession:
     """See `mesh.ports.RunnerSession`."""
 
-    def __init__(self, job: Job, directory: Path, nursery: trio.Nursery) -> None:
+    def __init__(self, job: Job, directory: Path, nursery: trio.Nursery, warm: Zygote | None) -> None:
         self._job = job
         self._directory = directory
         self._nursery = nursery
@@ -161,6 +201,7 @@ class PytestSession:
         self._items_file = open(self._items_path, "ab", buffering=0)  # noqa: SIM115
         self._offset = 0
         self._zygote: Zygote | None = None
+        self._warm = warm
         self._ready = trio.Event()
         self._broken = ""
         """Why no test can be run at all."""
@@ -217,8 +258,8 @@ class PytestSession:
         """Keep a zygote alive, until there is no hope."""
         while not self._broken:
             try:
-                arguments = for_slots(self._job.arguments)
-                self._zygote = Zygote(self._job, arguments, collect=False, items=self._items_path)
+                self._zygote = self._warm or Zygote(self._job, for_slots(self._job.arguments), collect=False)
+                self._warm = None
             except UsageError as error:
                 self._broken = str(error)
                 break
@@ -265,7 +306,7 @@ class PytestSession:
 
     async def _end_zygote(self, zygote: Zygote) -> int:
         """It has died, and its slots with it."""
-        kill_group(zygote._process.pid)
+        zygote.kill()
         for slot in list(self._slots.values()):
             self._kill_slot(slot)
             if slot.pid == 0:
@@ -361,7 +402,7 @@ class PytestSession:
         if self._zygote is None or slot.exited.is_set():
             return False
         self._starting[slot.number] = slot
-        message = {"start": slot.number, "directory": str(slot.directory)}
+        message = {"start": slot.number, "directory": str(slot.directory), "items": str(self._items_path)}
         with contextlib.suppress(OSError):  # it has just died: whoever listens to it ends this slot
             await self._zygote.send(message, (slot.pipes.tokens_read, slot.pipes.frames_write))
         return True
@@ -493,6 +534,8 @@ class PytestSession:
             await self._zygote.stop()
 
     def kill_all(self) -> None:
+        if self._warm is not None:
+            self._warm.close()
         for slot in self._slots.values():
             self._kill_slot(slot)
         self._items_file.close()

@@ -1,5 +1,6 @@
 """Sessions: scopes, fixtures, leases, deaths, and that nothing is left running."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 import trio
 from runner_harness import collect, gone, job, run, take, work, write
 
-from mesh.ports import Finished, Started, WorkItem
+from mesh.ports import CollectionFailed, Finished, Started, WorkItem
 from mesh.worker.runner import PytestRunner
 from protocols.ids import LeaseId, TestIndex
 
@@ -329,3 +330,24 @@ async def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert found["slow.sh"].record.message == "timed out after 1 s"
     assert found["kill.sh"].record.outcome.value == "failed"
     assert await gone(int((tmp_path / "pids").read_text()))
+
+
+async def test_a_session_goes_on_from_the_collection_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTES", str(tmp_path / "notes"))
+    module = "import os\nopen(os.environ['NOTES'], 'a').write('collected\\n')\ndef test_1(): ...\ndef test_2(): ...\n"
+    write(tmp_path / "tree", {"test_a.py": module})
+    the_job = job(tmp_path / "tree", slots=1)
+    async with PytestRunner() as runner:
+        for expected in (1, 2):
+            manifest = await runner.collect(the_job)
+            assert not isinstance(manifest, CollectionFailed)
+            async with runner.session(the_job) as session:
+                session.submit(work(manifest))
+                assert [event.record.outcome.value for event in await take(session, 2)] == ["passed"] * 2
+            assert notes(tmp_path / "notes") == ["collected"] * expected
+        manifest = await collect(the_job)
+        other = dataclasses.replace(the_job, arguments=("-v",))
+        async with runner.session(other) as session:
+            session.submit(work(manifest))
+            assert len(await take(session, 2)) == 2
+    assert notes(tmp_path / "notes") == ["collected"] * 4

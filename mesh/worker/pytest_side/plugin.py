@@ -104,8 +104,7 @@ class MeshPlugin:
             path = os.path.join(self._settings["directory"], "manifest.json")
             with open(path, "w", encoding="utf-8") as file:
                 json.dump(manifest, file)
-            self._zygote.send(collected=path, tests=len(session.items))
-            return True
+            self._zygote.send(collected=path)
         self._zygote.send(timeouts=session.config.pluginmanager.hasplugin("timeout"))
         self._zygote.serve(self._run_slot)
         return True

@@ -22,6 +22,8 @@ from _mesh_pytest_side import processes
 POLL_SECONDS = 0.05
 """How often children are looked for where the system has no pidfd."""
 CONTROL_BYTES_MAX = 64 * 1024
+WARM_SECONDS = 60.0
+"""How long a zygote that has collected waits for the session that it may serve."""
 
 Settings = dict[str, Any]
 SlotMain = Callable[[Settings, str, int, int, int], None]
@@ -47,6 +49,7 @@ class Zygote:
         """Slot's process ID -> its pidfd, where there is such a thing."""
         self._buffer = b""
         self._fds: list[int] = []
+        self._used = not settings["collect"]
 
     def send(self, **message: Any) -> None:
         self._control.sendall(json.dumps(message).encode() + b"\n")
@@ -57,7 +60,10 @@ class Zygote:
         gc.freeze()
         self.send(ready=True, fork=fork)
         while True:
-            for message in self._receive():
+            messages = self._receive()
+            if not (messages or self._used):
+                return
+            for message in messages:
                 if "stop" in message:
                     self._end_all()
                     return
@@ -71,7 +77,8 @@ class Zygote:
     def _receive(self) -> list[dict[str, Any]]:
         watched: list[Any] = [self._control, *(fd for fd in self._children.values() if fd is not None)]
         polled = any(fd is None for fd in self._children.values())
-        readable, _, _ = select.select(watched, [], [], POLL_SECONDS if polled else None)
+        patience = None if self._used else WARM_SECONDS
+        readable, _, _ = select.select(watched, [], [], POLL_SECONDS if polled else patience)
         if self._control not in readable:
             return []
         data, fds, _, _ = socket.recv_fds(self._control, CONTROL_BYTES_MAX, 2)
@@ -86,6 +93,8 @@ class Zygote:
 
     def _start(self, message: dict[str, Any], tokens: int, frames: int, slot_main: SlotMain | None) -> None:
         directory, number = message["directory"], message["start"]
+        self.settings["items"] = message["items"]
+        self._used = True
         if slot_main is None:
             pid = self._spawn(directory, number, tokens, frames)
         else:
@@ -125,7 +134,7 @@ class Zygote:
 
     def _spawn(self, directory: str, number: int, tokens: int, frames: int) -> int:
         start = os.path.join(os.path.dirname(os.path.abspath(__file__)), "start.py")
-        settings = {**self.settings, "slot": [directory, number]}
+        settings = {**self.settings, "collect": False, "slot": [directory, number]}
         path = os.path.join(directory, "settings.json")
         with open(path, "w", encoding="utf-8") as file:
             json.dump(settings, file)
