@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mesh.cli.arguments import checked_home, default_home
 from mesh.cli.client import Client, read_endpoint
+from mesh.cli.signals import Strokes
 from protocols.errors import MeshFailed, NodeUnavailable
 
 if TYPE_CHECKING:
@@ -133,13 +134,17 @@ async def _interruptible(client: Client, interrupt: Interrupt, everything: "trio
 
     import trio
 
+    strokes = Strokes()
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGHUP) as signals:
-        await anext(signals)
-        everything.deadline = trio.current_time() + INTERRUPT_SECONDS_MAX
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_in_thread, interrupt, client)
-            await anext(signals)
-            everything.cancel()
+            async for _ in signals:
+                if not strokes.new():
+                    continue
+                if everything.deadline != float("inf"):
+                    everything.cancel()
+                    return
+                everything.deadline = trio.current_time() + INTERRUPT_SECONDS_MAX
+                nursery.start_soon(_in_thread, interrupt, client)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -215,7 +215,7 @@ def _watch(children: list[Child], lock: threading.Lock, as_json: bool) -> None:
 
 def _stop(children: list[Child]) -> None:
     """Drain, then kill; the last started first, so that the log's oldest member leaves last."""
-    for number in (signal.SIGINT, *TAKEN):  # nothing may keep the children from being stopped
+    for number in TAKEN:  # nothing may keep the children from being stopped
         signal.signal(number, signal.SIG_IGN)
     for child in reversed(children):
         child.signal(signal.SIGTERM)

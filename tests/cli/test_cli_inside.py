@@ -75,6 +75,7 @@ def test_ctrl_c_cancels_and_leaves_nothing(home: Path, suite: Path) -> None:
             if json.loads(line)["event"] == "verdict":
                 break
         process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)  # as `timeout` does: one stroke
         out, err = process.communicate(timeout=30)
     finally:
         process.kill()

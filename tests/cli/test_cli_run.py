@@ -226,6 +226,7 @@ def test_an_interruption_cancels_the_run(node: Node, suite: Path, number: int) -
             if json.loads(line)["event"] == "verdict":
                 break
         process.send_signal(number)
+        process.send_signal(number)  # as `timeout` does: one stroke
         out, err = process.communicate(timeout=20)
     finally:
         process.kill()

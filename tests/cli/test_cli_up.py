@@ -52,7 +52,8 @@ def test_ends_with_all_children(up: subprocess.Popen[str], tmp_path: Path) -> No
     assert [node["name"] for node in nodes] == ["node-1", "node-2"]
     assert [node["home"] for node in nodes] == [str(tmp_path / "node-1"), str(tmp_path / "node-2")]
     assert (tmp_path / "ticket").stat().st_mode & 0o777 == 0o600
-    up.send_signal(signal.SIGINT)
+    up.send_signal(signal.SIGTERM)
+    up.send_signal(signal.SIGTERM)  # as `timeout` does: one stroke
     _, err = up.communicate(timeout=30)
     assert up.returncode == 0
     assert "Traceback" not in err
