@@ -95,7 +95,7 @@ def allowed(cls: type[Any], values: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize("cls", MESSAGES, ids=lambda cls: cls.__name__)
 def test_round_trip(cls: type[Any]) -> None:
-    @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
     @given(messages_of(cls))
     def check(made: Any) -> None:
         data = encode(made)

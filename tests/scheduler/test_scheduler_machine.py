@@ -236,5 +236,5 @@ def capabilities(name: str) -> object:
 
 TestScheduling = Scheduling.TestCase
 TestScheduling.settings = settings(
-    max_examples=100, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=50, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )

@@ -125,6 +125,12 @@ class TestShares:
         rig.running([Task(0, 1000)])
         assert len(shares(rig.plan())["a"][0]) == round(2 * GRANT_SECONDS_GUESSED_MAX / 0.1)
 
+    def test_few_tests_of_unknown_length_are_spread(self, rig: Rig) -> None:
+        for name in ("a", "b", "c"):
+            rig.worker(name, slots=1)
+        rig.running([Task(0, 9)])
+        assert shares(rig.plan()) == {"a": [[0]], "b": [[1]], "c": [[2]]}
+
     def test_what_is_observed_corrects_what_was_expected(self, rig: Rig) -> None:
         rig.worker("a", slots=1)
         rig.running([Task(0, 3000)])
@@ -201,6 +207,15 @@ class TestRequirements:
         rig.running([Task(0, 1)], [1.0], requirements=(("y", ""),), requires="x")
         assert list(shares(rig.plan())) == ["b"]
 
+    def test_a_worker_that_could_not_prepare_a_run_is_spared_it(self, rig: Rig) -> None:
+        rig.worker("a")
+        unfit = rig.running([Task(0, 1)], [1.0], "1")
+        other = rig.running([Task(0, 1)], [1.0], "2")
+        rig.see("a", unfit=frozenset([unfit.id]))
+        plan = rig.plan()
+        assert [grant.run for grant in plan.grants] == [other.id]
+        assert [(w.run, w.reasons[0].text) for w in plan.waiting] == [(unfit.id, "could not prepare this run")]
+
     def test_silent_and_draining_workers_get_nothing(self, rig: Rig) -> None:
         rig.worker("z")
         rig.running([Task(0, 10)], [1.0] * 10)
@@ -273,7 +288,10 @@ class TestLosses:
         other = rig.running([Task(0, 40)], [1.0] * 40, "other", priority=10)
         first = rig.follow(rig.plan())
         assert {test for lease in first if lease.run == run.id for test in members(lease.open)} == {0, 1}
-        assert rig.plan().grants == (), "the other run has to wait, too, until the node is empty"
+        for lease in first[:-1]:
+            rig.complete(lease.id, members(lease.open))
+        rig.complete(first[-1].id, members(first[-1].open)[1:])
+        assert rig.plan().grants == (), "there is room, but the other run has to wait, too, until the node is empty"
         rig.finish_leases()
         (alone,) = rig.follow(rig.plan())
         assert (members(alone.open), alone.alone) == ([2], True)

@@ -188,6 +188,13 @@ class TestCollecting:
         assert run.failure is not None
         assert run.failure.exit_code == 12
 
+    def test_a_lease_to_collect_is_not_one_to_run(self, builder: Builder) -> None:
+        builder.worker(ALICE)
+        run = builder.submit()
+        lease = builder.grant(run.id, ALICE)
+        assert "not one to run" in builder.reject(complete(lease))
+        assert (run.state, run.leases) == ("collecting", [lease])
+
     def test_a_lease_to_run_is_not_one_to_collect(self, builder: Builder) -> None:
         run = builder.running(Task(0, 3))
         lease = builder.grant(run.id, ALICE, Task(0, 3))
