@@ -35,7 +35,7 @@ class Campaign(Role):
             return None
         return BecomePreCandidate() if self.member.electable else BecomeFollower(self.member.term, None)
 
-    def read(self, context: int) -> Transition | None:
+    def read(self, context: int) -> None:
         raise NotLeader(None)
 
     def _ask(self, request: PreVote | Vote) -> None:

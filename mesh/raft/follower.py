@@ -6,7 +6,7 @@ A learner is a follower that is in no set of voters: it never campaigns.
 from typing import ClassVar
 
 from mesh.raft import quorum
-from mesh.raft.errors import NotLeader, Overloaded
+from mesh.raft.errors import NotLeader
 from mesh.raft.member import Member
 from mesh.raft.ready import ReadState
 from mesh.raft.roles import BecomeCandidate, BecomePreCandidate, Role, RoleName, Transition
@@ -35,8 +35,8 @@ class Follower(Role):
         super().__init__(member)
         member.leader = leader
         member.reset_timer()
-        self._asked: set[int] = set()
-        """Contexts of reads that the leader has not answered."""
+        self._asked: dict[int, None] = {}
+        """Contexts of reads that the leader has not answered, oldest first."""
         self._arriving: tuple[tuple[int, int], bytearray] | None = None
         """(index, term) of a snapshot, and what came of it so far."""
 
@@ -55,14 +55,15 @@ class Follower(Role):
         member.reset_timer()
         return None
 
-    def read(self, context: int) -> Transition | None:
+    def read(self, context: int) -> None:
         if self.member.leader is None:
             raise NotLeader(None)
-        if len(self._asked) >= self.member.options.reads_max:
-            raise Overloaded(f"{len(self._asked)} reads wait for the coordinator already")
-        self._asked.add(context)
+        if len(self._asked) >= self.member.options.reads_max:  # the oldest is lost, or it would be answered by now
+            oldest = next(iter(self._asked))
+            del self._asked[oldest]
+            self.member.reads_failed.append(oldest)
+        self._asked[context] = None
         self.member.send(self.member.leader, ReadIndex(self.member.term, context))
-        return None
 
     def suspect(self, peer: PeerId) -> None:
         """Liveness only: if the leader lives after all, its next heartbeat undoes this."""
@@ -79,7 +80,7 @@ class Follower(Role):
             case TimeoutNow() if self.member.electable:
                 return BecomeCandidate(transfer=True)
             case ReadIndexReply(_, context, index) if context in self._asked:
-                self._asked.discard(context)
+                del self._asked[context]
                 self.member.reads.append(ReadState(context, index))
         return None
 
@@ -151,5 +152,5 @@ class Follower(Role):
         self._fail_reads()
 
     def _fail_reads(self) -> None:
-        self.member.reads_failed += sorted(self._asked)
+        self.member.reads_failed += self._asked
         self._asked.clear()

@@ -83,7 +83,9 @@ class Leader(Role):
         if isinstance(message, AppendEntries | Heartbeat | InstallSnapshot):
             raise RemoteProtocolError(f"{sender} leads term {message.term} too")
         if isinstance(message, ReadIndex):
-            return self._read(Read(sender, message.context))
+            if not self._reads.full:  # else the member asks again after a while
+                self._read(Read(sender, message.context))
+            return None
         progress = self.replication.progress.get(sender)
         if progress is None:
             return None
@@ -226,15 +228,14 @@ class Leader(Role):
 
     # Reads
 
-    def read(self, context: int) -> Transition | None:
-        return self._read(Read(self.member.peer, context))
+    def read(self, context: int) -> None:
+        self._read(Read(self.member.peer, context))
 
-    def _read(self, read: Read) -> Transition | None:
+    def _read(self, read: Read) -> None:
         if self._established:
             self._enqueue(read)
         else:
             self._reads.add_early(read)
-        return None
 
     def _enqueue(self, read: Read) -> None:
         log = self.member.log

@@ -84,8 +84,8 @@ class RaftLog:
         for entry in entries:
             assert entry.index == self.last_index + 1, f"entry {entry.index} after {self.last_index}"
             assert entry.term >= self.last_term, f"term {entry.term} after {self.last_term}"
+            self.configurations.append(entry)  # refuses what it can't read, before anything changed
             self._entries.append(entry)
-            self.configurations.append(entry)
 
     def merge(self, entries: Sequence[Entry]) -> None:
         """Append what a leader sent, whose predecessor is ours; a conflicting tail of ours goes (section 5.3)."""

@@ -182,7 +182,7 @@ class Raft:
     def read_index(self, context: int) -> None:
         """Ask from which index on a read is linearizable; a `ReadState` with this context will tell. `NotLeader`,
         `Overloaded`. The question may be lost on its way to the leader: ask again after a while."""
-        self._perform(self._role.read(context))
+        self._role.read(context)
 
     def transfer_leadership(self, to: PeerId) -> None:
         """Hand over to a voter once it has all; given up after an election timeout. Proposals are refused meanwhile."""

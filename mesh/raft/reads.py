@@ -53,6 +53,10 @@ class Reads:
     def pending(self) -> list[Read]:
         return [*self._early, *(read for _, _, read in self._waiting)]
 
+    @property
+    def full(self) -> bool:
+        return len(self._early) + len(self._waiting) >= self._reads_max
+
     def _bound(self) -> None:
-        if len(self._early) + len(self._waiting) >= self._reads_max:
+        if self.full:
             raise Overloaded(f"{self._reads_max} reads wait for a quorum already")

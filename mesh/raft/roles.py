@@ -69,7 +69,8 @@ class Role(ABC):
         that comes late) changes nothing."""
 
     @abstractmethod
-    def read(self, context: int) -> Transition | None: ...
+    def read(self, context: int) -> None:
+        """Ask for the index of a linearizable read. `NotLeader`, `Overloaded`."""
 
     def suspect(self, peer: PeerId) -> None:
         """The process of `peer` was seen to die."""

@@ -7,10 +7,10 @@ import cbor2
 import pytest
 
 from mesh.raft import invariants
-from mesh.raft.configuration import AddLearner
+from mesh.raft.configuration import AddLearner, Promote
 from mesh.raft.errors import ChangeRefused, LogLost, NotLeader, Overloaded
 from mesh.raft.raft import Raft, RaftOptions, RoleName
-from mesh.raft.ready import Configuration, Entry, EntryKind, HardState, Ready, Snapshot
+from mesh.raft.ready import Configuration, Entry, EntryKind, HardState, ReadState, Ready, Snapshot
 from protocols.codec import decode, encode
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.ids import PeerId
@@ -23,9 +23,11 @@ from protocols.raft import (
     AppendReply,
     GroupMessage,
     Heartbeat,
+    HeartbeatReply,
     InstallSnapshot,
     PreVoteReply,
     ReadIndex,
+    ReadIndexReply,
     Vote,
     VoteReply,
 )
@@ -122,15 +124,54 @@ def test_who_does_not_lead_says_who_does() -> None:
     assert (B, ReadIndex(2, 7)) in raft.ready().messages_after_sync
 
 
-def test_reads_of_a_follower_fail_with_its_leader() -> None:
+def test_reads_of_a_follower_fail_with_its_leader_and_lost_ones_make_room() -> None:
     raft = core(THREE, options=RaftOptions(reads_max=2))
     raft.step(B, Heartbeat(2, 0, 0))
-    raft.read_index(2)
-    raft.read_index(1)
-    with pytest.raises(Overloaded):
-        raft.read_index(3)
+    for context in (3, 2, 1):
+        raft.read_index(context)
+    raft.step(B, ReadIndexReply(2, 3, 1))
+    ready = raft.ready()
+    assert (ready.reads, ready.reads_failed) == ((), (3,)), "an answer that comes after that is not wanted any more"
+    raft.advance()
+    raft.step(B, ReadIndexReply(2, 1, 0))
     raft.step(C, Heartbeat(3, 0, 0))
-    assert raft.ready().reads_failed == (1, 2)
+    ready = raft.ready()
+    assert (ready.reads, ready.reads_failed) == ((ReadState(1, 0),), (2,))
+
+
+def test_a_leader_bounds_the_reads_of_others_and_its_own() -> None:
+    raft = leading_alone(RaftOptions(reads_max=2))
+    raft.propose_change(AddLearner(B))
+    drain(raft)
+    raft.step(B, AppendReply(2, 3))
+    raft.propose_change(Promote(B))
+    drain(raft)
+    for context in range(9):
+        raft.step(B, ReadIndex(2, context))
+    with pytest.raises(Overloaded):
+        raft.read_index(1)
+    heartbeat = next(message for to, message in raft.take_messages() if isinstance(message, Heartbeat))
+    raft.step(B, HeartbeatReply(2, heartbeat.round))
+    answers = [message for to, message in raft.ready().messages_after_sync]
+    assert answers == [ReadIndexReply(2, 0, 3), ReadIndexReply(2, 1, 3)]
+
+
+def test_a_read_never_joins_a_round_whose_heartbeats_have_left() -> None:
+    raft = leading_alone()
+    raft.propose_change(AddLearner(B))
+    drain(raft)
+    raft.step(B, AppendReply(2, 3))
+    raft.propose_change(Promote(B))
+    drain(raft)
+    rounds = []
+    for context in (1, 2):
+        raft.read_index(context)
+        rounds += [message.round for _, message in raft.take_messages() if isinstance(message, Heartbeat)]
+    raft.step(B, HeartbeatReply(2, rounds[0]))
+    assert raft.ready().reads == (ReadState(1, 3),)
+    raft.advance()
+    raft.step(B, HeartbeatReply(2, rounds[1]))
+    assert raft.ready().reads == (ReadState(2, 3),)
 
 
 def test_proposals_are_bounded_and_all_or_none() -> None:
@@ -264,6 +305,18 @@ def test_the_largest_messages_fit() -> None:
 def test_junk_is_a_remote_protocol_error(junk: list[object]) -> None:
     with pytest.raises(RemoteProtocolError):
         decode(cbor2.dumps(junk), *RAFT_MESSAGES)
+
+
+def test_an_unreadable_configuration_changes_nothing() -> None:
+    raft = core(THREE)
+    drain(raft)
+    before = raft.status()
+    broken = Entry(2, 1, EntryKind.CONFIGURATION, b"junk")
+    raft.step(B, Heartbeat(1, 0, 0))
+    with pytest.raises(RemoteProtocolError):
+        raft.step(B, AppendEntries(1, 1, 1, (broken,), 0))
+    invariants.check(raft)
+    assert raft.status().last_index == before.last_index
 
 
 def test_options_that_can_not_work_are_refused() -> None:

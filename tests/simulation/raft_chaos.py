@@ -5,12 +5,12 @@ import random
 import sys
 from collections.abc import Callable
 
-from raft_rig import GONE, Node, Rig
+from raft_rig import GONE, OPTIONS, Node, Rig
 
 from mesh.raft import quorum
 from mesh.raft.configuration import AddLearner, Change, Demote, Promote, Remove, Replace
 from mesh.raft.errors import ChangeRefused
-from mesh.raft.raft import RoleName
+from mesh.raft.raft import RaftOptions, RoleName
 from protocols.codec import decode
 from protocols.ids import PeerId
 from protocols.raft import Configuration
@@ -226,7 +226,9 @@ def _ever_voters(node: Node) -> set[PeerId]:
 
 def run(seed: int, deeds: int = 200) -> Rig:
     """One simulated life of a group; `raft_rig.Violation` (or another assertion) tells what went wrong."""
-    rig = Rig(seed, founders=random.Random(seed).choice((1, 2, 3, 3, 3, 5)))
+    rng = random.Random(seed)
+    options = rng.choice((OPTIONS, OPTIONS, OPTIONS, RaftOptions()))
+    rig = Rig(seed, rng.choice((1, 2, 3, 3, 3, 5)), options)
     chaos = Chaos(rig)
     try:
         rig.advance(3000.0)
