@@ -9,12 +9,15 @@ from protocols.raft import CHUNK_BYTES_MAX, ENTRY_BYTES_MAX
 class RaftOptions:
     heartbeat_ticks: int = 3
     election_ticks: int = 20
-    """Silence after which a leader counts as gone; also how long a leader lasts without a quorum, a transfer of
-    leadership may take, and a save may hang."""
+    """Silence after which a leader counts as gone; also how long a leader lasts without a quorum, and a transfer of
+    leadership may take."""
     jitter_ticks: int = 20
     """The election timer runs for `election_ticks` and 0 to this many more."""
     suspect_ticks: int = 6
     """The election timer runs for 1 to this many, once the leader's process is seen to have died."""
+    hang_ticks: int = 60
+    """A `Ready` that is not done by then has a hung disk behind it. Longer than an election: a slow save beside which
+    heartbeats leave is no reason to change the leader, since the others' copies commit."""
     append_bytes_max: int = 256 * 1024
     """Entries in one message; a single larger entry travels alone."""
     inflight_messages_max: int = 64

@@ -4,8 +4,8 @@ Owns the current role and carries out its transitions; sorts messages by term be
 answers requests for votes, which are the same in every role.
 
 Invariants: at most one `Ready` is out; what it held is taken as saved at `advance` and not before; nothing is in
-`messages_after_sync` of one `Ready` that depends on a later one. While a save hangs for an election timeout, nothing
-is counted and no leader leads: a leader that can't write must make way, however well its network is.
+`messages_after_sync` of one `Ready` that depends on a later one. Once a save hangs, nothing is counted and no leader
+leads: a leader that can't write must make way, however well its network is.
 """
 
 import random
@@ -161,7 +161,7 @@ class Raft:
     def tick(self) -> None:
         if self._out is not None:
             self._hung_ticks += 1
-        if self._hung_ticks < self._member.options.election_ticks:
+        if self._hung_ticks < self._member.options.hang_ticks:
             self._perform(self._role.tick())
         elif isinstance(self._role, Leader):
             self._perform(BecomeFollower(self._member.term, None))

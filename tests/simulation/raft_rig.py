@@ -34,6 +34,7 @@ INVARIANTS_EVERY = 8
 """Events. They are about one member, and dear; what is about the group is checked after every event."""
 
 OPTIONS = RaftOptions(
+    hang_ticks=20,
     append_bytes_max=400,
     inflight_messages_max=4,
     inflight_bytes_max=1500,
