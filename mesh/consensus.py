@@ -38,6 +38,10 @@ TICK_SECONDS = 0.05
 CATCH_UP_TICKS_MAX = 2
 """After a stall, however long it was."""
 
+OPTIONS = RaftOptions(heartbeat_ticks=6)
+"""Heartbeats are what an idle mesh spends its time on. Three within an election timeout are enough: a coordinator that
+dies is mostly noticed by its connections."""
+
 SNAPSHOT_ENTRIES = 10_000
 SNAPSHOT_BYTES = 16 * 1024 * 1024
 """Applied since the last snapshot; whichever is reached first."""
@@ -86,7 +90,7 @@ class Consensus:
             self._restore(saved.snapshot)
         self._raft = Raft(
             peer=network.peer_id,
-            options=options or RaftOptions(),
+            options=options or OPTIONS,
             rng=rng,
             hard_state=saved.hard_state,
             snapshot=saved.snapshot,
@@ -310,7 +314,9 @@ class Consensus:
             for _ in range(min(1 + int(late / TICK_SECONDS), CATCH_UP_TICKS_MAX)):
                 self._raft.tick()
             due = trio.current_time() + TICK_SECONDS - late % TICK_SECONDS
-            self._wake.set()
+            self._send(self._raft.take_messages())  # heartbeats, beside a slow save
+            if self._raft.has_ready():
+                self._wake.set()
             self._look()
 
     async def _work(self) -> None:

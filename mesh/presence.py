@@ -39,13 +39,13 @@ NODES_MAX = 1024
 NEIGHBOURS_MAX = 50
 """Nodes to which a connection is kept; voters count in, and are kept beyond it."""
 
-BEAT_SECONDS_MIN = 2.0
+BEAT_SECONDS_MIN = 3.0
 BEAT_SECONDS_PER_NODE = 0.25
-"""Between two gossiped presences of one node: four a second in all, in a mesh of any size over eight."""
+"""Between two gossiped presences of one node: four a second in all, in a mesh of any size over twelve."""
 
 DEBOUNCE_SECONDS = 0.05
 SWEEP_SECONDS = 0.5
-EXCHANGE_SECONDS = 5.0
+EXCHANGE_SECONDS = 10.0
 DEAD_SECONDS_MAX = 3600.0
 """How long a dead node stays in the table."""
 
@@ -107,6 +107,11 @@ class PresenceTable:
 
     def nodes(self) -> Mapping[PeerId, NodeView]:
         return self._views
+
+    @property
+    def addresses(self) -> Mapping[PeerId, tuple[str, ...]]:
+        """Of the nodes that a connection is kept to: worth keeping in the home, for a start when nobody tells."""
+        return MappingProxyType(self._neighbours)
 
     async def wait_changed(self, since: int) -> int:
         while self._version <= since:

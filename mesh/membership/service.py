@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import trio
 
 from mesh import autopilot, birth
-from mesh.membership.steering import STEP_SECONDS, Steering, members, news
+from mesh.membership.steering import LOOK_SECONDS, STEP_SECONDS, Pulse, Steering, members
 from mesh.ports import Clock, Group, Network, Nodes, ReplicatedLog
 from protocols.codec import decode, encode
 from protocols.errors import MeshError
@@ -92,6 +92,7 @@ class Membership:
         self._former: frozenset[str] = frozenset()
         self._conflicts: tuple[str, ...] = ()
         self._connected_at = trio.current_time()
+        self._pulse = Pulse()
         self._leaving = trio.Event()
         self._left = trio.Event()
         network.watch(self._connection)
@@ -135,6 +136,7 @@ class Membership:
     async def run(self) -> None:
         """Until cancelled. A `StorageError` of the log ends it: the node must stop."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._pulse.follow, self._nodes)
             nursery.start_soon(self._advertise)
             if self._logs is not None:
                 await self._live(self._logs)
@@ -154,6 +156,7 @@ class Membership:
         asked = -GUEST_SECONDS
         said = ""
         while True:
+            since = self._pulse.count
             decision = birth.decide(self._scene(start))
             if isinstance(decision, birth.FoundMesh):
                 mesh = mesh_name(int(self._clock.now() * 1e9), self._me)
@@ -168,7 +171,7 @@ class Membership:
             elif decision.reason != said:
                 said = decision.reason
                 log.info("not in a mesh yet: %s", said)
-            await news(STEP_SECONDS, self._nodes)
+            await self._pulse.wait(since, STEP_SECONDS)
 
     def _scene(self, start: float) -> birth.Scene:
         now = trio.current_time()
@@ -213,13 +216,16 @@ class Membership:
             me=self._me,
             group=group,
             nodes=self._nodes,
+            pulse=self._pulse,
             others=lambda: {} if self._solitary else self._others(group.mesh),
             grace=self._grace,
         )
         self._group, self._steering = group, steering
+        self._pulse.beat()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(group.run)
+                nursery.start_soon(self._pulse.follow, group)
                 nursery.start_soon(self._member, group)
                 nursery.start_soon(group.lead, steering.run)
                 reason = await self._until_over(group)
@@ -231,11 +237,11 @@ class Membership:
     async def _until_over(self, group: Group) -> str:
         start = led = asked = trio.current_time()
         while not self._leaving.is_set():
-            now = trio.current_time()
+            since, now = self._pulse.count, trio.current_time()
             if group.leader is not None and self._me in members(group):
                 led = now
             if group.applied and group.state.yielded:
-                if group.is_leader:
+                if group.is_leader and len(members(group)) > 1:
                     await trio.sleep(LINGER_SECONDS)
                 return self._give_way(group.mesh, group.state.yielded)
             if not group.applied and now - start > EMPTY_SECONDS_MAX:
@@ -247,7 +253,7 @@ class Membership:
                 coordinator = birth.coordinator_of(self._present(connected=True), group.mesh, group.term)
                 if coordinator is not None:
                     await self._ask(coordinator, Join(group.mesh))
-            await news(STEP_SECONDS, self._nodes, group)
+            await self._pulse.wait(since, LOOK_SECONDS)
         return "this node leaves"
 
     def _give_way(self, mesh: str, to: str) -> str:
@@ -279,7 +285,7 @@ class Membership:
 
     async def _advertise(self) -> None:
         while True:
-            group = self._group
+            since, group = self._pulse.count, self._group
             if group is None:
                 if self._logs is None or self._guest_of:
                     self._guest_of = self._followed()
@@ -295,7 +301,7 @@ class Membership:
                     runs=runs,
                 )
                 self._notice_conflicts(group.mesh, runs)
-            await news(STEP_SECONDS, self._nodes, *([group] if group is not None else []))
+            await self._pulse.wait(since, LOOK_SECONDS)
 
     def _followed(self) -> str:
         """The mesh of a node without a log: the one it is in while that is there, else the preferred one."""
@@ -341,6 +347,7 @@ class Membership:
                 while self._me in members(group):
                     await group.wait_changed(group.version)
             self._leaving.set()
+            self._pulse.beat()
             await self._left.wait()
             return True
         return False

@@ -21,7 +21,11 @@ from protocols.membership import Joined, Left, NotHere
 from protocols.presence import NodeState
 
 STEP_SECONDS = 0.25
-"""How often a node looks again when nothing tells it to."""
+"""How often a node without a mesh looks again when nothing tells it to; also the pause before a failed step is tried
+again."""
+
+LOOK_SECONDS = 0.5
+"""The same for a node in a mesh."""
 
 BUSY_SECONDS = 3.0
 """How long a change of the group waits for the one before it."""
@@ -29,17 +33,32 @@ BUSY_SECONDS = 3.0
 log = logging.getLogger(__name__)
 
 
-async def news(timeout: float, *sources: ReplicatedLog | Nodes) -> None:
-    """Until one of the sources changed, or `timeout` seconds passed."""
-    with trio.move_on_after(timeout):
-        async with trio.open_nursery() as nursery:
+class Pulse:
+    """Beats whenever one of the sources that it follows changed: several loops wait for it, and it costs one task a
+    source. (A nursery for each wait would be the larger part of what an idle node does.)"""
 
-            async def until(source: ReplicatedLog | Nodes, since: int) -> None:
-                await source.wait_changed(since)
-                nursery.cancel_scope.cancel()
+    def __init__(self) -> None:
+        self.count = 0
+        self._beaten = trio.Event()
 
-            for source in sources:
-                nursery.start_soon(until, source, source.version)
+    async def follow(self, source: ReplicatedLog | Nodes) -> None:
+        version = source.version
+        while True:
+            version = await source.wait_changed(version)
+            self.beat()
+
+    def beat(self) -> None:
+        self.count += 1
+        self._beaten.set()
+        self._beaten = trio.Event()
+
+    async def wait(self, since: int, timeout: float) -> None:
+        """Until `count` is over `since`, or `timeout` seconds passed."""
+        if self.count > since:
+            await trio.lowlevel.checkpoint()
+            return
+        with trio.move_on_after(timeout):
+            await self._beaten.wait()
 
 
 def members(group: Group) -> frozenset[PeerId]:
@@ -52,11 +71,19 @@ class Steering:
     """Of one group, by its leader. `others` tells of the other meshes here, and of their runs."""
 
     def __init__(
-        self, *, me: PeerId, group: Group, nodes: Nodes, others: Callable[[], Mapping[str, int]], grace: float
+        self,
+        *,
+        me: PeerId,
+        group: Group,
+        nodes: Nodes,
+        pulse: Pulse,
+        others: Callable[[], Mapping[str, int]],
+        grace: float,
     ) -> None:
         self._me = me
         self._group = group
         self._nodes = nodes
+        self._pulse = pulse
         self._others = others
         self._grace = grace
         self._changing = trio.Lock()
@@ -70,12 +97,13 @@ class Steering:
         self._kept_up.clear()
         self._unseen.clear()
         while True:
+            since = self._pulse.count
             try:
                 await self._step()
             except MeshError as error:
                 log.info("the group was not changed: %s", error)
                 await trio.sleep(STEP_SECONDS)
-            await news(STEP_SECONDS, self._nodes, self._group)
+            await self._pulse.wait(since, LOOK_SECONDS)
 
     async def _step(self) -> None:
         group = self._group

@@ -154,7 +154,10 @@ class Rig:
         return node
 
     def voters(self) -> set[str]:
-        return set(self.coordinator().log.configuration.voters)
+        """By a committed configuration; nobody while it changes."""
+        status = self.coordinator().log.status()
+        settled = status.configuration_committed and not status.configuration.outgoing
+        return set(status.configuration.voters) if settled else set()
 
     async def formed(self, *peers: str, within: float = 5.0) -> float:
         """Seconds until `one_mesh`."""

@@ -135,6 +135,7 @@ async def test_a_single_node_keeps_its_log_when_it_stops(autojump_clock: object)
 async def test_two_nodes_hand_over_when_the_voter_leaves(autojump_clock: object) -> None:
     async with rig() as mesh:
         await of(mesh, "ab", voters=1)
+        await until(lambda: mesh.nodes["b"].log.applied == mesh.nodes["a"].log.applied)
         assert await mesh.stop("a")
         await mesh.formed(within=3)
         assert mesh.voters() == {"b"}
