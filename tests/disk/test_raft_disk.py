@@ -44,6 +44,34 @@ def crashed(path: Path) -> Path:
     return copy / path.name
 
 
+@pytest.mark.parametrize("seed", range(3))
+async def test_it_is_what_a_plain_model_says(path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    hard_state, snapshot, held = HardState(), None, []
+    for _ in range(15):
+        with RaftDisk(path) as disk:
+            assert disk.load() == Saved(hard_state, snapshot, tuple(held))
+            for _ in range(rng.randint(1, 6)):
+                start = snapshot.index if snapshot else 0
+                last = held[-1].index if held else start
+                term = max(hard_state.term, held[-1].term if held else 1)
+                if rng.random() < 0.2:
+                    index = rng.randint(max(start, hard_state.commit), last + 3)
+                    agrees = any((each.index, each.term) == (index, term) for each in held)
+                    if index > start:
+                        snapshot = Snapshot(index, term, GROUP, rng.randbytes(rng.randrange(3000)))
+                        await disk.save_snapshot(snapshot)
+                        held = [each for each in held if agrees and each.index > index]
+                else:
+                    first = rng.randint(max(start, hard_state.commit) + 1, last + 1) if last >= hard_state.commit else 0
+                    term += rng.randint(0, 1) if first == last + 1 else 1
+                    new = entries(first, first + rng.randrange(5), term) if first else []
+                    held = [each for each in held if new and each.index < first] + new if new else held
+                    last = held[-1].index if held else start
+                    hard_state = HardState(term, None, rng.randint(min(hard_state.commit, last), last))
+                    await disk.save(hard_state, new)
+
+
 async def test_a_new_disk_is_empty(path: Path) -> None:
     assert reopened(path) == Saved(HardState(), None, ())
     assert reopened(path) == Saved(HardState(), None, ())
