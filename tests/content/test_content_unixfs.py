@@ -1,5 +1,6 @@
 """UnixFS against golden CIDs, which Kubo 0.42.0 gave (`ipfs add --cid-version=1`), and its round trips."""
 
+import base64
 import random
 
 import pytest
@@ -210,3 +211,12 @@ def test_what_can_be_no_tree_is_refused() -> None:
     for wrong in ({"a": file, "a/b": file}, {"../a": file}, {"a/../b": file}, {"": file}, {"x" * 256: file}):
         with pytest.raises(UsageError):
             build_tree(wrong)
+
+
+@given(st.binary(min_size=32, max_size=32), st.sampled_from([0x55, 0x70, 0x71]))
+def test_cids_are_base32_as_the_standard_library_has_it(digest: bytes, codec: int) -> None:
+    binary = bytes((1, codec, 0x12, 0x20)) + digest
+    cid = make_cid(codec, binary[2:])
+    assert cid == "b" + base64.b32encode(binary).decode().rstrip("=").lower()
+    assert cid_bytes(cid) == binary
+    assert parse_cid(cid.upper().replace("B", "b", 1)) == (codec, binary[2:])
