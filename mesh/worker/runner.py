@@ -175,6 +175,8 @@ class _Slot:
         self.reading = trio.CancelScope()
         self.began = False
         """Whether a test ever started here."""
+        self.spared = False
+        """Killed by us in mid-run: what had not started is not to blame."""
 
     def end(self, status: int) -> None:
         """The process is gone; what it wrote may still be in the pipe, and others may keep that open."""
@@ -202,6 +204,7 @@ class PytestSession:
         self._offset = 0
         self._zygote: Zygote | None = None
         self._warm = warm
+        self._born = trio.current_time()
         self._ready = trio.Event()
         self._broken = ""
         """Why no test can be run at all."""
@@ -243,6 +246,7 @@ class PytestSession:
             for key in doomed:
                 del self._items[key]
             if doomed:
+                slot.spared = True
                 self._kill_slot(slot)
 
     def events(self) -> AsyncIterator[RunnerEvent]:
@@ -260,6 +264,7 @@ class PytestSession:
             try:
                 self._zygote = self._warm or Zygote(self._job, for_slots(self._job.arguments), collect=False)
                 self._warm = None
+                self._born = trio.current_time()
             except UsageError as error:
                 self._broken = str(error)
                 break
@@ -454,15 +459,15 @@ class PytestSession:
         slot.status = status
         given = self._queue.given(slot.number)
         unread = {offset for offset, _ in slot.pipes.take_back()}
+        taken = [key for key in given if key not in unread]
         blamed = slot.running
-        if blamed is None:
-            taken = [key for key in given if key not in unread]
+        if blamed is None and not slot.spared:
             barren = self._barren[slot.number] = self._barren.get(slot.number, 0) + (not slot.began)
             if taken:
                 blamed = taken[0]
             elif given and barren >= BARREN_MAX and not self._broken:
                 blamed = given[0]
-        self._queue.lost(slot.number, [] if blamed is None else [blamed])
+        self._queue.lost(slot.number, [key for key in given if key == blamed or key not in self._items])
         del self._slots[slot.number]
         item = self._items.pop(blamed, None) if blamed is not None else None
         if item is not None:
@@ -494,6 +499,8 @@ class PytestSession:
                     self._nursery.start_soon(self._end_late, slot)
             if self._queue.rich(now) is not None:
                 self._balance()
+            if self._zygote is not None and not self._ready.is_set() and now - self._born > COLLECT_SECONDS_MAX:
+                self._zygote.kill()
 
     def _limit(self, slot: _Slot) -> tuple[float, float] | None:
         """(seconds until it is killed, seconds that it was allowed) of what the slot does now."""

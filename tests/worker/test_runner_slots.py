@@ -90,7 +90,7 @@ def test_a_lost_slot_gives_back_all_but_what_it_died_of() -> None:
     assert queue.refill(0, 0.0) == [1, 2]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.integers(1, 4),
     st.lists(st.tuples(st.sampled_from("abc@"), st.integers(1, 20)), max_size=12),
