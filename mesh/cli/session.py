@@ -26,8 +26,6 @@ START_SECONDS_MAX = 30.0
 INTERRUPT_SECONDS_MAX = 10.0
 """For the command's work to end once its run was cancelled."""
 
-EXIT_INTERRUPTED = 2
-
 T = TypeVar("T")
 
 Work = Callable[[Client], int]
@@ -119,7 +117,9 @@ def _run(home: Path, timeout: float | None, slots: int | None, work: Work, inter
         trio.run(main, strict_exception_groups=True)
     except BaseExceptionGroup as group:
         raise _first(group) from None
-    return ended[0] if ended else EXIT_INTERRUPTED
+    if not ended:
+        raise KeyboardInterrupt
+    return ended[0]
 
 
 async def _in_thread(work: Callable[[Client], T], client: Client) -> T:
