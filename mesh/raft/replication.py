@@ -179,8 +179,8 @@ class Replication:
             self.send(peer, even_empty=True)
 
     def suspect(self, peer: PeerId) -> None:
-        """The member's process died: whatever was under way to it is lost."""
+        """The member's connection broke: whatever was under way to it is lost. It still counts as heard for a while, so
+        that a broken connection that comes back at once costs no leadership."""
         progress = self.progress.get(peer)
         if progress is not None:
-            progress.silent_ticks = self.member.options.election_ticks
             progress.probe()

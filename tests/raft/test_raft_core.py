@@ -243,6 +243,26 @@ def test_a_candidate_counts_each_voter_once_and_itself_when_saved() -> None:
     assert raft.status().role is RoleName.LEADER
 
 
+def test_a_broken_connection_costs_no_leadership_but_what_was_under_way() -> None:
+    raft = leading_alone()
+    raft.propose_change(AddLearner(B))
+    drain(raft)
+    raft.step(B, AppendReply(2, 3))
+    raft.propose_change(Promote(B))
+    drain(raft)
+    assert raft.status().peers[B].flow == "replicating"
+    raft.suspect(B)
+    raft.tick()
+    assert raft.status().role is RoleName.LEADER
+    assert raft.status().peers[B].flow == "probing"
+    raft.take_messages()
+    raft.step(B, HeartbeatReply(2, 0))
+    assert [(message.previous_index, len(message.entries)) for _, message in raft.take_messages()] == [(3, 1)]
+    for _ in range(20):
+        raft.tick()
+    assert raft.status().role is RoleName.FOLLOWER, "silence does"
+
+
 def test_an_acknowledgement_of_what_was_never_sent_is_refused() -> None:
     raft = leading_alone()
     raft.propose_change(AddLearner(B))
