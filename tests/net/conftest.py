@@ -6,13 +6,10 @@ from pathlib import Path
 
 import pytest
 import trio
+from net_helpers import KEY, LOOPBACK, until
 
 from mesh.net.host import MeshNetwork, open_network
 from mesh.net.identity import open_identity
-from protocols.ids import PeerId
-
-KEY = bytes(range(32))
-LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
 
 MakeNode = Callable[..., AbstractAsyncContextManager[MeshNetwork]]
 
@@ -45,23 +42,3 @@ def connect() -> Callable:
             await until(lambda: b.peer_id in a.links() and a.peer_id in b.links(), a, b)
 
     return connect
-
-
-async def poll(condition: Callable[[], object]) -> None:
-    """Wait for what nothing announces; the caller bounds it."""
-    while not condition():  # noqa: ASYNC110
-        await trio.sleep(0.005)
-
-
-async def until(condition: Callable[[], bool], *networks: MeshNetwork) -> None:
-    """Wait until `condition` holds, looking whenever a peer of one of the nodes comes or goes."""
-    changed = trio.Event()
-
-    def wake(peer: PeerId, connected: bool) -> None:
-        changed.set()
-
-    for network in networks:
-        network.watch(wake)
-    while not condition():
-        await changed.wait()
-        changed = trio.Event()

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import trio
-from conftest import until
+from net_helpers import until
 
 from mesh.net import discovery
 from mesh.net.psk import fingerprint, new_swarm_key

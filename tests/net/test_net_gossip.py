@@ -5,11 +5,11 @@ import time
 
 import pytest
 import trio
-from conftest import poll
 from libp2p.network.stream.exceptions import StreamError
 from libp2p.peer.id import ID
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.utils import encode_varint_prefixed
+from net_helpers import poll
 
 from mesh.net.gossip import PROTOCOL
 from mesh.ports import MESSAGE_BYTES_MAX

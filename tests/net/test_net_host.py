@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import trio
-from conftest import KEY, poll, until
+from net_helpers import KEY, poll, until
 
 from mesh.net import connections, keeper
 from protocols.errors import MeshError, UsageError

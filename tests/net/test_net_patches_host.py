@@ -10,11 +10,11 @@ import libp2p.network.swarm
 import pytest
 import trio
 import trio.testing
-from conftest import KEY, poll
 from libp2p.custom_types import TProtocol
 from libp2p.host.exceptions import StreamFailure
 from libp2p.network.stream.exceptions import StreamError
 from libp2p.peer.id import ID
+from net_helpers import KEY, poll
 
 from mesh.net import patches, transport
 from mesh.net.contain import contained

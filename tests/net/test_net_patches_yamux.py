@@ -7,10 +7,10 @@ from contextlib import suppress
 import libp2p.stream_muxer.yamux.yamux as library
 import pytest
 import trio
-from conftest import poll
 from libp2p.custom_types import TProtocol
 from libp2p.network.stream.exceptions import StreamError
 from libp2p.peer.id import ID
+from net_helpers import poll
 
 from mesh.net import keeper, yamux
 from protocols.errors import NodeUnavailable

@@ -4,12 +4,12 @@ from contextlib import suppress
 
 import pytest
 import trio
-from conftest import poll
 from libp2p.custom_types import TProtocol
 from libp2p.network.stream.exceptions import StreamError
 from libp2p.peer.id import ID
+from net_helpers import poll
 
-from mesh.net import streams
+from mesh.net import channels, streams
 from mesh.ports import MESSAGE_BYTES_MAX
 from protocols.errors import LocalProtocolError, MeshError, NodeUnavailable, RemoteCallError, UsageError
 from protocols.framing import frame
@@ -139,10 +139,10 @@ async def test_no_more_calls_than_the_bound_run_at_once_and_all_are_served(pair)
 
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
-            for _ in range(3 * streams.CALLS_MAX):
+            for _ in range(3 * channels.CALLS_MAX):
                 nursery.start_soon(ask)
-    assert len(served) == 3 * streams.CALLS_MAX
-    assert 1 < most <= streams.CALLS_MAX
+    assert len(served) == 3 * channels.CALLS_MAX
+    assert 1 < most <= channels.CALLS_MAX
 
 
 async def test_refusals_carry_their_text_and_bugs_only_their_type(pair, caplog):
@@ -273,7 +273,7 @@ async def test_a_full_queue_drops_and_recovers(pair):
     sent = 0
     while a.send(b.peer_id, P, big):  # no checkpoint in between: nothing can leave
         sent += 1
-        assert sent * len(big) <= streams.QUEUE_BYTES_MAX
+        assert sent * len(big) <= channels.QUEUE_BYTES_MAX
     assert sent >= 9
     await inbox.wait(sent)
     assert a.send(b.peer_id, P, b"room again")
