@@ -132,7 +132,7 @@ class TestCoordinator:
         state = self._state
         now = trio.current_time()
         fleet = self._fleet.views(state, self._nodes.nodes(), now)
-        self._plan = plan(state, fleet, self._estimates, now)
+        self._plan = plan(state, fleet, self._estimates, self._clock.now())
         self._look_after_runs(state)
         commands: list[Command] = [*self._plan.expires, *self._plan.grants]
         if commands:
