@@ -95,7 +95,9 @@ class Decoder:
                 )
             if len(self._buffer) < start + length:
                 break
-            messages.append(decode(bytes(self._buffer[start : start + length])))
+            with memoryview(self._buffer) as view:
+                body = bytes(view[start : start + length])
+            messages.append(decode(body))
             del self._buffer[: start + length]
         return messages
 
