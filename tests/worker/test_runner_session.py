@@ -220,7 +220,7 @@ async def test_a_node_that_is_killed_leaves_no_zygote_and_no_slot(tmp_path: Path
     here = Path(__file__).parent
     node = subprocess.Popen(  # noqa: ASYNC220
         [sys.executable, str(tmp_path / "node.py"), str(tmp_path / "tree"), str(here), str(here.parent.parent)],
-        env={**os.environ, "PIDS": str(tmp_path / "pids")},
+        env={**os.environ, "PIDS": str(tmp_path / "pids"), "TMPDIR": str(tmp_path)},
     )
     try:
         with trio.fail_after(30):
