@@ -53,6 +53,14 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
                 await stream.reset()
                 self._handle_dead_peer(stream.muxed_conn.peer_id)
 
+    async def _handle_new_peer(self, peer_id: Any) -> None:
+        """A subscription made while the greeting was under way was in neither the greeting nor an announcement, so that
+        the peer never sent us anything of that topic: greet once more."""
+        await super()._handle_new_peer(peer_id)
+        queue = self.peer_queues.get(peer_id)
+        if queue is not None:
+            queue.push(self.get_hello_packet())
+
     async def handle_dead_peer_queue(self) -> None:
         """A peer that was back within 0.2 s of its connection's end kept the stream of its last life, which nobody
         reads: it was never told what we subscribe to, and so sent nothing."""

@@ -90,6 +90,36 @@ async def test_row_8_a_restarted_publisher_is_heard(make_node, connect):
     assert a._gossip.pubsub.counter > time.time_ns() - 3600e9
 
 
+async def test_a_subscription_made_during_the_greeting_is_told(make_node, connect, monkeypatch):
+    """Unpatched: the peer never learnt of it."""
+    async with make_node() as a, make_node() as b:
+        greeting, gate = trio.Event(), trio.Event()
+        original = a.host.new_stream
+
+        async def new_stream(peer, protocols):
+            stream = await original(peer, protocols)
+            if protocols == (PROTOCOL,) or list(protocols) == [PROTOCOL]:
+                write = stream.write
+
+                async def late(data):
+                    greeting.set()
+                    await gate.wait()
+                    await write(data)
+
+                stream.write = late
+            return stream
+
+        monkeypatch.setattr(a.host, "new_stream", new_stream)
+        await connect(a, b)
+        with trio.fail_after(5):
+            await greeting.wait()
+            inbox = listen(a)
+            await poll(lambda: TOPIC in a._gossip.pubsub.topic_ids)
+            gate.set()
+        listen(b)
+        await heard(b, b"hello", [inbox])
+
+
 async def gossip_stream(a, b):
     return await a.host.new_stream(ID.from_base58(b.peer_id), [PROTOCOL])
 
