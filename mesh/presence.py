@@ -192,7 +192,7 @@ class PresenceTable:
         except MeshError as error:
             log.debug("no exchange of presences with %s: %s", peer, error)
             return
-        self._take(answer.presences)
+        self._take(peer, answer.presences)
         for wanted in answer.wanted[:PRESENCES_PER_MESSAGE_MAX]:
             node = self._nodes.get(wanted)
             if node is not None:
@@ -201,7 +201,7 @@ class PresenceTable:
     async def _exchanged(self, peer: PeerId, payload: bytes) -> bytes:
         await trio.lowlevel.checkpoint()
         asked = decode(payload, Exchange)
-        self._take(asked.presences)
+        self._take(peer, asked.presences)
         theirs = {version.peer: (version.incarnation, version.sequence) for version in asked.held}
         newer: list[Presence] = []
         size = 0
@@ -232,20 +232,28 @@ class PresenceTable:
         try:
             if len(payload) > PRESENCE_BYTES_MAX:
                 raise RemoteProtocolError(f"a presence of {len(payload)} bytes")
-            self._take([decode(payload, Presence)])
+            self._take(peer, [decode(payload, Presence)])
         except RemoteProtocolError as error:
             log.warning("dropped a presence from %s: %s", peer, error)
 
-    def _take(self, presences: Sequence[Presence]) -> None:
+    def _take(self, sender: PeerId, presences: Sequence[Presence]) -> None:
         news = False
         for presence in presences:
             if presence.peer == self._own.peer:
                 self._outdo(presence)
             elif self._lacks(presence.peer, _newness(presence)):
+                if presence.peer == sender and sender not in self._nodes:
+                    self._introduce(presence)
                 news |= self._keep(presence)
         if news:
             self._sweep()
             self._bump()
+
+    def _introduce(self, newcomer: Presence) -> None:
+        """Tell the others of a newcomer who came here first: they connect to him, and need not wait for his gossip."""
+        for peer in self._network.links():
+            if peer != newcomer.peer:
+                self._network.send(peer, PROTOCOL, encode(newcomer))
 
     def _outdo(self, echo: Presence) -> None:
         """Others hold a presence of this node from the future: the clock went back since. Go on from there."""
