@@ -12,7 +12,7 @@ import pytest
 import trio
 from runner_harness import job, run_all
 
-PARTS = ("readwrite", "classes/tests/test_graph.py", "classes/tests/test_reportviews.py", "-k", "not gexf")
+PARTS = ("readwrite/json_graph", "classes/tests/test_digraph.py", "-k", "not cytoscape")
 
 
 @pytest.fixture
@@ -39,11 +39,11 @@ def as_in_junit(test: str) -> str:
     return f"{path.removesuffix('.py').replace('/', '.')}.{name.replace('::', '.')}{bracket}{parameters}"
 
 
-@pytest.mark.parametrize("arguments", [PARTS, ("--pyargs", "networkx.utils")])
+@pytest.mark.parametrize("arguments", [PARTS, ("--pyargs", "networkx.utils.tests.test_misc")])
 async def test_as_serial(tree: Path, arguments: tuple[str, ...]) -> None:
     expected = await trio.to_thread.run_sync(plain, tree, *arguments)
     the_job = dataclasses.replace(job(tree, *arguments), variables={})
     found = {as_in_junit(record.test): record.outcome.value for record in await run_all(the_job)}
     whole_modules = {name for name in expected if name.startswith(".")}
     assert found == {name: outcome for name, outcome in expected.items() if name not in whole_modules}
-    assert len(found) > 100
+    assert len(found) > 25
