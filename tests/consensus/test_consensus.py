@@ -77,8 +77,7 @@ class Group:
 
     async def crash(self, peer: PeerId) -> None:
         self._scopes[peer].cancel()
-        while peer in self.members:
-            await trio.sleep(0.001)
+        await until(lambda: peer not in self.members)
 
     async def leader(self, among: tuple[PeerId, ...] = (A, B, C), timeout: float = 10.0) -> Consensus:
         with trio.fail_after(timeout):
@@ -98,9 +97,7 @@ class Group:
         leader = await self.leader((A,))
         for peer in (B, C):
             await leader.change(AddLearner(peer))
-            with trio.fail_after(5):
-                while self.members[peer].applied < leader.applied:
-                    await trio.sleep(0.01)
+            await until(lambda peer=peer: self.members[peer].applied >= leader.applied)
             await leader.change(Promote(peer))
         return leader
 
@@ -116,7 +113,7 @@ async def group(seed: int = 0, snapshot_entries: int = 10_000) -> AsyncIterator[
 
 async def until(condition: Callable[[], bool], timeout: float = 10.0) -> None:
     with trio.fail_after(timeout):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await trio.sleep(0.01)
 
 

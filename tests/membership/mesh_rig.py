@@ -177,5 +177,5 @@ async def rig(seed: int = 0) -> AsyncIterator[Rig]:
 
 async def until(condition: Callable[[], bool], timeout: float = 10.0) -> None:
     with trio.fail_after(timeout):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await trio.sleep(0.02)

@@ -71,7 +71,7 @@ async def idle(log: Consensus) -> None:
 async def poll(condition: Callable[[], bool], timeout: float) -> None:
     """Wait for what nothing announces."""
     with trio.fail_after(timeout):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await trio.sleep(0.01)
 
 
