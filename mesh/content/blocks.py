@@ -21,13 +21,10 @@ from pathlib import Path
 from mesh.content.packs import Packs
 from mesh.content.repository import FileRow
 from mesh.content.unixfs.cid import RAW, SHA2_256, parse_cid
-from mesh.content.unixfs.nodes import Block, child_links
+from mesh.content.unixfs.nodes import BLOCK_BYTES_MAX, Block, child_links
 from mesh.ports import ContentStat
 from protocols.errors import LocalProtocolError, StorageError
 from protocols.ids import Cid
-
-BLOCK_BYTES_MAX = 2 * 1024 * 1024
-"""What Bitswap carries; larger content is a UnixFS file of many blocks."""
 
 INLINE_BYTES_MAX = 16 * 1024
 """Blocks up to this size lie in SQLite."""
@@ -60,6 +57,13 @@ CREATE TABLE IF NOT EXISTS file (
     path TEXT PRIMARY KEY, stamp TEXT NOT NULL, cid TEXT NOT NULL, tsize INTEGER NOT NULL, size INTEGER NOT NULL
 );
 """
+
+
+def check_size(data: bytes) -> None:
+    if len(data) > BLOCK_BYTES_MAX:
+        raise LocalProtocolError(
+            f"a block of {len(data)} bytes is over the limit of {BLOCK_BYTES_MAX}: add it as a file"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +179,7 @@ class BlockStore:
     def put_many(self, blocks: Sequence[Block]) -> list[Cid]:
         """Store blocks in one sync; the CIDs of those that were new. `StorageError` when the quota can't be kept."""
         for block in blocks:
-            if len(block.data) > BLOCK_BYTES_MAX:
-                raise LocalProtocolError(f"a block of {len(block.data)} bytes is over the limit of {BLOCK_BYTES_MAX}")
+            check_size(block.data)
         keyed = {parse_cid(block.cid)[1]: block for block in blocks}
         with self._writing:
             now = self._now()

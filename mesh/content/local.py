@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import trio
 
-from mesh.content.blocks import QUOTA_BYTES_DEFAULT, BlockStore, Collected
+from mesh.content.blocks import QUOTA_BYTES_DEFAULT, BlockStore, Collected, check_size
 from mesh.content.repository import FileRow
 from mesh.content.unixfs.nodes import Block
 from mesh.ports import ContentStat
@@ -63,12 +63,15 @@ class LocalRepository:
         return await self._run(self._store.has_many, cids)
 
     async def put_many(self, blocks: Sequence[Block]) -> None:
+        for block in blocks:
+            check_size(block.data)  # here, since a commit that fails fails for all who share it
         mine = _Put(blocks)
         self._waiting.append(mine)
         try:
             async with self._committing:
                 while not mine.done:
-                    await self._commit(self._take())
+                    with trio.CancelScope(shield=True):  # what was taken is others' as well
+                        await self._commit(self._take())
         finally:
             if mine in self._waiting:
                 self._waiting.remove(mine)

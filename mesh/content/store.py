@@ -13,7 +13,7 @@ import trio
 
 from mesh.content.adding import Adder, file_key
 from mesh.content.bitswap.exchange import open_bitswap
-from mesh.content.blocks import BLOCK_BYTES_MAX, QUOTA_BYTES_DEFAULT
+from mesh.content.blocks import QUOTA_BYTES_DEFAULT, check_size
 from mesh.content.checkout import checkout
 from mesh.content.fetching import Exchange, Fetch
 from mesh.content.local import open_local
@@ -23,7 +23,7 @@ from mesh.content.unixfs.cid import CODECS, RAW, check_cid, cid_of, parse_cid
 from mesh.content.unixfs.nodes import Block, child_links, decode_node
 from mesh.content.walking import file_bytes, resolve
 from mesh.ports import ContentStat
-from protocols.errors import ContentNotFound, LocalProtocolError, MeshError, UsageError
+from protocols.errors import ContentNotFound, MeshError, UsageError
 from protocols.ids import Cid, PeerId
 
 READ_STALL_SECONDS = 30.0
@@ -47,10 +47,7 @@ class EmbeddedContent:
 
     async def put_many(self, blocks: Sequence[bytes], codec: str = "raw") -> list[Cid]:
         for data in blocks:
-            if len(data) > BLOCK_BYTES_MAX:
-                raise LocalProtocolError(
-                    f"a block of {len(data)} bytes is over the limit of {BLOCK_BYTES_MAX}: add it as a file"
-                )
+            check_size(data)
         made = [Block(cid_of(data, CODECS[codec]), data) for data in blocks]
         await self._store(made)
         return [block.cid for block in made]

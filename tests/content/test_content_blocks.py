@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from mesh.content.blocks import GRACE_SECONDS, BlockStore
 from mesh.content.local import open_local
 from mesh.content.unixfs.build import Built, FileBuilder, build_tree
 from mesh.content.unixfs.cid import cid_of
 from mesh.content.unixfs.nodes import Block
-from protocols.errors import StorageError
+from protocols.errors import LocalProtocolError, StorageError
 from protocols.ids import Cid
 
 LARGE = 40_000
@@ -317,3 +318,34 @@ async def test_a_failed_commit_is_told_to_each_who_waits(tmp_path: Path) -> None
                 nursery.start_soon(put, number)
         assert failures
         assert (await repository.stat()).bytes <= LARGE
+
+
+async def test_a_put_that_is_cancelled_does_not_strand_the_others(tmp_path: Path) -> None:
+    async with open_local(tmp_path / "blocks") as repository:
+        busy = [object() for _ in range(4)]
+        for borrower in busy:
+            await repository._threads.acquire_on_behalf_of(borrower)
+        async with trio.open_nursery() as nursery:
+            leader = trio.CancelScope()
+
+            async def put_and_be_cancelled() -> None:
+                with leader:
+                    await repository.put_many([block(1)])
+
+            nursery.start_soon(put_and_be_cancelled)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(repository.put_many, [block(2)])
+            nursery.start_soon(repository.put_many, [block(3)])
+            await trio.testing.wait_all_tasks_blocked()
+            leader.cancel()
+            await trio.testing.wait_all_tasks_blocked()
+            for borrower in busy:
+                repository._threads.release_on_behalf_of(borrower)
+        assert await repository.has_many([block(2).cid, block(3).cid]) == [True, True]
+
+
+async def test_a_block_that_is_too_large_fails_alone(tmp_path: Path) -> None:
+    async with open_local(tmp_path / "blocks") as repository:
+        with pytest.raises(LocalProtocolError, match="over the limit"):
+            await repository.put_many([block(1, 2 * 1024 * 1024 + 1)])
+        assert (await repository.stat()).blocks == 0

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mesh.content.unixfs.cid import SHA2_256, cid_bytes, multihash_of, parse_cid
+from mesh.content.unixfs.nodes import BLOCK_BYTES_MAX
 from mesh.content.unixfs.protobuf import as_bytes, as_int, delimited, fields, number, read_varint, varint
 from protocols.errors import RemoteProtocolError
 from protocols.ids import Cid
@@ -149,13 +150,16 @@ def _decode_entry(data: bytes) -> Entry | None:
 
 
 def _decode_block(data: bytes) -> tuple[bytes, bytes] | None:
+    """None for what no store of ours takes."""
     prefix = inside = b""
     for field, value in fields(memoryview(data)):
         if field == 1:
             prefix = as_bytes(value)
         elif field == 2:
             inside = as_bytes(value)
-    return (multihash_of(inside), inside) if prefix.endswith(SHA2_256) else None
+    if not prefix.endswith(SHA2_256) or len(inside) > BLOCK_BYTES_MAX:
+        return None
+    return multihash_of(inside), inside
 
 
 def _decode_presence(data: bytes) -> tuple[bytes, int]:

@@ -14,6 +14,9 @@ from mesh.content.unixfs.protobuf import as_bytes, as_int, delimited, fields, nu
 from protocols.errors import RemoteProtocolError
 from protocols.ids import Cid
 
+BLOCK_BYTES_MAX = 2 * 1024 * 1024
+"""What Bitswap carries; larger content is a UnixFS file of many blocks."""
+
 CBOR_LINK_TAG = 42
 EXECUTABLE_MODE = 0o755
 HASH_MURMUR3 = 0x22
