@@ -89,11 +89,11 @@ async def test_three_real_nodes_form_a_mesh_and_survive_the_coordinator(tmp_path
                 leader = next(node for node in (a, b, c) if node.log.is_leader)
                 await poll(lambda: len(leader.log.configuration.voters) == 3, 30)
                 await poll(lambda: leader.log.status().configuration_committed, 10)
-                applied = await leader.log.propose(Register(leader.peer, "first", 1, 1))
+                applied = await leader.log.propose(Register(PeerId("worker 1"), "first", 1, 1))
                 await poll(lambda: all(node.log.applied >= applied.index for node in (a, b, c)), 10)
             await poll(lambda: agreed(a, b), 30)
             survivor = next(node for node in (a, b) if node.log.is_leader)
-            await survivor.log.propose(Register(b.peer, "second", 1, 1))
+            await survivor.log.propose(Register(PeerId("worker 2"), "second", 1, 1))
             mesh = survivor.membership.mesh
             ticket = (a.peer, a.addresses)
             async with real_node(tmp_path / "c", ticket) as c:
