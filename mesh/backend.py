@@ -301,9 +301,12 @@ class _Teller:
     def started(self, progress: Progress) -> list[dict[str, Any]]:
         if self.manifest is None:
             return []
-        new = [(test, worker) for test, worker in progress.running if test not in self._started]
-        self._started.update(test for test, _ in new)
-        return [self._event("started", test=self._name(test), worker=worker) for test, worker in new]
+        new = [each for each in progress.running if each[0] not in self._started]
+        self._started.update(test for test, _, _ in new)
+        return [
+            self._event("started", test=self._name(test), worker=worker, attempt=attempt)
+            for test, worker, attempt in new
+        ]
 
     def verdicts(self, verdicts: Verdicts, records: Mapping[int, Cid]) -> list[dict[str, Any]]:
         events = []
@@ -311,7 +314,8 @@ class _Teller:
             name = self._name(test)
             if test not in self._started:
                 self._started.add(test)
-                events.append(self._event("started", test=name, worker=verdicts.worker))
+                attempt = verdicts.attempts[place]
+                events.append(self._event("started", test=name, worker=verdicts.worker, attempt=attempt))
             self.cursor += 1
             events.append(
                 self._event(

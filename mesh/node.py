@@ -27,6 +27,7 @@ from mesh.consensus import Consensus
 from mesh.content.store import open_content
 from mesh.coordinator import TestCoordinator
 from mesh.disk.log import RaftDisk
+from mesh.disk.neighbours import NeighbourFile
 from mesh.disk.outbox import Outbox
 from mesh.duties import Duties
 from mesh.log_home import LogHome
@@ -37,14 +38,14 @@ from mesh.net.multiaddrs import parse_peer_address
 from mesh.net.psk import choose_swarm_key, user_swarm_key
 from mesh.net.ticket import Ticket, format_ticket, is_ticket, parse_ticket
 from mesh.options import NodeOptions
-from mesh.ports import Content
+from mesh.ports import Content, Runner
 from mesh.presence import PresenceTable
 from mesh.worker.agent import WorkerAgent
 from mesh.worker.runner import PytestRunner
 from mesh.worker.sessions import Workshop
 from protocols.errors import UsageError
 from protocols.ids import PeerId
-from protocols.presence import Presence
+from protocols.presence import NodeState, Presence
 from protocols.work import CommandVerb
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,9 @@ LOAD_SECONDS = 5.0
 
 PROBE_SECONDS = 300.0
 """How often its hardware is."""
+
+SAME_STROKE_SECONDS = 0.5
+"""Signals that come this close together are one: a terminal, or `timeout`, tells the process and its group."""
 
 DRAIN_SECONDS = 30.0
 """How long a stopping worker waits for its running tests; what is left goes to others."""
@@ -95,11 +99,16 @@ async def _serve(options: NodeOptions, identity: Identity, announce: Announce) -
         )
         content = await stack.enter_async_context(_open_content(options, network))
         targets = _know(network, options, tickets)
+        neighbours = NeighbourFile(options.home / "neighbours")
+        if not options.solitary:
+            for peer, addresses in neighbours.load().items():
+                network.know(peer, addresses)
+        runner = await stack.enter_async_context(PytestRunner())
         for address in network.addresses():
             announce("listen", address)
         announce("home", str(options.home))
         announce("ticket", format_ticket(swarm_key, network.addresses()))
-        node = Node(options, network, content, swarm_key, targets, announce)
+        node = Node(options, network, content, runner, neighbours, swarm_key, targets, announce)
         return await node.run()
 
 
@@ -156,6 +165,8 @@ class Node:
         options: NodeOptions,
         network: MeshNetwork,
         content: Content,
+        runner: Runner,
+        neighbours: NeighbourFile,
         swarm_key: bytes,
         targets: tuple[PeerId, ...],
         announce: Announce,
@@ -163,13 +174,14 @@ class Node:
         self._options = options
         self._network = network
         self._content = content
+        self._runner = runner
+        self._neighbours = neighbours
         self._announce = announce
         self._rng = random.Random(secrets.randbits(64))
         self._clock = WallClock()
         self._coordinator: TestCoordinator | None = None
         self._agent: WorkerAgent | None = None
         self._stop = _Stop(trio.CancelScope())
-        self._incarnation = time.time_ns()
         self._essentials = hardware.essentials(options.home)
         self._slots = (options.slots or self._essentials.get("cpu.cores", 1)) if options.role.works else 0
         self._name = f"{socket.gethostname()}-{network.peer_id[-4:]}"
@@ -204,7 +216,7 @@ class Node:
             peer=self._network.peer_id,
             name=self._name,
             role=self._options.role,
-            incarnation=self._incarnation,
+            incarnation=time.time_ns(),
             sequence=0,
             addresses=(),
             slots=self._slots,
@@ -261,7 +273,7 @@ class Node:
     def _make_agent(self, outbox: Outbox) -> WorkerAgent:
         workshop = Workshop(
             content=self._content,
-            runner=PytestRunner(),
+            runner=self._runner,
             folder=self._options.home / "bundles",
             peer=self._network.peer_id,
             slots=self._slots,
@@ -272,7 +284,7 @@ class Node:
             workshop=workshop,
             outbox=outbox,
             name=self._name,
-            incarnation=self._incarnation,
+            incarnation=lambda: self._nodes.own.incarnation,
             slots=self._slots,
             coordinator=lambda: self._membership.coordinator,
             changed=self._worker_changed,
@@ -321,7 +333,16 @@ class Node:
                 probed = trio.current_time()
                 self._nodes.update(capabilities=await in_thread(hardware.probe, self._options.home, labels))
             self._nodes.update(load=await in_thread(hardware.load, self._options.home))
+            await in_thread(self._neighbours.save, self._others())
             await trio.sleep(LOAD_SECONDS)
+
+    def _others(self) -> dict[PeerId, tuple[str, ...]]:
+        """Where the other nodes are that are not known to be gone."""
+        return {
+            peer: view.presence.addresses
+            for peer, view in self._nodes.nodes().items()
+            if peer != self._network.peer_id and view.state is not NodeState.DEAD
+        }
 
     # Stopping
 
@@ -330,9 +351,12 @@ class Node:
             receiver = trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT)
         except ValueError:  # not in the main thread: whoever runs us there stops us by cancellation
             return
+        asked = -SAME_STROKE_SECONDS
         with receiver as signals:
             async for _ in signals:
-                if self._stop.asked:
+                again = trio.current_time() - asked >= SAME_STROKE_SECONDS
+                asked = trio.current_time()
+                if self._stop.asked and again:
                     self._stop.scope.cancel()
                     return
                 self._obey(CommandVerb.STOP)

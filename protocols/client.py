@@ -65,7 +65,8 @@ class Progress:
     manifest: Cid | None
     holders: tuple[PeerId, ...]
     verdicts: tuple[Verdicts, ...]
-    running: tuple[tuple[TestIndex, PeerId], ...]
+    running: tuple[tuple[TestIndex, PeerId, int], ...]
+    """Tests under way, where, and which attempt that is."""
     final: bytes = b""
     """The `finished` event as JSON, once the run is closed and `verdicts` holds the last of them."""
 

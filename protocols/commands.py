@@ -141,8 +141,11 @@ class Abandon:
 
 @message("c.cancel")
 class Cancel:
+    """Ends a run with the verdicts that it has; 2 is pytest's code for an interruption."""
+
     run: RunId
     reason: str
+    exit_code: int = 2
 
 
 @message("c.finish")

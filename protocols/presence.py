@@ -49,6 +49,13 @@ class Link:
     """Round-trip time, seconds (smoothed)."""
 
 
+@message("p.neighbours")
+class Neighbours:
+    """Where the nodes of a mesh were last: what a restarted node dials, on its disk."""
+
+    addresses: tuple[tuple[PeerId, tuple[str, ...]], ...]
+
+
 @message("p.presence")
 class Presence:
     """One node's advertisement of itself.

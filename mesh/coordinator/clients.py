@@ -125,7 +125,7 @@ class ClientDesk:
         verdicts, told = _verdicts_since(run.chunks, request.cursor)
         over = run.exit_code is not None and request.cursor + told >= run.done
         running = tuple(
-            (test, peer)
+            (test, peer, run.attempts[test] + 1)
             for peer, lease, test in self._fleet.running()
             if lease in self._state.leases and self._state.leases[lease].run == run.id
         )

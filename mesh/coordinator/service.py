@@ -5,6 +5,7 @@ came of it are sent to their workers. A handler of a worker's request only propo
 """
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ from mesh.coordinator.replicas import Replicas
 from mesh.coordinator.reports import ReportBuilder
 from mesh.ports import Clock, Content, Network, Nodes, ReplicatedLog
 from mesh.scheduler.durations import Estimates
+from mesh.scheduler.fleet import WorkerView
+from mesh.scheduler.hopeless import HOPELESS_SECONDS, hopeless
 from mesh.scheduler.plan import Plan, plan
 from mesh.scheduler.requirements import parse
 from mesh.scheduler.tasks import shard
 from mesh.state.model import CoordinatorState, Lease, RunPhase
 from mesh.state.results import Applied
 from protocols.codec import decode, encode
-from protocols.commands import Abandon, Collected, CollectFailed, Command, Complete, Register, Return
+from protocols.commands import Abandon, Cancel, Collected, CollectFailed, Command, Complete, Register, Return
 from protocols.errors import MeshError, NodeUnavailable, ProtocolError, RemoteCallError, UsageError
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
 from protocols.manifests import Chunk, Manifest, Outcome, Record
@@ -86,6 +89,8 @@ class TestCoordinator:
         self._loading: set[RunId] = set()
         self._closing: set[RunId] = set()
         self._sent: dict[LeaseId, float] = {}
+        self._hopeless: dict[RunId, float] = {}
+        """Since when, on trio's clock, a run waits for what no worker has."""
         self._plan = Plan((), (), (), (), ())
         self._dirty = trio.Event()
         self._nursery: trio.Nursery
@@ -109,7 +114,7 @@ class TestCoordinator:
     async def lead(self) -> None:
         """Coordinate until cancelled: called when this node has become leader and has applied its term's no-op."""
         self._fleet.restart()
-        for memory in (self._estimates, self._loading, self._closing, self._sent):
+        for memory in (self._estimates, self._loading, self._closing, self._sent, self._hopeless):
             memory.clear()
         log.info("coordinating in term %d", self._log.term)
         async with trio.open_nursery() as self._nursery:
@@ -134,7 +139,7 @@ class TestCoordinator:
         fleet = self._fleet.views(state, self._nodes.nodes(), now)
         self._plan = plan(state, fleet, self._estimates, self._clock.now())
         self._look_after_runs(state)
-        commands: list[Command] = [*self._plan.expires, *self._plan.grants]
+        commands: list[Command] = [*self._plan.expires, *self._plan.grants, *self._give_up_hopeless(fleet)]
         if commands:
             try:
                 applied = await self._log.propose_many(commands)
@@ -146,6 +151,21 @@ class TestCoordinator:
                     self._nursery.start_soon(self._assign, one.result.lease)
         for run, test in self._plan.abandons:
             await self._abandon(run, test)
+
+    def _give_up_hopeless(self, fleet: Mapping[PeerId, WorkerView]) -> list[Cancel]:
+        """Ends of runs whose rest nobody here can do, once that has been so for a while and nothing of them runs."""
+        now = trio.current_time()
+        verdicts = {
+            waiting.run: verdict
+            for waiting in self._plan.waiting
+            if not self._state.runs[waiting.run].leased and (verdict := hopeless(waiting, fleet))
+        }
+        self._hopeless = {run: self._hopeless.get(run, now) for run in verdicts}
+        return [
+            Cancel(run, verdicts[run][1], verdicts[run][0])
+            for run, since in self._hopeless.items()
+            if now - since >= HOPELESS_SECONDS
+        ]
 
     def _look_after_runs(self, state: CoordinatorState) -> None:
         for run in state.runs.values():

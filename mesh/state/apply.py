@@ -306,6 +306,7 @@ def _cancel(state: CoordinatorState, index: int, command: Cancel) -> Result:
         _close(state, state.leases[lease])
     run.pending.clear()
     run.cancelled = command.reason
+    run.cancel_code = command.exit_code
     run.phase = RunPhase.REPORTING
     return Applied(run=run.id, closed=closed)
 

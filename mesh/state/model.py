@@ -140,6 +140,8 @@ class Run:
     failure: Failure | None = None
     cancelled: str | None = None
     """The reason of a cancellation."""
+    cancel_code: int = 2
+    """And the exit code that it gives the run."""
     report: Cid | None = None
     exit_code: int | None = None
     reason: str = ""

@@ -16,7 +16,6 @@ TESTS_PER_PIECE = 1_000
 
 EXIT_PASSED = 0
 EXIT_FAILED = 1
-EXIT_INTERRUPTED = 2
 
 
 def counts(run: Run | RunSummary) -> dict[str, int]:
@@ -30,7 +29,7 @@ _OUTCOMES = (Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.SKIPPED, Out
 def exit_code(run: Run) -> int:
     """The exit code that the run's verdicts, or its failure to have any, amount to."""
     if run.cancelled is not None:
-        return EXIT_INTERRUPTED
+        return run.cancel_code
     if run.failure is not None:
         return run.failure.exit_code
     bad = sum(run.counts[outcome.code] for outcome in _OUTCOMES if outcome.bad)

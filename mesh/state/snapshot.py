@@ -62,6 +62,7 @@ class SavedRun:
     exit_code: int | None
     reason: str
     finished_at: float | None
+    cancel_code: int = 2
 
 
 @message("s.lease")
@@ -171,6 +172,7 @@ def _save_run(run: Run) -> SavedRun:
         collect_losses=run.collect_losses,
         failure=run.failure,
         cancelled=run.cancelled,
+        cancel_code=run.cancel_code,
         report=run.report,
         exit_code=run.exit_code,
         reason=run.reason,
@@ -226,6 +228,7 @@ def _restore_run(saved: SavedRun) -> Run:
         collect_losses=saved.collect_losses,
         failure=saved.failure,
         cancelled=saved.cancelled,
+        cancel_code=saved.cancel_code,
         report=saved.report,
         exit_code=saved.exit_code,
         reason=saved.reason,

@@ -65,7 +65,7 @@ class WorkerAgent:
         workshop: Workshop,
         outbox: Outbox,
         name: str,
-        incarnation: int,
+        incarnation: Callable[[], int],
         slots: int,
         coordinator: Callable[[], PeerId | None],
         changed: Callable[[], None],
@@ -90,6 +90,7 @@ class WorkerAgent:
         self._waiting = trio.Event()
         self._hurry = trio.Event()
         self._inherited: list[tuple[str, bytes]] = []
+        self._giving_back = 0
 
     @property
     def busy(self) -> int:
@@ -123,7 +124,7 @@ class WorkerAgent:
             session = self._sessions.get(self._machine.held[lease].assign.run)
             if session is not None:
                 self._perform(self._machine.withdrawn(lease, session.withdraw(lease)))
-        while self._machine.held or self._collecting or self._outbox.items():
+        while self._machine.held or self._collecting or self._giving_back or self._outbox.items():
             self._hurry.set()
             await trio.sleep(FLUSH_SECONDS)
 
@@ -141,7 +142,8 @@ class WorkerAgent:
                 case Kill(run, lease):
                     self._kill(run, lease)
                 case Offer(lease, tests, reason):
-                    self._nursery.start_soon(self._deliver, GiveBack(lease, tests, reason))
+                    self._giving_back += 1
+                    self._nursery.start_soon(self._give_back, GiveBack(lease, tests, reason))
         self._changed()
 
     def _kill(self, run: RunId, lease: LeaseId) -> None:
@@ -245,6 +247,12 @@ class WorkerAgent:
             raise RemoteCallError(reply.reason)
         return reply
 
+    async def _give_back(self, offer: GiveBack) -> None:
+        try:
+            await self._deliver(offer)
+        finally:
+            self._giving_back -= 1
+
     async def _deliver(self, request: Result | Collection | GiveBack) -> None:
         """Offer until some coordinator acknowledges, or the lease is no longer ours."""
         pause = RETRY_SECONDS_MIN
@@ -293,11 +301,11 @@ class WorkerAgent:
             await self._ask(coordinator, decode(payload, Result), Ack)
             await self._outbox.remove(key)
             self._inherited.pop(0)
-        await self._ask(coordinator, RegisterWorker(self._name, self._incarnation, self.slots), Ack)
+        await self._ask(coordinator, RegisterWorker(self._name, self._incarnation(), self.slots), Ack)
 
     async def _heartbeat(self, coordinator: PeerId) -> bool:
         machine = self._machine
-        beat = Heartbeat(self._incarnation, machine.leases(), machine.running())
+        beat = Heartbeat(self._incarnation(), machine.leases(), machine.running())
         answer = await self._ask(coordinator, beat, HeartbeatAck)
         if answer.closed:
             self._perform(machine.revoked(answer.closed))

@@ -130,6 +130,10 @@ class Lab:
             finally:
                 process.kill()
 
+    def detached(self, suite: Path, home: str) -> str:
+        """Submit a suite and leave; the run."""
+        return str(json.loads(self.mesh("run", str(suite), "--detach", "--json", home=home).stdout)["run"])
+
     def kill(self, name: str, how: int = signal.SIGKILL) -> None:
         self.nodes[name].send_signal(how)
         if how in (signal.SIGKILL, signal.SIGTERM):

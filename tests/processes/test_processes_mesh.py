@@ -72,8 +72,7 @@ def test_a_run_outlives_any_node(tmp_path, victim):
         others = [name for name in NAMES if name != coordinator]
         submitter, watcher = others if victim != "worker" else (coordinator, others[0])
         dies = {"coordinator": coordinator, "worker": others[1], "submitter": submitter}[victim]
-        detached = made.mesh("run", str(tmp_path / "suite"), "--detach", "--json", home=submitter)
-        run = json.loads(detached.stdout)["run"]
+        run = made.detached(tmp_path / "suite", submitter)
         events: list[dict[str, Any]] = []
         killed = False
         for event in made.events("watch", run, home=watcher):
@@ -92,7 +91,7 @@ def test_all_nodes_restart_in_the_middle_of_a_run(tmp_path):
     names = slow_suite(tmp_path / "suite")
     with lab(tmp_path) as made:
         made.form(*NAMES)
-        run = json.loads(made.mesh("run", str(tmp_path / "suite"), "--detach", "--json", home="a").stdout)["run"]
+        run = made.detached(tmp_path / "suite", "a")
         before: list[dict[str, Any]] = []
         for event in made.events("watch", run, home="b"):
             before.append(event)

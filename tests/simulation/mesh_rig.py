@@ -156,7 +156,7 @@ class Node:
         )
         self.agent = WorkerAgent(
             network=network, content=content, workshop=workshop, outbox=self._outbox, name=f"host-{self.peer}",
-            incarnation=self.incarnation, slots=self.slots, coordinator=lambda: self.log.leader,
+            incarnation=lambda: self.incarnation, slots=self.slots, coordinator=lambda: self.log.leader,
             changed=lambda: None, heartbeat_interval=1.0,
         )  # fmt: skip
         self.backend = MeshBackend(

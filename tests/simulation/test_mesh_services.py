@@ -200,3 +200,32 @@ async def until(condition) -> None:
     with trio.fail_after(120):
         while not condition():
             await trio.sleep(0.01)
+
+
+async def test_a_run_that_nobody_can_work_on_ends_with_its_reason(tmp_path):
+    suite = suite_of(40)
+    suite.requirements = (("", ""), ("gpu.memory >= 8GiB", ""))
+    suite.tests = [CollectedTest(test.id, test.scope, place % 2) for place, test in enumerate(suite.tests)]
+    async with mesh(tmp_path, suite) as rig:
+        node = await rig.leader()
+        with trio.fail_after(60):
+            events = await rig.follow(node, await rig.submit(node))
+        assert (events[-1]["state"], events[-1]["exit_code"]) == ("error", 10)
+        assert "gpu.memory >= 8GiB" in events[-1]["reason"]
+        assert len(verdicts(events)) == 20, "what could be run was run"
+        check(node.log.state)
+
+
+async def test_a_worker_that_is_only_silent_may_come_back(tmp_path):
+    suite = suite_of(10)
+    gpu = {"b": {"gpu": ({"memory": 16 * 2**30},)}}
+    async with mesh(tmp_path, suite, capabilities=gpu) as rig:
+        node = await rig.leader()
+        await until(lambda: len(node.log.state.workers) == 3)
+        rig.nodes["b"].crash()
+        other = next(each for each in rig.nodes.values() if each.peer != "b")
+        node = await rig.leader()
+        run = await rig.submit(node, requires="gpu")
+        await trio.sleep(60)
+        await rig.restart("b")
+        await done(rig, other, run, suite)

@@ -1,0 +1,37 @@
+"""Work that nobody here can do, and nobody who was here could: such a run is ended with a sentence, not left to hang.
+
+A worker that is only silent, or draining, may come back, so its capabilities still count; while there is no worker at
+all, a lab may be starting, and the run waits.
+"""
+
+from collections.abc import Mapping
+
+from mesh.scheduler import requirements
+from mesh.scheduler.fleet import WorkerView
+from mesh.scheduler.plan import Waiting
+from protocols.errors import MeshFailed, NoCapableWorker, UsageError
+from protocols.ids import PeerId
+
+HOPELESS_SECONDS = 10.0
+"""How long a run may have been without hope before it is ended; meanwhile another worker may join."""
+
+
+def hopeless(waiting: Waiting, fleet: Mapping[PeerId, WorkerView]) -> tuple[int, str] | None:
+    """The exit code and the sentence of work that can't be done here; None if it may yet be."""
+    alive = [view for view in fleet.values() if view.alive]
+    if not alive:
+        return None
+    if all(waiting.run in view.unfit for view in alive):
+        return MeshFailed.exit_code, f"none of {len(alive)} workers could prepare the run"
+    if not waiting.requirement or any(_meets(waiting.requirement, view) for view in fleet.values()):
+        return None
+    reasons = "; ".join(f"{reason.name or reason.peer} {reason.text}" for reason in waiting.reasons[:5])
+    what = f"{waiting.tests} tests" if waiting.tests else "the run"
+    return NoCapableWorker.exit_code, f"no worker can take {what}, which need {waiting.requirement}: {reasons}"
+
+
+def _meets(requirement: str, view: WorkerView) -> bool:
+    try:
+        return not requirements.unmet(requirements.parse(requirement), view.capabilities)
+    except UsageError:
+        return False
