@@ -18,6 +18,7 @@ from protocols.errors import NoQuorum, OutcomeUnknown, StorageError
 from protocols.ids import PeerId
 from tests.fakes.disk import FakeDisk
 from tests.fakes.network import FakeNetwork, Lan
+from tests.fakes.waiting import until
 
 A, B, C = PeerId("a"), PeerId("b"), PeerId("c")
 MESH = "1000.a"
@@ -109,12 +110,6 @@ async def group(seed: int = 0, snapshot_entries: int = 10_000) -> AsyncIterator[
         nursery.start_soon(lan.run)
         yield Group(lan, nursery, snapshot_entries)
         nursery.cancel_scope.cancel()
-
-
-async def until(condition: Callable[[], bool], timeout: float = 10.0) -> None:
-    with trio.fail_after(timeout):
-        while not condition():  # noqa: ASYNC110
-            await trio.sleep(0.01)
 
 
 async def test_one_founder_commits_alone(autojump_clock: object) -> None:

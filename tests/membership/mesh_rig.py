@@ -1,7 +1,7 @@
 """Whole nodes, less their work: presence and membership over a simulated network and disks in memory."""
 
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from protocols.ids import PeerId
 from protocols.presence import Presence, Role
 from tests.fakes.disk import FakeDisk
 from tests.fakes.network import FakeNetwork, Lan
+from tests.fakes.waiting import until
 
 EPOCH = 1_700_000_000
 
@@ -173,9 +174,3 @@ async def rig(seed: int = 0) -> AsyncIterator[Rig]:
         nursery.start_soon(lan.run)
         yield Rig(lan, nursery)
         nursery.cancel_scope.cancel()
-
-
-async def until(condition: Callable[[], bool], timeout: float = 10.0) -> None:
-    with trio.fail_after(timeout):
-        while not condition():  # noqa: ASYNC110
-            await trio.sleep(0.02)

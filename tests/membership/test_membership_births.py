@@ -7,7 +7,8 @@ from protocols.commands import Submit
 from protocols.ids import Cid, PeerId
 from protocols.manifests import RunSpec
 from protocols.presence import Role
-from tests.membership.mesh_rig import Rig, rig, until
+from tests.fakes.waiting import until
+from tests.membership.mesh_rig import Rig, rig
 
 
 def submission(nonce: bytes) -> Submit:

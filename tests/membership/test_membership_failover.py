@@ -3,7 +3,8 @@
 import trio
 
 from protocols.presence import NodeState, Role
-from tests.membership.mesh_rig import Rig, rig, until
+from tests.fakes.waiting import until
+from tests.membership.mesh_rig import Rig, rig
 
 
 async def of(mesh: Rig, peers: str, grace: float = 60.0, voters: int = 3) -> None:

@@ -14,7 +14,8 @@ from protocols.codec import encode
 from protocols.ids import PeerId
 from protocols.presence import PROTOCOL, TOPIC, NodeState
 from tests.fakes.network import FakeNetwork, Lan
-from tests.membership.mesh_rig import presence_of, until
+from tests.fakes.waiting import until
+from tests.membership.mesh_rig import presence_of
 
 
 class Tables:

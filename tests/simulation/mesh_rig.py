@@ -33,6 +33,7 @@ from tests.fakes.content import Shelves
 from tests.fakes.disk import FakeDisk
 from tests.fakes.network import FakeNetwork, Lan
 from tests.fakes.runner import FakeRunner, Suite
+from tests.fakes.waiting import until
 
 MESH = "1000.a"
 
@@ -199,13 +200,11 @@ class Rig:
             await self._nursery.start(node.run)
 
     async def restart(self, peer: PeerId) -> None:
-        while self.nodes[peer].up:
-            await trio.sleep(0.01)
+        await until(lambda: not self.nodes[peer].up)
         await self._nursery.start(self.nodes[peer].run)
 
     async def restart_after(self, node: Node, suite: Suite, starts: int) -> None:
-        while len(suite.ran) < starts:
-            await trio.sleep(0.01)
+        await until(lambda: len(suite.ran) >= starts)
         await self.restart(node.peer)
 
     async def leader(self) -> Node:

@@ -7,6 +7,7 @@ from mesh.ports import CollectionFailed
 from mesh.state.invariants import check
 from protocols.manifests import CollectedTest, Outcome
 from tests.fakes.runner import Suite, suite_of
+from tests.fakes.waiting import until
 from tests.simulation.mesh_rig import Rig, mesh, verdicts
 
 
@@ -169,9 +170,7 @@ async def test_a_test_that_takes_its_node_with_it_is_found(tmp_path):
         node = await rig.leader()
         async with trio.open_nursery() as nursery:
             run = await rig.submit(node)
-            with trio.fail_after(600):
-                while not node.up or node.log.state.runs[run].exit_code is None:
-                    await trio.sleep(0.5)
+            await until(lambda: node.up and node.log.state.runs[run].exit_code is not None, 600)
             node = await rig.leader()
             found = verdicts(await rig.follow(node, run))
         assert [test for test, outcome in found.items() if outcome != "passed"] == ["test_2.py::test_33"]
@@ -194,12 +193,6 @@ async def done(rig: Rig, node, run, suite: Suite) -> list[dict]:
 async def crash_after(node, suite: Suite, starts: int) -> None:
     await until(lambda: len(suite.ran) >= starts)
     node.crash()
-
-
-async def until(condition) -> None:
-    with trio.fail_after(120):
-        while not condition():
-            await trio.sleep(0.01)
 
 
 async def test_a_run_that_nobody_can_work_on_ends_with_its_reason(tmp_path):
