@@ -1,7 +1,9 @@
 """`make demo`: a mesh of three nodes on this machine runs a part of networkx's own test suite.
 
+    python examples/demo.py [PART ...]          such as: classes algorithms/flow
+
 It uses the commands that a user types. The mesh has a swarm key of its own, listens on loopback and looks for nobody;
-everything but demo-out/ is gone at the end, however that comes.
+everything but demo-out/ (here) is gone at the end, however that comes.
 """
 
 import contextlib
@@ -19,27 +21,27 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-OUT = ROOT / "demo-out"
+OUT = Path.cwd() / "demo-out"
 NODES = 3
 PARTS = ("classes", "algorithms/bipartite", "algorithms/centrality", "algorithms/community", "algorithms/flow")
 START_SECONDS_MAX = 120
 STOP_SECONDS_MAX = 40
+TAKEN = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MESH = (sys.executable, "-m", "mesh")
 
 
-def main() -> int:
-    folder = Path(tempfile.mkdtemp(prefix="mesh-demo-"))
-    print(f"Starting a mesh of {NODES} nodes on this machine, in {folder}", flush=True)
-    try:
+def main(parts: list[str]) -> int:
+    with tempfile.TemporaryDirectory(prefix="mesh-demo-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        print(f"Starting a mesh of {NODES} nodes on this machine, in {folder}", flush=True)
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CONFIG_HOME": str(folder / "config")}
         environment.pop("MESH_HOME", None)
+        package = suite(folder)
         with local_mesh(folder / "mesh", environment) as homes:
-            return tour(homes, suite(folder), environment)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+            return tour(homes, [package / part for part in parts], environment)
 
 
-def tour(homes: list[Path], networkx: Path, environment: dict[str, str]) -> int:
+def tour(homes: list[Path], tests: list[Path], environment: dict[str, str]) -> int:
     """What the demo shows; its exit code."""
     first, second, last = homes
 
@@ -53,9 +55,8 @@ def tour(homes: list[Path], networkx: Path, environment: dict[str, str]) -> int:
             return text
 
     mesh("nodes", home=first)
-    print(f"\nRunning networkx's tests of {', '.join(PARTS)}, submitted to the second node", flush=True)
-    paths = [str(networkx / part) for part in PARTS]
-    mesh("run", paths[0], "--", *paths[1:], home=second)
+    print(f"\nRunning networkx's tests of {', '.join(path.name for path in tests)} from the second node", flush=True)
+    mesh("run", str(tests[0]), "--", *map(str, tests[1:]), home=second)
     run = json.loads(mesh("runs", "--json", home=first, quiet=True))["runs"][-1]
 
     print("\nFetching the report by its CID from the third node, and drawing the pictures", flush=True)
@@ -109,10 +110,22 @@ def local_mesh(folder: Path, environment: dict[str, str]) -> Iterator[list[Path]
 @contextlib.contextmanager
 def child(command: list[str], environment: dict[str, str], **streams: Any) -> Iterator[subprocess.Popen[str]]:
     """A process in a session of its own (Ctrl-C is for this program alone), stopped at the end if it still runs."""
-    process = subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, text=True, start_new_session=True, **streams
-    )
+    signal.pthread_sigmask(signal.SIG_BLOCK, TAKEN)  # from its birth on there is somebody who stops it
     try:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+            preexec_fn=unblock,
+            **streams,
+        )
+    except BaseException:
+        unblock()
+        raise
+    try:
+        unblock()
         yield process
     finally:
         if process.poll() is None:
@@ -124,18 +137,22 @@ def child(command: list[str], environment: dict[str, str], **streams: Any) -> It
                 process.wait()
 
 
+def unblock() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, TAKEN)
+
+
 def interrupt(number: int, frame: object) -> None:
     """The first signal ends the demo in order; later ones must not disturb the cleaning up."""
-    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for ignored in TAKEN:
         signal.signal(ignored, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
-    for taken in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for taken in TAKEN:
         signal.signal(taken, interrupt)
     try:
-        sys.exit(main())
+        sys.exit(main(sys.argv[1:] or list(PARTS)))
     except KeyboardInterrupt:
         print("interrupted; everything is stopped", file=sys.stderr)
         sys.exit(2)

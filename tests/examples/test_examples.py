@@ -121,7 +121,7 @@ def test_a_suite_with_requirements_its_report_and_the_topology(tmp_path, environ
     with lab(tmp_path) as made:
         made.start("plain")
         made.start("camera", "--join", made.ticket("plain"), "--label", "camera=front")
-        made.agreed("plain", "camera")
+        made.until(lambda: has_camera(made), "both nodes see the camera")
         cid, camera = run_suite(made)
         fetched = run(tmp_path, environment, str(EXAMPLES / "fetch_result.py"), cid, str(made.home("camera")), "out")
         assert fetched.returncode == 0, fetched.stderr
@@ -137,6 +137,11 @@ def test_a_suite_with_requirements_its_report_and_the_topology(tmp_path, environ
     assert [path.read_text() for path in (tmp_path / "artifacts").rglob("picture.txt")] == [f"seen by {camera}\n"]
     assert Path(picture).read_bytes().startswith(b"\x89PNG")
     assert "nearest to all: " in plotted.stdout
+
+
+def has_camera(made: Lab) -> bool:
+    statuses = [made.status(name) or {"nodes": []} for name in ("plain", "camera")]
+    return all(any("camera" in node["capabilities"] for node in status["nodes"]) for status in statuses)
 
 
 def run_suite(made: Lab) -> tuple[str, str]:
