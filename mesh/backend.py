@@ -143,6 +143,7 @@ class MeshBackend:
     # Doing
 
     async def submit(self, nonce: bytes, spec: RunSpec) -> RunId:
+        await self._content.pin(spec.bundle, f"bundle of {spec.name}")
         return (await self._ask(SubmitRun(nonce, spec), Submitted, SUBMIT_SECONDS, SUBMIT_SECONDS)).run
 
     async def cancel(self, run: RunId) -> None:

@@ -43,7 +43,8 @@ class Duties:
         match request:
             case Hold(root, holders, reason):
                 await self._content.fetch(root, (peer, *holders))
-                await self._content.pin(root, reason)
+                if reason:
+                    await self._content.pin(root, reason)
             case NodeCommand(verb):
                 self._obey(verb)
             case Assign() | Revoke():

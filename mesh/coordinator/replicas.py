@@ -31,12 +31,18 @@ class Replicas:
         self._content = content
 
     async def secure(
-        self, root: Cid, origin: PeerId, nodes: Mapping[PeerId, NodeView], reason: str
+        self, root: Cid, origin: PeerId, nodes: Mapping[PeerId, NodeView], reason: str = ""
     ) -> tuple[PeerId, ...]:
-        """Two nodes that have `root` whole, `origin` among them; `MeshFailed` when no second node could take it."""
+        """Two nodes that have `root` whole, `origin` among them; `MeshFailed` when no second node could take it.
+
+        With a `reason` the copies are pinned for it; without one they stay as long as there is room.
+        """
         me = self._network.peer_id
         if origin != me:
             await self._content.fetch(root, (origin,))
+        if reason:
+            await self._content.pin(root, reason)
+        if origin != me:
             return (origin, me)
         others = others_alive(nodes, me)
         for peer in others[:HOLDERS_TRIED_MAX]:

@@ -47,7 +47,10 @@ from protocols.work import (
 log = logging.getLogger(__name__)
 
 PLAN_SECONDS = 0.25
-"""The longest that the loop waits before it looks at the timers again."""
+"""The longest that the loop waits before it looks at the timers again, while there are open runs."""
+
+IDLE_SECONDS = 5.0
+"""The same while there are none."""
 
 ASSIGN_SECONDS = 10.0
 
@@ -123,8 +126,11 @@ class TestCoordinator:
             while True:
                 self._dirty = trio.Event()
                 await self._advance()
-                with trio.move_on_after(PLAN_SECONDS):
+                with trio.move_on_after(PLAN_SECONDS if self._open_runs() else IDLE_SECONDS):
                     await self._dirty.wait()
+
+    def _open_runs(self) -> bool:
+        return len(self._state.runs) > len(self._state.finished)
 
     async def _watch(self, source: ReplicatedLog | Nodes) -> None:
         version = source.version
@@ -196,7 +202,6 @@ class TestCoordinator:
         try:
             finish = await self._reports.finish(self._state.runs[run_id], self._clock.now(), self._name)
             if finish.report is not None:
-                await self._content.pin(finish.report, f"report of run {run_id}")
                 nodes = self._nodes.nodes()
                 await self._replicas.secure(finish.report, self._network.peer_id, nodes, f"report of run {run_id}")
             await self._log.propose(finish)
@@ -227,7 +232,7 @@ class TestCoordinator:
             )
             data = encode(record)
             cids = await self._content.put_many([data, encode(Chunk((test,), (data,)))], "dag-cbor")
-            await self._replicas.secure(cids[-1], self._network.peer_id, self._nodes.nodes(), f"run {run_id}")
+            await self._replicas.secure(cids[-1], self._network.peer_id, self._nodes.nodes())
             await self._log.propose(Abandon(run_id, test, cids[-1]))
         except MeshError as error:
             log.warning("test %d of run %d can't be abandoned yet: %s", test, run_id, error)
@@ -323,10 +328,10 @@ class TestCoordinator:
         lease = self._open_lease(request.lease, peer)
         if lease is None:
             return Ack()
-        nodes, reason = self._nodes.nodes(), f"run {lease.run}"
-        await self._replicas.secure(request.chunk, peer, nodes, reason)
+        nodes = self._nodes.nodes()
+        await self._replicas.secure(request.chunk, peer, nodes)
         for artifacts in await self._unpack(request.chunk):
-            await self._replicas.secure(artifacts, peer, nodes, reason)
+            await self._replicas.secure(artifacts, peer, nodes)
         await self._log.propose(
             Complete(request.lease, request.chunk, request.tests, request.outcomes, request.durations)
         )

@@ -2,7 +2,7 @@
 
 Whoever opens a stream (`Channel`) sends messages and requests on it; the other side (`Session`) sends only answers. A
 frame (protocols/framing.py) begins with its kind; requests carry an ID and the caller's patience, so that nobody
-works on for a caller who has given up. A stream that fails takes its queue and its calls with it.
+works on for a caller who has given up; a refusal carries the exit code of its error. A stream that fails takes its queue and its calls with it.
 
 Bounds: a queue holds `QUEUE_BYTES_MAX`, a stream carries `CALLS_MAX` calls at once. Readers never wait for anything
 but the peer, so credit always comes back.
@@ -177,7 +177,8 @@ class Channel:
         if kind == _ANSWER:
             call.answer = body
         else:
-            call.error = RemoteCallError(body.decode("utf-8", "replace")[:REFUSAL_CHARACTERS_MAX])
+            why = body[1:].decode("utf-8", "replace")[:REFUSAL_CHARACTERS_MAX]
+            call.error = RemoteCallError(why, body[0] if body else RemoteCallError.exit_code)
         call.done.set()
 
 
@@ -233,15 +234,23 @@ class Session:
                 try:
                     answer = await answer_call(handler, self._peer, payload)
                 except MeshError as error:
-                    body = str(error)[:REFUSAL_CHARACTERS_MAX].encode()
-                    await self._outbox.put_patiently(_ANSWER_HEAD.pack(_REFUSAL, number) + body)
+                    await self._outbox.put_patiently(_refusal(number, str(error), refusal_code(error)))
                 else:
                     await self._outbox.put_patiently(_ANSWER_HEAD.pack(_ANSWER, number) + answer)
         finally:
             self._running -= 1
 
     def _refuse(self, number: int, why: str) -> None:
-        self._outbox.put(_ANSWER_HEAD.pack(_REFUSAL, number) + why.encode())
+        self._outbox.put(_refusal(number, why, RemoteCallError.exit_code))
+
+
+def _refusal(number: int, why: str, exit_code: int) -> bytes:
+    return _ANSWER_HEAD.pack(_REFUSAL, number) + bytes([exit_code]) + why[:REFUSAL_CHARACTERS_MAX].encode()
+
+
+def refusal_code(error: MeshError) -> int:
+    """What the error means to the caller: what is the caller's mistake stays that, an internal one is the mesh's."""
+    return RemoteCallError.exit_code if error.exit_code == MeshError.exit_code else error.exit_code
 
 
 async def answer_call(handler: CallHandler, peer: PeerId, payload: bytes) -> bytes:

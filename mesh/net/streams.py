@@ -155,7 +155,7 @@ class Streams:
         try:
             return await answer_call(handler, self._peer_id, payload)
         except MeshError as error:
-            raise RemoteCallError(str(error)) from error
+            raise RemoteCallError(str(error), refusal_code(error)) from error
 
 
 def _check_size(payload: bytes) -> None:
