@@ -82,6 +82,10 @@ class RemoteProtocolError(ProtocolError):
 
 
 class RemoteCallError(MeshError):
-    """A peer answered a call with a refusal; the text is the peer's."""
+    """A peer answered a call with a refusal; the text is the peer's, and so is the exit code that it means."""
 
     exit_code = 12
+
+    def __init__(self, text: str, exit_code: int = 12) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code

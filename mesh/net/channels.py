@@ -2,7 +2,8 @@
 
 Whoever opens a stream (`Channel`) sends messages and requests on it; the other side (`Session`) sends only answers. A
 frame (protocols/framing.py) begins with its kind; requests carry an ID and the caller's patience, so that nobody
-works on for a caller who has given up; a refusal carries the exit code of its error. A stream that fails takes its queue and its calls with it.
+works on for a caller who has given up; a refusal carries the exit code of its error. A stream that fails takes its
+queue and its calls with it.
 
 Bounds: a queue holds `QUEUE_BYTES_MAX`, a stream carries `CALLS_MAX` calls at once. Readers never wait for anything
 but the peer, so credit always comes back.

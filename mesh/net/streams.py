@@ -12,7 +12,7 @@ from typing import Any
 import trio
 from libp2p.custom_types import TProtocol
 
-from mesh.net.channels import CALL_SECONDS_MAX, QUEUE_FRAMES_MAX, Channel, Session, answer_call
+from mesh.net.channels import CALL_SECONDS_MAX, QUEUE_FRAMES_MAX, Channel, Session, answer_call, refusal_code
 from mesh.net.contain import contained
 from mesh.ports import MESSAGE_BYTES_MAX, CallHandler, MessageHandler
 from protocols.errors import LocalProtocolError, MeshError, NodeUnavailable, RemoteCallError

@@ -154,10 +154,13 @@ async def test_refusals_carry_their_text_and_bugs_only_their_type(pair, caplog):
         raise ZeroDivisionError("secret detail")
 
     b.on_call(P, serve)
-    with pytest.raises(RemoteCallError, match=r"^no such run: 7$"):
-        await a.call(b.peer_id, P, b"usage")
-    with pytest.raises(RemoteCallError, match="ZeroDivisionError") as error:
-        await a.call(b.peer_id, P, b"bug")
+    for who in (a, b):
+        with pytest.raises(RemoteCallError, match=r"^no such run: 7$") as error:
+            await who.call(b.peer_id, P, b"usage")
+        assert error.value.exit_code == UsageError.exit_code
+        with pytest.raises(RemoteCallError, match="ZeroDivisionError") as error:
+            await who.call(b.peer_id, P, b"bug")
+        assert error.value.exit_code == RemoteCallError.exit_code
     assert "secret" not in str(error.value)
     assert "secret detail" in caplog.text
 
