@@ -128,13 +128,15 @@ def test_a_suite_with_requirements_its_report_and_the_topology(tmp_path, environ
         picture = str(tmp_path / "mesh.png")
         plotted = run(tmp_path, environment, str(EXAMPLES / "plot_topology.py"), str(made.home("camera")), picture)
         assert plotted.returncode == 0, plotted.stderr
-        made.mesh("get", f"{cid}/artifacts", "-o", str(tmp_path / "artifacts"), home="plain")
+        made.mesh("results", cid, "-o", str(tmp_path / "whole"), home="plain")
     assert fetched.stdout.startswith(f"{SUMMARY}\nthe slowest:\n")
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     places = {entry["test"]: entry["worker"] for entry in report["tests"]}
     assert places["test_devices.py::test_takes_a_picture"] == camera
     assert len(ElementTree.parse(tmp_path / "out" / "junit.xml").getroot().findall(".//testcase")) == len(places) == 9
-    assert [path.read_text() for path in (tmp_path / "artifacts").rglob("picture.txt")] == [f"seen by {camera}\n"]
+    assert [path.read_text() for path in (tmp_path / "whole" / "artifacts").rglob("picture.txt")] == [
+        f"seen by {camera}\n"
+    ]
     assert Path(picture).read_bytes().startswith(b"\x89PNG")
     assert "nearest to all: " in plotted.stdout
 
