@@ -30,6 +30,8 @@ def follow(args: argparse.Namespace, client: Client, run: str, cancel: bool) -> 
     assert tally.finished is not None
     if not args.json:
         print_summary(client, tally)
+    if tally.finished["state"] == "error":
+        note(f"mesh: run {run}: {tally.finished.get('reason') or 'it failed'}")
     return tally.finished
 
 

@@ -8,7 +8,7 @@ from mesh.cli.arguments import checked
 from mesh.cli.output import print_json
 from mesh.cli.results import report_of
 from mesh.cli.session import connect
-from mesh.cli.summary import print_record, read_report
+from mesh.cli.summary import collection_output, print_record, read_report
 from protocols.errors import UsageError
 
 HELP = "Print the captured output of TEST, or of all that failed. TEST is a test's ID, or a part of IDs."
@@ -21,7 +21,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     client = connect(args)
-    report = read_report(client, report_of(client, str(args.run)))
+    cid = report_of(client, str(args.run))
+    report = read_report(client, cid)
+    if args.test is None and not report["tests"] and not args.json:
+        print(collection_output(client, cid))
     for entry in _chosen(report["tests"], args.test, args.run):
         record = client.get(f"/api/records/{entry['record']}")
         if args.json:

@@ -12,12 +12,15 @@ from mesh.cli.output import note, painted
 from mesh.cli.progress import painted_failure
 from mesh.cli.tally import OUTCOMES, Tally
 from mesh.views import human
-from protocols.errors import MeshError
+from protocols.errors import MeshError, UsageError
 
 FAILURES_SHOWN_MAX = 100
 """In full; more are in the report."""
 
 COLUMNS_MAX = 120
+
+EXIT_COLLECTION = 2
+"""pytest's, for errors while collecting (and ours, for a run that was cancelled)."""
 
 _WORDS = {"error": "errors"}
 
@@ -37,9 +40,12 @@ def print_summary(client: Client, tally: Tally) -> None:
         for event in tally.bad:
             message = records.get(event["test"], {}).get("message", "")
             print(painted_failure(event, f" - {human.short(message, COLUMNS_MAX)}" if message else ""))
-    reason = finished.get("reason")
-    if reason:
-        print(f"{finished['state']}: {reason}")
+    if finished["exit_code"] == EXIT_COLLECTION and finished.get("report"):
+        output = collection_output(client, finished["report"])
+        if output:
+            print(output)
+    if finished.get("reason") and finished["state"] != "error":  # an error's is said on stderr
+        print(f"{finished['state']}: {finished['reason']}")
     print(last_line(finished))
     if finished.get("report"):
         print(f"report {finished['report']}")
@@ -75,6 +81,14 @@ def last_line(finished: dict[str, Any]) -> str:
         text = f"{finished['state']}: {text}"
     bad = finished["exit_code"] != 0
     return painted(_rule(f"{text} in {_seconds(finished['wall_seconds'])}"), "red" if bad else "green", "bold")
+
+
+def collection_output(client: Client, cid: str) -> str:
+    """What pytest printed when it could collect nothing; empty if the report has none of that."""
+    try:
+        return b"".join(client.read(cid, "collection.txt")).decode(errors="replace").rstrip("\n")
+    except UsageError:
+        return ""
 
 
 def read_report(client: Client, cid: str) -> dict[str, Any]:

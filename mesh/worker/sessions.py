@@ -5,6 +5,7 @@ until `BUNDLES_MAX` newer ones push it out. Rejected: a checkout for each run (c
 """
 
 import dataclasses
+import re
 import shutil
 import sys
 import tempfile
@@ -98,9 +99,9 @@ class Workshop:
         async with self._tree(assign) as root:
             found = await self._runner.collect(self._job(assign, root))
         if isinstance(found, CollectionFailed):
-            output = found.output.encode(errors="backslashreplace")
-            record = await self._content.put(output)
-            return Collection(assign.lease, None, found.exit_code, _last_line(found.output), record)
+            output = found.output.replace(f"{root}/", "")  # as pytest would say it in the submitter's own tree
+            record = await self._content.put(output.encode(errors="backslashreplace"))
+            return Collection(assign.lease, None, found.exit_code, _reason(found.exit_code, output), record)
         manifest = dataclasses.replace(found, bundle=assign.spec.bundle)
         with tempfile.NamedTemporaryFile(dir=self._folder.parent, prefix="manifest-") as file:
             await trio.Path(file.name).write_bytes(encode(manifest))
@@ -172,6 +173,18 @@ async def _remove(folder: Path) -> None:
     await trio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
 
 
-def _last_line(output: str) -> str:
+_TELLING = re.compile(r"^(?:ERROR: (?!usage: )(.+)|\S+ error: (.+)|E {2,}(.+)|(the collecting process died.*))$", re.M)
+"""Lines in which pytest, its argument parser, a traceback and the runner say what is wrong."""
+
+
+def _reason(exit_code: int, output: str) -> str:
+    """One line of what pytest printed, the one that tells most."""
     lines = [line.strip("= \r") for line in output.splitlines() if line.strip("= \r")]
-    return lines[-1] if lines else "collection failed"
+    if exit_code == 5:
+        deselected = re.search(r"\d+ deselected", lines[-1]) if lines else None
+        return "nothing was collected" + (f" ({deselected[0]})" if deselected else "")
+    told = _TELLING.search(output)
+    if told is None:
+        return lines[0] if lines else "collection failed"
+    found = next(group for group in told.groups() if group)
+    return f"errors while collecting, the first: {found}" if found is told[3] else found

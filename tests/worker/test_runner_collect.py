@@ -4,10 +4,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from runner_harness import collect, job, write
+from runner_harness import collect, job, run_all, write
 
 from mesh.ports import CollectionFailed
 from mesh.worker.runner import PytestRunner
+from protocols.manifests import Outcome
 
 MARKED = """
     import pytest
@@ -106,3 +107,26 @@ async def test_commands_are_not_collected(tmp_path: Path) -> None:
     one = await runner.collect(job(tmp_path, command="make check", python=sys.executable))
     assert not isinstance(one, CollectionFailed)
     assert [test.id for test in one.tests] == ["make check"]
+
+
+SKIPPING = 'import pytest\npytest.importorskip("nothing_of_that_name")\ndef test_never(): ...'
+
+
+async def test_a_file_that_skips_itself_is_one_skipped_test(tmp_path: Path) -> None:
+    """pytest's summary counts it so; another host may come to another end with it."""
+    write(tmp_path, {"a/test_a.py": SKIPPING, "test_b.py": "def test_b(): ..."})
+    ended = {record.test: record for record in await run_all(job(tmp_path))}
+    assert {test: record.outcome for test, record in ended.items()} == {
+        "a/test_a.py": Outcome.SKIPPED,
+        "test_b.py::test_b": Outcome.PASSED,
+    }
+    record = ended["a/test_a.py"]
+    assert record.message == "could not import 'nothing_of_that_name': No module named 'nothing_of_that_name'"
+    assert "test_a.py:2: Skipped: could not import" in record.longrepr
+
+
+async def test_files_that_skip_themselves_are_no_tests_alone(tmp_path: Path) -> None:
+    write(tmp_path, {"test_a.py": SKIPPING})
+    failed = await PytestRunner().collect(job(tmp_path))
+    assert isinstance(failed, CollectionFailed)
+    assert failed.exit_code == 5

@@ -1,5 +1,6 @@
 """From collected items to the manifest's data."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -50,12 +51,16 @@ def timeout(item: pytest.Item) -> float:
         raise pytest.UsageError(f"{item.nodeid}: marker timeout({value!r}) takes a number of seconds") from None
 
 
-def manifest(session: pytest.Session) -> dict[str, Any]:
-    """{"tests": [[id, scope, requirement, timeout], …], "requirements": [[requires, prefers], …]}."""
+def manifest(session: pytest.Session, skipped: Iterable[str]) -> dict[str, Any]:
+    """{"tests": [[id, scope, requirement, timeout], …], "requirements": [[requires, prefers], …]}.
+
+    A file that skips itself as a whole counts as one test, as it does in pytest's own summary.
+    """
     requirements: dict[tuple[str, str], int] = {("", ""): 0}
     tests: list[list[Any]] = []
     for item in session.items:
         pair = (expression(item, "requires"), expression(item, "prefers"))
         index = requirements.setdefault(pair, len(requirements))
         tests.append([text(item.nodeid), scope(item), index, timeout(item)])
+    tests += [[node_id, node_id, 0, 0.0] for node_id in skipped]
     return {"tests": tests, "requirements": list(requirements)}

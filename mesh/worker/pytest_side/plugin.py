@@ -47,6 +47,8 @@ class MeshPlugin:
         """Node ID of a file -> what collects it (lazy)."""
         self.failures: dict[str, str] = {}
         """Node ID of a collector -> why it could not be collected."""
+        self.skips: dict[str, tuple[str, str]] = {}
+        """Node ID of a file that skips itself as a whole -> (reason, where it says so)."""
         self.reports: list[Any] = []
         """Those of the test under way."""
         self.artifacts = ""
@@ -87,7 +89,10 @@ class MeshPlugin:
         if report.failed:
             self.failures[collecting.text(report.nodeid)] = report.longreprtext
         elif report.skipped and isinstance(report.longrepr, tuple):
-            self.failures[collecting.text(report.nodeid)] = f"skipped on this host: {report.longrepr[2]}"
+            path, line, why = report.longrepr
+            reason = why.removeprefix("Skipped: ")
+            self.failures[collecting.text(report.nodeid)] = f"skipped on this host: {reason}"
+            self.skips[collecting.text(report.nodeid)] = (reason, f"{path}:{line}: {why}")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
@@ -100,7 +105,7 @@ class MeshPlugin:
                 return None  # pytest prints the errors and ends with code 2
             if not session.items:
                 return True
-            manifest = collecting.manifest(session)
+            manifest = collecting.manifest(session, self.skips)
             path = os.path.join(self._settings["directory"], "manifest.json")
             with open(path, "w", encoding="utf-8") as file:
                 json.dump(manifest, file)

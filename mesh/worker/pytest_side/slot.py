@@ -229,6 +229,8 @@ class Slot:
         except BaseException as error:
             self._refuse(key, began, node_id, f"{type(error).__name__}: {error}")
             return
+        if item is None and self._skipped_whole(key, began, node_id):
+            return
         if item is None:
             path = node_id.split("::", 1)[0]
             why = "\n\n".join(
@@ -290,6 +292,16 @@ class Slot:
         self._pending += wire.pack_json(result)
         if len(self._pending) > wire.OUTPUT_BYTES_MAX:
             self._flush()
+
+    def _skipped_whole(self, key: int, began: float, node_id: str) -> bool:
+        """Report a file that skips itself as a whole; whether it does."""
+        if node_id not in self._plugin.skips:
+            return False
+        reason, where = self._plugin.skips[node_id]
+        message = wire.clip(reason)[0][: wire.MESSAGE_CHARS_MAX]
+        result = {"key": key, "outcome": "skipped", "started": began, "message": message}
+        self._pending += wire.pack_json({**result, "longrepr": wire.clip(where)[0]})
+        return True
 
     def _refuse(self, key: int, began: float, node_id: str, why: str) -> None:
         message = f"not found in collection on this host: {node_id}"
