@@ -1,9 +1,9 @@
 """The way of a run, through real services on fake ports, and what crashes and cuts do to it."""
 
-import pytest
 import trio
 
 from mesh.ports import CollectionFailed
+from mesh.scheduler.hopeless import HOPELESS_SECONDS
 from mesh.state.invariants import check
 from protocols.manifests import CollectedTest, Outcome
 from tests.fakes.runner import Suite, suite_of
@@ -11,12 +11,7 @@ from tests.fakes.waiting import until
 from tests.simulation.mesh_rig import Rig, mesh, verdicts
 
 
-@pytest.fixture(autouse=True)
-def _clock(autojump_clock):
-    """Every test here runs on simulated time."""
-
-
-async def test_a_run_ends_with_one_verdict_for_every_test(tmp_path):
+async def test_a_run_ends_with_one_verdict_for_every_test(tmp_path, autojump_clock):
     suite = suite_of(200)
     suite.outcome = lambda test: Outcome.FAILED if test.endswith("_7") else Outcome.PASSED
     async with mesh(tmp_path, suite) as rig:
@@ -31,7 +26,7 @@ async def test_a_run_ends_with_one_verdict_for_every_test(tmp_path):
         assert trio.current_time() - start < 6, "200 tests of 50 ms on 6 slots"
 
 
-async def test_the_coordinator_may_die(tmp_path):
+async def test_the_coordinator_may_die(tmp_path, autojump_clock):
     suite = suite_of(300)
     async with mesh(tmp_path, suite) as rig:
         leader = await rig.leader()
@@ -44,7 +39,7 @@ async def test_the_coordinator_may_die(tmp_path):
         assert other.log.state.workers[leader.peer].losses > 0, "its leases expired"
 
 
-async def test_a_worker_may_die_and_come_back(tmp_path):
+async def test_a_worker_may_die_and_come_back(tmp_path, autojump_clock):
     suite = suite_of(300)
     async with mesh(tmp_path, suite) as rig:
         leader = await rig.leader()
@@ -57,7 +52,7 @@ async def test_a_worker_may_die_and_come_back(tmp_path):
         assert events[-1]["state"] == "passed"
 
 
-async def test_the_submitter_may_leave(tmp_path):
+async def test_the_submitter_may_leave(tmp_path, autojump_clock):
     suite = suite_of(100)
     async with mesh(tmp_path, suite) as rig:
         leader = await rig.leader()
@@ -68,7 +63,7 @@ async def test_the_submitter_may_leave(tmp_path):
         assert events[-1]["state"] == "passed"
 
 
-async def test_all_nodes_restart_at_once(tmp_path):
+async def test_all_nodes_restart_at_once(tmp_path, autojump_clock):
     """No recorded verdict is lost, and none is recorded twice."""
     suite = suite_of(300)
     async with mesh(tmp_path, suite) as rig:
@@ -87,7 +82,7 @@ async def test_all_nodes_restart_at_once(tmp_path):
         assert events[-1]["state"] == "passed"
 
 
-async def test_the_coordinator_is_cut_off_and_returns(tmp_path):
+async def test_the_coordinator_is_cut_off_and_returns(tmp_path, autojump_clock):
     suite = suite_of(400)
     async with mesh(tmp_path, suite) as rig:
         leader = await rig.leader()
@@ -106,7 +101,7 @@ async def test_the_coordinator_is_cut_off_and_returns(tmp_path):
         assert leader.log.term == others[0].log.term
 
 
-async def test_work_goes_where_its_requirement_is_met(tmp_path):
+async def test_work_goes_where_its_requirement_is_met(tmp_path, autojump_clock):
     suite = suite_of(40)
     suite.requirements = (("", ""), ("gpu.memory >= 8GiB", ""))
     suite.tests = [CollectedTest(test.id, test.scope, 1 if place % 2 else 0) for place, test in enumerate(suite.tests)]
@@ -118,7 +113,7 @@ async def test_work_goes_where_its_requirement_is_met(tmp_path):
         assert {worker for worker, test in suite.ran if test in demanding} == {"b"}
 
 
-async def test_why_names_the_workers_that_do_not_do(tmp_path):
+async def test_why_names_the_workers_that_do_not_do(tmp_path, autojump_clock):
     suite = suite_of(4)
     async with mesh(tmp_path, suite) as rig:
         node = await rig.leader()
@@ -130,15 +125,18 @@ async def test_why_names_the_workers_that_do_not_do(tmp_path):
         assert all("gpu" in worker["reason"] for worker in why["waiting"][0]["workers"])
 
 
-async def test_what_cannot_be_collected_ends_with_pytests_exit_code(tmp_path):
-    suite = Suite([], failure=CollectionFailed(2, "ERROR test_x.py\n1 error in 0.10s\n"))
+async def test_what_cannot_be_collected_ends_with_pytests_exit_code(tmp_path, autojump_clock):
+    suite = Suite([], failure=CollectionFailed(2, "ERROR test_x.py\nE   ValueError: boom\n1 error in 0.10s\n"))
     async with mesh(tmp_path, suite) as rig:
         node = await rig.leader()
         events = await done(rig, node, await rig.submit(node), suite)
-        assert (events[-1]["exit_code"], events[-1]["reason"]) == (2, "1 error in 0.10s")
+        assert (events[-1]["exit_code"], events[-1]["reason"]) == (
+            2,
+            "errors while collecting, the first: ValueError: boom",
+        )
 
 
-async def test_a_cancelled_run_ends_and_its_workers_stop(tmp_path):
+async def test_a_cancelled_run_ends_and_its_workers_stop(tmp_path, autojump_clock):
     suite = suite_of(6, modules=6)
     suite.seconds = lambda test: 1000.0
     async with mesh(tmp_path, suite) as rig:
@@ -152,7 +150,7 @@ async def test_a_cancelled_run_ends_and_its_workers_stop(tmp_path):
             await until(lambda: not any(other.agent.busy for other in rig.nodes.values()))
 
 
-async def test_a_test_that_takes_its_node_with_it_is_found(tmp_path):
+async def test_a_test_that_takes_its_node_with_it_is_found(tmp_path, autojump_clock):
     """After enough attempts it is alone, and then it gets its verdict; every other test passes."""
     suite = suite_of(60)
     async with mesh(tmp_path, suite) as rig:
@@ -160,7 +158,7 @@ async def test_a_test_that_takes_its_node_with_it_is_found(tmp_path):
 
         def seconds(test: str) -> float:
             if test.endswith("_33"):
-                worker = suite.ran[-1][0]
+                worker = next(worker for worker, ran in reversed(suite.ran) if ran == test)
                 killed.append(worker)
                 rig.nodes[worker].crash()
                 nursery.start_soon(rig.restart, worker)
@@ -195,7 +193,7 @@ async def crash_after(node, suite: Suite, starts: int) -> None:
     node.crash()
 
 
-async def test_a_run_that_nobody_can_work_on_ends_with_its_reason(tmp_path):
+async def test_a_run_that_nobody_can_work_on_ends_with_its_reason(tmp_path, autojump_clock):
     suite = suite_of(40)
     suite.requirements = (("", ""), ("gpu.memory >= 8GiB", ""))
     suite.tests = [CollectedTest(test.id, test.scope, place % 2) for place, test in enumerate(suite.tests)]
@@ -209,7 +207,7 @@ async def test_a_run_that_nobody_can_work_on_ends_with_its_reason(tmp_path):
         check(node.log.state)
 
 
-async def test_a_worker_that_is_only_silent_may_come_back(tmp_path):
+async def test_a_worker_that_is_only_silent_may_come_back(tmp_path, autojump_clock):
     suite = suite_of(10)
     gpu = {"b": {"gpu": ({"memory": 16 * 2**30},)}}
     async with mesh(tmp_path, suite, capabilities=gpu) as rig:
@@ -219,6 +217,6 @@ async def test_a_worker_that_is_only_silent_may_come_back(tmp_path):
         other = next(each for each in rig.nodes.values() if each.peer != "b")
         node = await rig.leader()
         run = await rig.submit(node, requires="gpu")
-        await trio.sleep(60)
+        await trio.sleep(2 * HOPELESS_SECONDS)
         await rig.restart("b")
         await done(rig, other, run, suite)
