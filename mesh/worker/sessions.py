@@ -187,4 +187,4 @@ def _reason(exit_code: int, output: str) -> str:
     if told is None:
         return lines[0] if lines else "collection failed"
     found = next(group for group in told.groups() if group)
-    return f"errors while collecting, the first: {found}" if found is told[3] else found
+    return f"errors while collecting, the first: {found}" if told[3] else found
