@@ -23,7 +23,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 OUT = Path.cwd() / "demo-out"
 NODES = 3
-PARTS = ("classes", "algorithms/bipartite", "algorithms/centrality", "algorithms/community", "algorithms/flow")
+PARTS = ("classes", "generators", "algorithms/bipartite", "algorithms/centrality", "algorithms/community")
 START_SECONDS_MAX = 120
 STOP_SECONDS_MAX = 40
 TAKEN = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
