@@ -84,7 +84,7 @@ class MeshBackend:
             "commit_index": replica.applied if replica else 0,
             "agreed": agreed,
             "conflicts": list(self._conflicts()),
-            "nodes": [self._node(view) for _, view in sorted(self._nodes.nodes().items())],
+            "nodes": self._node_documents(),
             "runs": runs,
         }
 
@@ -101,7 +101,7 @@ class MeshBackend:
                     times.setdefault((min(peer, link.peer), max(peer, link.peer)), []).append(link.rtt)
         return {
             "mesh": self._mesh_name(),
-            "nodes": [self._node(view) for _, view in sorted(views.items())],
+            "nodes": self._node_documents(),
             "links": [{"a": a, "b": b, "rtt": sum(rtts) / len(rtts)} for (a, b), rtts in sorted(times.items())],
         }
 
@@ -112,19 +112,7 @@ class MeshBackend:
         for run in reversed(status["runs"]):
             if len(verdicts) < OVERVIEW_VERDICTS_MAX and run["done"]:
                 verdicts += await self._verdicts_now(RunId(int(run["run"])), OVERVIEW_VERDICTS_MAX - len(verdicts))
-        tests: dict[str, int] = {}
-        for verdict in verdicts:
-            tests[verdict["worker"]] = tests.get(verdict["worker"], 0) + 1
-        nodes = [{**node, "tests": tests.get(node["peer"], 0)} for node in status["nodes"]]
-        return {
-            "generated": time.time(),
-            "mesh": status["mesh"],
-            "coordinator": status["coordinator"],
-            "term": status["term"],
-            "nodes": nodes,
-            "runs": status["runs"],
-            "verdicts": verdicts,
-        }
+        return documents.overview_document(status, verdicts, time.time())
 
     async def runs(self) -> list[dict[str, Any]]:
         return (await self._runs_or_own())[0]
@@ -250,21 +238,12 @@ class MeshBackend:
     def _members(self, raft: str) -> list[NodeView]:
         return [view for view in self._alive() if view.presence.raft == raft]
 
-    def _node(self, view: NodeView) -> dict[str, Any]:
-        presence = view.presence
-        return {
-            "peer": presence.peer,
-            "name": presence.name,
-            "role": presence.role.value,
-            "state": view.state.value,
-            "coordinator": presence.peer == self._coordinator(),
-            "raft": presence.raft,
-            "addresses": list(presence.addresses),
-            "slots": presence.slots,
-            "busy": presence.busy,
-            "capabilities": presence.capabilities,
-            "load": presence.load,
-        }
+    def _node_documents(self) -> list[dict[str, Any]]:
+        coordinator = self._coordinator()
+        return [
+            documents.node_document(view.presence, view.state, view.presence.peer == coordinator)
+            for _, view in sorted(self._nodes.nodes().items())
+        ]
 
     def _resolve(self, node: str) -> PeerId:
         """A peer by its ID, an unambiguous beginning or end of one, or a name."""

@@ -39,6 +39,9 @@ from protocols.ids import PeerId, RunId, TestIndex
 from protocols.manifests import SPEC_BYTES_MAX
 from protocols.work import Ack, Refused
 
+OVERVIEW_VERDICTS_MAX = 20_000
+"""Verdicts of the newest runs in one picture."""
+
 RUNS_SHOWN_MAX = 500
 """Newest runs in one answer."""
 
@@ -154,6 +157,22 @@ class ClientDesk:
         known: Mapping[RunId, Run | RunSummary] = {**state.archive, **state.runs}
         newest = sorted(known, reverse=True)[:RUNS_SHOWN_MAX]
         return [documents.run_document(known[run], self._clock.now()) for run in reversed(newest)]
+
+    async def overview(self, coordinator: PeerId) -> dict[str, Any]:
+        """What the pictures are drawn from, as this coordinator sees it."""
+        verdicts: list[dict[str, Any]] = []
+        for run in sorted(self._state.runs.values(), key=lambda run: run.id, reverse=True):
+            if run.manifest is not None and len(verdicts) < OVERVIEW_VERDICTS_MAX:
+                manifest = await self._history.manifest(run.manifest, tuple(run.workers))
+                verdicts += documents.verdict_rows(run, manifest, OVERVIEW_VERDICTS_MAX - len(verdicts))
+        nodes = [
+            documents.node_document(view.presence, view.state, peer == coordinator)
+            for peer, view in sorted(self._nodes.nodes().items())
+        ]
+        status = {"mesh": self._log.mesh, "coordinator": coordinator, "term": self._log.term}
+        return documents.overview_document(
+            {**status, "nodes": nodes, "runs": self._runs()}, verdicts, self._clock.now()
+        )
 
     async def _why(self, target: str) -> dict[str, Any]:
         if target.isdecimal():

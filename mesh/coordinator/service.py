@@ -237,6 +237,14 @@ class TestCoordinator:
         except MeshError as error:
             log.warning("test %d of run %d can't be abandoned yet: %s", test, run_id, error)
 
+    async def generate_visualization(self, path: str | Path) -> None:
+        """Draw the sheet of `mesh visualize` (task status, worker status, durations, worker comparison, numbers) to a
+        .png or .svg file. `UsageError` for another suffix or a folder that does not exist."""
+        from mesh.views.render import draw_overview  # matplotlib takes long to load, and few ask for it
+
+        document = await self.clients.overview(self._network.peer_id)
+        await trio.to_thread.run_sync(draw_overview, document, Path(path))
+
     # Leases to workers
 
     async def _assign(self, lease_id: LeaseId) -> None:

@@ -1,5 +1,7 @@
 """The JSON documents of runs, from the replicated state: interface.md's fields, for people and scripts. Pure."""
 
+import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,7 +9,8 @@ from mesh.scheduler.plan import Waiting
 from mesh.state.model import Run, RunPhase, RunSummary
 from mesh.state.report import counts
 from protocols.ids import PeerId
-from protocols.manifests import Outcome
+from protocols.manifests import Manifest, Outcome
+from protocols.presence import NodeState, Presence
 
 
 def run_document(run: Run | RunSummary, now: float) -> dict[str, Any]:
@@ -42,6 +45,53 @@ def reason_of(run: Run | RunSummary) -> str:
     if isinstance(run, Run) and not run.reason:
         return run.cancelled or (run.failure.reason if run.failure else "")
     return run.reason
+
+
+def node_document(presence: Presence, state: NodeState, coordinates: bool) -> dict[str, Any]:
+    """One node: interface.md's fields, its place in the group, and its load."""
+    return {
+        "peer": presence.peer,
+        "name": presence.name,
+        "role": presence.role.value,
+        "state": state.value,
+        "coordinator": coordinates,
+        "raft": presence.raft,
+        "addresses": list(presence.addresses),
+        "slots": presence.slots,
+        "busy": presence.busy,
+        "capabilities": presence.capabilities,
+        "load": presence.load,
+    }
+
+
+def overview_document(
+    status: Mapping[str, Any], verdicts: Sequence[Mapping[str, Any]], generated: float
+) -> dict[str, Any]:
+    """What the sheet of pictures is drawn from. `status`: mesh, coordinator, term, nodes and runs; `generated`: seconds
+    since the epoch; `verdicts`: run, test, outcome, duration and worker of each."""
+    tests = Counter(verdict["worker"] for verdict in verdicts)
+    return {
+        "generated": generated,
+        **{field: status[field] for field in ("mesh", "coordinator", "term", "runs")},
+        "nodes": [{**node, "tests": tests[node["peer"]]} for node in status["nodes"]],
+        "verdicts": verdicts,
+    }
+
+
+def verdict_rows(run: Run, manifest: Manifest, limit: int) -> list[dict[str, Any]]:
+    """The first `limit` verdicts of a run, in the order in which they were recorded."""
+    rows = (
+        {
+            "run": str(run.id),
+            "test": manifest.tests[test].id,
+            "outcome": Outcome.of_code(code).value,
+            "duration": duration / 1e6,
+            "worker": done.worker,
+        }
+        for done in run.chunks
+        for test, code, duration in zip(done.tests, done.outcomes, done.durations, strict=True)
+    )
+    return list(itertools.islice(rows, limit))
 
 
 def waiting_document(waiting: Waiting) -> dict[str, Any]:

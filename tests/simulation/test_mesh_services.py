@@ -220,3 +220,20 @@ async def test_a_worker_that_is_only_silent_may_come_back(tmp_path, autojump_clo
         await trio.sleep(2 * HOPELESS_SECONDS)
         await rig.restart("b")
         await done(rig, other, run, suite)
+
+
+async def test_the_coordinator_draws_what_it_knows(tmp_path, autojump_clock):
+    suite = suite_of(30)
+    async with mesh(tmp_path, suite) as rig:
+        node = await rig.leader()
+        await done(rig, node, await rig.submit(node), suite)
+        document = await node.coordinator.clients.overview(node.peer)
+        assert [run["done"] for run in document["runs"]] == [30]
+        assert sorted(row["test"] for row in document["verdicts"]) == sorted(test.id for test in suite.tests)
+        assert sum(each["tests"] for each in document["nodes"]) == 30
+        assert document["verdicts"] == [
+            {key: row[key] for key in ("run", "test", "outcome", "duration", "worker")}
+            for row in (await node.backend.overview())["verdicts"]
+        ]
+        await node.coordinator.generate_visualization(tmp_path / "sheet.svg")
+        assert "30 / 30" in (tmp_path / "sheet.svg").read_text()
