@@ -40,8 +40,6 @@ FOLLOW_SECONDS = 1.0
 
 RETRY_SECONDS = 0.1
 
-OVERVIEW_VERDICTS_MAX = 20_000
-
 Reply = TypeVar("Reply")
 
 
@@ -110,8 +108,10 @@ class MeshBackend:
         status = await self.status()
         verdicts: list[dict[str, Any]] = []
         for run in reversed(status["runs"]):
-            if len(verdicts) < OVERVIEW_VERDICTS_MAX and run["done"]:
-                verdicts += await self._verdicts_now(RunId(int(run["run"])), OVERVIEW_VERDICTS_MAX - len(verdicts))
+            if len(verdicts) < documents.OVERVIEW_VERDICTS_MAX and run["done"]:
+                verdicts += await self._verdicts_now(
+                    RunId(int(run["run"])), documents.OVERVIEW_VERDICTS_MAX - len(verdicts)
+                )
         return documents.overview_document(status, verdicts, time.time())
 
     async def runs(self) -> list[dict[str, Any]]:

@@ -39,9 +39,6 @@ from protocols.ids import PeerId, RunId, TestIndex
 from protocols.manifests import SPEC_BYTES_MAX
 from protocols.work import Ack, Refused
 
-OVERVIEW_VERDICTS_MAX = 20_000
-"""Verdicts of the newest runs in one picture."""
-
 RUNS_SHOWN_MAX = 500
 """Newest runs in one answer."""
 
@@ -162,17 +159,16 @@ class ClientDesk:
         """What the pictures are drawn from, as this coordinator sees it."""
         verdicts: list[dict[str, Any]] = []
         for run in sorted(self._state.runs.values(), key=lambda run: run.id, reverse=True):
-            if run.manifest is not None and len(verdicts) < OVERVIEW_VERDICTS_MAX:
+            if run.manifest is not None and len(verdicts) < documents.OVERVIEW_VERDICTS_MAX:
                 manifest = await self._history.manifest(run.manifest, tuple(run.workers))
-                verdicts += documents.verdict_rows(run, manifest, OVERVIEW_VERDICTS_MAX - len(verdicts))
+                verdicts += documents.verdict_rows(run, manifest, documents.OVERVIEW_VERDICTS_MAX - len(verdicts))
         nodes = [
             documents.node_document(view.presence, view.state, peer == coordinator)
             for peer, view in sorted(self._nodes.nodes().items())
         ]
-        status = {"mesh": self._log.mesh, "coordinator": coordinator, "term": self._log.term}
-        return documents.overview_document(
-            {**status, "nodes": nodes, "runs": self._runs()}, verdicts, self._clock.now()
-        )
+        group = {"mesh": self._log.mesh, "coordinator": coordinator, "term": self._log.term}
+        status = {**group, "nodes": nodes, "runs": self._runs()}
+        return documents.overview_document(status, verdicts, self._clock.now())
 
     async def _why(self, target: str) -> dict[str, Any]:
         if target.isdecimal():

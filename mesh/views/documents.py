@@ -12,6 +12,9 @@ from protocols.ids import PeerId
 from protocols.manifests import Manifest, Outcome
 from protocols.presence import NodeState, Presence
 
+OVERVIEW_VERDICTS_MAX = 20_000
+"""Verdicts of the newest runs in one picture."""
+
 
 def run_document(run: Run | RunSummary, now: float) -> dict[str, Any]:
     """One run: where it stands, what it is, what came of it."""
