@@ -132,7 +132,7 @@ class MeshBackend:
 
     async def submit(self, nonce: bytes, spec: RunSpec) -> RunId:
         await self._content.pin(spec.bundle, f"bundle of {spec.name}")
-        return (await self._ask(SubmitRun(nonce, spec), Submitted, SUBMIT_SECONDS, SUBMIT_SECONDS)).run
+        return (await self._ask(SubmitRun(nonce, spec), Submitted, COORDINATOR_SECONDS, SUBMIT_SECONDS)).run
 
     async def cancel(self, run: RunId) -> None:
         await self._ask(CancelRun(run, "cancelled by a user"), Ack, COORDINATOR_SECONDS)

@@ -199,8 +199,9 @@ def test_each_record_says_what_happened(awkward: Awkward) -> None:
     assert "SIGKILL" in records["dies_sigkill"]["message"]
     assert "exit code 3" in records["dies_exit"]["message"]
     assert "timed out after 2 s" in records["dies_hanging"]["message"]
-    assert "time.sleep" in records["dies_hanging"]["longrepr"] or "test_dies_hanging" in (
-        records["dies_hanging"]["longrepr"]
+    assert (
+        "time.sleep" in records["dies_hanging"]["longrepr"]
+        or "test_dies_hanging" in (records["dies_hanging"]["longrepr"])
     )
     assert "hanging" in records["dies_hanging"]["stdout"]
     assert "caf\\xe9" in records["non_utf8"]["stdout"]
@@ -255,7 +256,7 @@ def test_one_serial_pytest_comes_to_the_same(awkward: Awkward, suite: Path, tmp_
             if "dies" not in name and "artifacts" not in name:
                 kinds = [child.tag for child in case if child.tag in ("failure", "error", "skipped")]
                 # pytest mangles the name of a file that skips itself, as it does a class's
-                    found[name.removesuffix(".py").rpartition(".")[2]] = kinds[0] if kinds else "passed"
+                found[name.removesuffix(".py").rpartition(".")[2]] = kinds[0] if kinds else "passed"
         return found
 
     assert told(awkward.folder / "junit.xml") == told(xml)
@@ -335,9 +336,7 @@ def test_commands_for_each_file(made: Lab, tmp_path: Path) -> None:
 
 def test_the_report_beside_the_run(made: Lab, tmp_path: Path) -> None:
     folder = write(made, "beside", test_one="def test_one(): ...")
-    event = finished(
-        made, str(folder), "--junitxml", str(tmp_path / "j.xml"), "--report-dir", str(tmp_path / "report")
-    )
+    event = finished(made, str(folder), "--junitxml", str(tmp_path / "j.xml"), "--report-dir", str(tmp_path / "report"))
     assert event["counts"]["passed"] == event["tests"] == 1
     assert (tmp_path / "j.xml").read_bytes() == (tmp_path / "report" / "junit.xml").read_bytes()
     assert json.loads((tmp_path / "report" / "report.json").read_text())["counts"] == event["counts"]
@@ -349,8 +348,8 @@ def test_no_process_of_a_test_is_left(awkward: Awkward, made: Lab) -> None:
         found = []
         for process in psutil.process_iter(["cmdline", "pid"]):
             try:
-                if process.info["cmdline"] == ["sleep", "1000"] and "MESH_RUN" in process.environ():
-                    found += [process.pid] * (process.environ().get("PYTHONPATH") == made.options()["env"]["PYTHONPATH"])
+                if process.info["cmdline"] == ["sleep", "1000"] and "PYTEST_XDIST_WORKER" in process.environ():
+                    found += [process.pid] if str(made.folder) in process.environ()["XDG_CONFIG_HOME"] else []
             except psutil.Error:
                 continue
         return found
