@@ -71,19 +71,15 @@ class MeshBackend:
 
     async def status(self) -> dict[str, Any]:
         """Interface.md's status document."""
-        runs, agreed = await self._runs_or_own()
-        replica = self._replica()
+        seen, agreed = await self._agreed_or_own()
         return {
             "mesh": self._mesh_name(),
             "self": self._network.peer_id,
-            "term": max((view.presence.term for view in self._alive()), default=0),
             "coordinator": self._coordinator(),
-            "voters": sorted(view.presence.peer for view in self._members("voter")),
-            "commit_index": replica.applied if replica else 0,
+            **seen,
             "agreed": agreed,
             "conflicts": list(self._conflicts()),
             "nodes": self._node_documents(),
-            "runs": runs,
         }
 
     async def ticket(self) -> str:
@@ -115,7 +111,8 @@ class MeshBackend:
         return documents.overview_document(status, verdicts, time.time())
 
     async def runs(self) -> list[dict[str, Any]]:
-        return (await self._runs_or_own())[0]
+        runs: list[dict[str, Any]] = (await self._agreed_or_own())[0]["runs"]
+        return runs
 
     async def run(self, run: RunId) -> dict[str, Any]:
         document: dict[str, Any] = await self._look("run", str(run))
@@ -190,16 +187,20 @@ class MeshBackend:
     async def _look(self, view: str, argument: str = "", patience: float = COORDINATOR_SECONDS) -> Any:
         return json.loads((await self._ask(Query(view, argument), Document, patience)).json)
 
-    async def _runs_or_own(self) -> tuple[list[dict[str, Any]], bool]:
-        """The coordinator's runs; without one, this member's copy (and False)."""
+    async def _agreed_or_own(self) -> tuple[dict[str, Any], bool]:
+        """Term, voters, commit index and runs by the coordinator; without one, what this node knows (and False)."""
         try:
-            return await self._look("runs", patience=LOOK_SECONDS), True
+            return await self._look("mesh", patience=LOOK_SECONDS), True
         except NoQuorum:
             replica = self._replica()
             if replica is None:
-                return [], False
+                term = max((view.presence.term for view in self._alive()), default=0)
+                voters = [view.presence.peer for view in self._alive() if view.presence.raft == "voter"]
+                return {"commit_index": 0, "term": term, "voters": voters, "runs": []}, False
             state: CoordinatorState = replica.state
-            return [documents.run_document(run, time.time()) for run in state.runs.values()], False
+            runs = [documents.run_document(run, time.time()) for run in state.runs.values()]
+            voters = sorted(replica.configuration.voters)
+            return {"commit_index": replica.applied, "term": replica.term, "voters": voters, "runs": runs}, False
 
     async def _manifest(self, cid: Cid, holders: tuple[PeerId, ...]) -> Manifest:
         await self._content.fetch(cid, holders)
@@ -234,9 +235,6 @@ class MeshBackend:
 
     def _alive(self) -> list[NodeView]:
         return [view for _, view in sorted(self._nodes.nodes().items()) if view.state is not NodeState.DEAD]
-
-    def _members(self, raft: str) -> list[NodeView]:
-        return [view for view in self._alive() if view.presence.raft == raft]
 
     def _node_documents(self) -> list[dict[str, Any]]:
         coordinator = self._coordinator()

@@ -17,6 +17,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -134,6 +136,12 @@ def _know(network: MeshNetwork, options: NodeOptions, tickets: list[Ticket]) -> 
     for peer, found in addresses.items():
         network.know(peer, found)
     return tuple(addresses)
+
+
+def _draw(document: dict[str, Any], path: Path) -> None:
+    from mesh.views.render import draw_overview  # matplotlib takes long to load, and few ask a node for pictures
+
+    draw_overview(document, path)
 
 
 @asynccontextmanager
@@ -306,6 +314,7 @@ class Node:
             worker_timeout=self._options.worker_timeout,
             scratch=self._options.home / "scratch",
             name=self._name,
+            draw=_draw,
         )
         self._coordinator = coordinator
         try:

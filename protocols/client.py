@@ -73,7 +73,7 @@ class Progress:
 
 @message("q.query")
 class Query:
-    """A view of the coordinator's state: "mesh", "runs", "run", "why", "overview"."""
+    """A view of the coordinator's state: "mesh" (with all runs), "run", "why"."""
 
     view: str
     argument: str = ""

@@ -4,7 +4,7 @@ import argparse
 
 from mesh.cli import command
 
-HELP = "Let a node finish what it runs, give back the rest, and leave."
+HELP = "Let a node finish what it runs, give back the rest, and take nothing more. It stays in the mesh."
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -35,7 +35,7 @@ VERBS = {
     "pin": "keep content: add, rm, ls",
     "topology": "draw the mesh",
     "visualize": "draw runs, workers and durations",
-    "drain": "let a node finish and leave",
+    "drain": "let a node finish, and give it nothing more",
     "command": "stop, restart, update or drain a node",
     "doctor": "check this host",
 }

@@ -73,7 +73,7 @@ def prepare(args: argparse.Namespace) -> Submission:
         "worker_count": args.worker_count,
         "retries": args.retries,
         "timeout": args.test_timeout,
-        "environment": args.env,
+        "environment": _environment(args.env),
     }
     if args.exec is not None:
         spec |= {"command": args.exec, "files": [_each(word, root) for word in args.each]}
@@ -128,3 +128,9 @@ def _each(word: str, root: Path) -> str:
     if inside is None:
         raise UsageError(f"--each: {word!r} lies outside {root}, the tree that is sent to the workers")
     return inside
+
+
+def _environment(name: str) -> str:
+    if name != "ambient":
+        raise UsageError(f"--env {name}: nodes run suites in their own environment only (ambient)")
+    return name

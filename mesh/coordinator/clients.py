@@ -141,8 +141,9 @@ class ClientDesk:
         return run
 
     async def _look(self, view: str, argument: str) -> Any:
-        if view == "runs":
-            return self._runs()
+        if view == "mesh":
+            voters = sorted(self._log.configuration.voters)
+            return {"commit_index": self._log.applied, "term": self._log.term, "voters": voters, "runs": self._runs()}
         if view == "run" and argument.isdecimal():
             return documents.run_document(self._run(RunId(int(argument))), self._clock.now())
         if view == "why":

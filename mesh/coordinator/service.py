@@ -5,7 +5,7 @@ came of it are sent to their workers. A handler of a worker's request only propo
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,7 @@ class TestCoordinator:
         worker_timeout: float,
         scratch: Path,
         name: str,
+        draw: Callable[[dict[str, Any], Path], None],
     ) -> None:
         self._network = network
         self._content = content
@@ -88,6 +89,7 @@ class TestCoordinator:
         self._reports = ReportBuilder(content, self._history, scratch)
         self._clock = clock
         self._name = name
+        self._draw = draw
         self._estimates: dict[RunId, Estimates] = {}
         self._loading: set[RunId] = set()
         self._closing: set[RunId] = set()
@@ -240,10 +242,8 @@ class TestCoordinator:
     async def generate_visualization(self, path: str | Path) -> None:
         """Draw the sheet of `mesh visualize` (task status, worker status, durations, worker comparison, numbers) to a
         .png or .svg file. `UsageError` for another suffix or a folder that does not exist."""
-        from mesh.views.render import draw_overview  # matplotlib takes long to load, and few ask for it
-
         document = await self.clients.overview(self._network.peer_id)
-        await trio.to_thread.run_sync(draw_overview, document, Path(path))
+        await trio.to_thread.run_sync(self._draw, document, Path(path))
 
     # Leases to workers
 

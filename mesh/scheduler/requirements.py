@@ -42,6 +42,8 @@ _UNITS: Mapping[str, float] = {
     "": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
     "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "ms": 0.001, "s": 1,
 }  # fmt: skip
+_NEARLY_UNITS = frozenset(("k", "m", "g", "t", "ki", "mi", "gi", "ti", "sec", "min", "h", "us", "ns"))
+"""What people write for a unit and no capability's value ends in."""
 _COMPARISONS = ("==", "!=", "<=", ">=", "<", ">")
 _KEYWORDS = ("and", "or", "not", "in")
 
@@ -232,6 +234,8 @@ class _Parser:
         match = _NUMBER.fullmatch(text)
         if match is None:
             return Literal(text)
+        if match.group(2).lower() in _NEARLY_UNITS:
+            self._fail(f"unknown unit {match.group(2)!r} (known are B, KB to TB, KiB to TiB, ms, s)", token.position)
         factor = _UNITS.get(match.group(2).lower())
         return Literal(text, None if factor is None else float(match.group(1)) * factor)
 

@@ -84,6 +84,12 @@ def short(text: str, width: int) -> str:
     return text[:head] + "…" + text[len(text) - (width - 1 - head) :] if width > 1 else "…"[:width]
 
 
+def mesh(name: str) -> str:
+    """A mesh by the end of its founder's ID; the rest of its name is the nanosecond of its founding."""
+    _, dot, founder = name.partition(".")
+    return founder[-8:] if dot and founder else short(name, 24)
+
+
 def distinct(names: Sequence[str], width: int) -> list[str]:
     """Names of hosts in at most `width` characters: without their domains, if they still differ then."""
     hosts = [name.partition(".")[0] for name in names]

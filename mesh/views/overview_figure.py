@@ -106,7 +106,7 @@ class Sheet:
 
 def _head(sheet: Sheet, document: Mapping[str, Any]) -> None:
     mesh = human.clean(str(document.get("mesh") or ""))
-    sheet.text(MARGIN, 0.55, f"Mesh {human.short(mesh, 48)}" if mesh else "Mesh", fontsize=16, weight="bold")
+    sheet.text(MARGIN, 0.55, f"Mesh {human.mesh(mesh)}" if mesh else "Mesh", fontsize=16, weight="bold")
     names = {str(node["peer"]): str(node.get("name") or "") for node in document.get("nodes", ())}
     coordinator = str(document.get("coordinator") or "")
     parts = []

@@ -233,7 +233,7 @@ def _sentences(graph: Topology, unlabelled: int, width: float) -> list[str]:
 
 def _draw_head(figure: Figure, graph: Topology, sentences: list[str]) -> None:
     width, height = figure.get_size_inches()
-    title = f"Mesh {human.short(shown(graph.mesh), 40)}" if graph.mesh else "Mesh"
+    title = f"Mesh {human.mesh(shown(graph.mesh))}" if graph.mesh else "Mesh"
     figure.text(MARGIN / width, 1 - 0.45 / height, title, fontsize=15, weight="bold", color=INK, va="baseline")
     for number, line in enumerate(sentences):
         y = 1 - (0.71 + LINE_HEIGHT * number) / height

@@ -37,6 +37,8 @@ WRONG = [
     (["run", "--retries", "-1"], "--retries"),
     (["run", "--timeout", "-5"], "--timeout"),
     (["run", "--env", "conda"], "conda"),
+    (["run", "--env", "uv"], "--env uv"),
+    (["run", "--requires", "gpu.memory >= 8Gi"], "Gi"),
     (["run", "--progress", "loud"], "loud"),
     (["run", "-n", "some"], "some"),
     (["run", "--junitxml", "no/such/dir/x.xml"], "no/such/dir"),

@@ -38,7 +38,7 @@ def test_the_bundle_and_the_spec(node: Node, mesh: Mesh, suite: Path) -> None:
         "--timeout",
         "9",
         "--env",
-        "uv",
+        "ambient",
         "-n",
         "2",
     ]
@@ -49,7 +49,7 @@ def test_the_bundle_and_the_spec(node: Node, mesh: Mesh, suite: Path) -> None:
     assert (spec.bundle, spec.name, spec.project, spec.submitter) == (TREE, "project", "project", PEER)
     assert spec.arguments == ("-k", "a or b", "-x")
     assert (spec.priority, spec.test_type, spec.worker_count, spec.retries) == (70, "model", 2, 1)
-    assert (spec.timeout, spec.environment) == (9.0, "uv")
+    assert (spec.timeout, spec.environment) == (9.0, "ambient")
     assert (spec.requires, spec.prefers, spec.command) == ("gpu.memory >= 8GiB", "ssd", None)
 
 

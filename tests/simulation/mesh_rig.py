@@ -23,6 +23,7 @@ from mesh.ports import NodeView
 from mesh.state.apply import apply
 from mesh.state.model import CoordinatorState
 from mesh.state.snapshot import encode_state
+from mesh.views.render import draw_overview
 from mesh.worker.agent import WorkerAgent
 from mesh.worker.sessions import Workshop
 from protocols.commands import Found
@@ -151,7 +152,7 @@ class Node:
         folder = rig.folder / f"{self.peer}"
         self.coordinator = TestCoordinator(
             network=network, content=content, log=self.log, nodes=nodes, clock=WallClock(), worker_timeout=10.0,
-            scratch=folder / "scratch", name=self.peer,
+            scratch=folder / "scratch", name=self.peer, draw=draw_overview,
         )  # fmt: skip
         workshop = Workshop(
             content=content, runner=FakeRunner(rig.suite), folder=folder / "bundles", peer=self.peer, slots=self.slots
