@@ -185,7 +185,7 @@ class MeshBackend:
             await trio.sleep(RETRY_SECONDS)
 
     async def _look(self, view: str, argument: str = "", patience: float = COORDINATOR_SECONDS) -> Any:
-        return json.loads((await self._ask(Query(view, argument), Document, patience)).json)
+        return json.loads((await self._ask(Query(view, argument), Document, patience, patience)).json)
 
     async def _agreed_or_own(self) -> tuple[dict[str, Any], bool]:
         """Term, voters, commit index and runs by the coordinator; without one, what this node knows (and False)."""

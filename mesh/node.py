@@ -192,7 +192,7 @@ class Node:
         self._stop = _Stop(trio.CancelScope())
         self._essentials = hardware.essentials(options.home)
         self._slots = (options.slots or self._essentials.get("cpu.cores", 1)) if options.role.works else 0
-        self._name = f"{socket.gethostname()}-{network.peer_id[-4:]}"
+        self._name = options.labels.get("name") or f"{socket.gethostname()}-{network.peer_id[-4:]}"
         self._nodes = PresenceTable(
             network=network, own=self._presence(), rng=self._rng, worker_timeout=options.worker_timeout
         )

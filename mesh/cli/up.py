@@ -124,6 +124,7 @@ def _children() -> Iterator[list[Child]]:
 
 def _start(home: Path, share: int, ticket: Path | None) -> Child:
     command = [sys.executable, str(NODE), "--home", str(home), "--slots", str(share), "--no-mdns"]
+    command += ["--label", f"name={home.name}"]
     command += ["--listen", "/ip4/127.0.0.1/tcp/0", "--log-level", "warning"]
     command += ["--join", f"@{ticket}"] if ticket is not None else []
     process = subprocess.Popen(

@@ -14,7 +14,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ import trio
 
 from mesh.ports import Job
 from mesh.worker.frames import Remains
+from mesh.worker.leftovers import temporary_folder
 from mesh.worker.pytest_side import start, wire
 
 CONTROL_BYTES_MAX = 1024 * 1024
@@ -41,7 +41,7 @@ class Zygote:
     """One zygote process and its folder; `close` before the end of its life, whatever happens."""
 
     def __init__(self, job: Job, arguments: Sequence[str], collect: bool) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="mesh-run-"))
+        self.directory = temporary_folder("run")
         self._socket: trio.socket.SocketType | None = None
         self._buffer = b""
         self._heard: deque[bytes] = deque()

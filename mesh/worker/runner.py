@@ -6,8 +6,8 @@ one zygote (pytest configured once), which forks a process for each slot when th
 
 import contextlib
 import json
+import logging
 import shutil
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,14 @@ import trio
 
 from mesh.ports import CollectionFailed, Job
 from mesh.worker.arguments import for_slots
+from mesh.worker.leftovers import remove_leftovers, temporary_folder
 from mesh.worker.processes import Zygote
 from mesh.worker.running import COLLECT_SECONDS_MAX, PytestSession, collection_failed
 from protocols.errors import UsageError
 from protocols.ids import Cid
 from protocols.manifests import CollectedTest, Manifest
+
+log = logging.getLogger(__name__)
 
 
 class PytestRunner:
@@ -37,6 +40,8 @@ class PytestRunner:
 
     async def __aenter__(self) -> "PytestRunner":
         self._keeps = True
+        for name in await trio.to_thread.run_sync(remove_leftovers):
+            log.info("removed %s, which a killed node left behind", name)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -93,7 +98,7 @@ class PytestRunner:
 
     @contextlib.asynccontextmanager
     async def session(self, job: Job) -> AsyncIterator[PytestSession]:
-        directory = Path(tempfile.mkdtemp(prefix="mesh-slots-"))
+        directory = temporary_folder("slots")
         try:
             async with trio.open_nursery() as nursery:
                 session = PytestSession(job, directory, nursery, self._adopt(job))

@@ -1,0 +1,28 @@
+"""Temporary folders of the processes that run tests: named by their node's process, so that what a killed one left
+behind can be told from what is in use, and removed by the next node of the same user."""
+
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import psutil
+
+_NAME = re.compile(r"mesh-(run|slots)-(\d+)-\w+")
+
+
+def temporary_folder(kind: str) -> Path:
+    """A new one; `kind` is "run" or "slots"."""
+    return Path(tempfile.mkdtemp(prefix=f"mesh-{kind}-{os.getpid()}-"))
+
+
+def remove_leftovers() -> list[str]:
+    """Remove this user's folders whose process is gone; their names."""
+    removed = []
+    for path in sorted(Path(tempfile.gettempdir()).glob("mesh-*")):
+        match = _NAME.fullmatch(path.name)
+        if match and not psutil.pid_exists(int(match[2])) and path.lstat().st_uid == os.getuid():
+            shutil.rmtree(path, ignore_errors=True)
+            removed.append(path.name)
+    return removed
