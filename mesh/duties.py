@@ -14,7 +14,7 @@ from mesh.worker.agent import WorkerAgent
 from protocols import client, work
 from protocols.codec import decode, encode
 from protocols.ids import PeerId
-from protocols.work import Ack, Assign, CommandVerb, Hold, NodeCommand, Refused, Revoke
+from protocols.work import Ack, Assign, CommandVerb, Hold, NodeCommand, Refused
 
 
 class Duties:
@@ -39,7 +39,7 @@ class Duties:
         network.on_call(client.PROTOCOL, self._client)
 
     async def _work(self, peer: PeerId, payload: bytes) -> bytes:
-        request = decode(payload, *WORK_REQUESTS, Assign, Revoke, Hold, NodeCommand)
+        request = decode(payload, *WORK_REQUESTS, Assign, Hold, NodeCommand)
         match request:
             case Hold(root, holders, reason):
                 await self._content.fetch(root, (peer, *holders))
@@ -47,7 +47,7 @@ class Duties:
                     await self._content.pin(root, reason)
             case NodeCommand(verb):
                 self._obey(verb)
-            case Assign() | Revoke():
+            case Assign():
                 if self._agent is None:
                     return encode(Refused("this node does not work"))
                 self._agent.take(request)

@@ -51,13 +51,6 @@ class Assign:
     """Nodes that should have the bundle and the manifest."""
 
 
-@message("w.revoke")
-class Revoke:
-    """coordinator -> worker: stop this lease at once; whatever it still reports is refused."""
-
-    lease: LeaseId
-
-
 @message("w.collection")
 class Collection:
     """worker -> coordinator: the end of a collect lease. `manifest` is None when collection failed."""

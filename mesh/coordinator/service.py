@@ -27,7 +27,7 @@ from mesh.state.model import CoordinatorState, Lease, RunPhase
 from mesh.state.results import Applied
 from protocols.codec import decode, encode
 from protocols.commands import Abandon, Cancel, Collected, CollectFailed, Command, Complete, Register, Return
-from protocols.errors import MeshError, NodeUnavailable, ProtocolError, RemoteCallError, UsageError
+from protocols.errors import MeshError, NodeUnavailable, RemoteCallError, UsageError
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
 from protocols.manifests import Chunk, Manifest, Outcome, Record
 from protocols.work import (
@@ -41,7 +41,6 @@ from protocols.work import (
     Refused,
     RegisterWorker,
     Result,
-    Revoke,
 )
 
 log = logging.getLogger(__name__)
@@ -365,13 +364,6 @@ class TestCoordinator:
     def _open_lease(self, lease_id: LeaseId, peer: PeerId) -> Lease | None:
         lease = self._state.leases.get(lease_id)
         return lease if lease is not None and lease.worker == peer else None
-
-    async def revoke(self, lease: Lease) -> None:
-        """Tell a worker that a lease is closed, rather than let it learn that with its next heartbeat."""
-        try:
-            await self._network.call(lease.worker, PROTOCOL, encode(Revoke(lease.id)))
-        except (NodeUnavailable, RemoteCallError, ProtocolError) as error:
-            log.debug("lease %d was not revoked: %s", lease.id, error)
 
 
 def _wrong_requirement(manifest: Manifest) -> str:

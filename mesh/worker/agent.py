@@ -32,7 +32,6 @@ from protocols.work import (
     Refused,
     RegisterWorker,
     Result,
-    Revoke,
 )
 
 log = logging.getLogger(__name__)
@@ -110,12 +109,9 @@ class WorkerAgent:
             self._nursery.start_soon(self._flush_results)
             self._nursery.start_soon(self._beat)
 
-    def take(self, request: Assign | Revoke) -> None:
-        """The coordinator grants a lease, or closes one."""
-        if isinstance(request, Assign):
-            self._perform(self._machine.assigned(request))
-        else:
-            self._perform(self._machine.revoked((request.lease,)))
+    def take(self, assign: Assign) -> None:
+        """The coordinator grants a lease."""
+        self._perform(self._machine.assigned(assign))
 
     async def drain(self) -> None:
         """Give back what has not started, finish and deliver the rest."""

@@ -103,10 +103,6 @@ class WorkerMachine:
         """Whether some lease of the run is held."""
         return any(held.assign.run == run for held in self.held.values())
 
-    def open_tests(self) -> int:
-        """Tests held without a result."""
-        return sum(len(held.open) for held in self.held.values())
-
     # Events
 
     def assigned(self, assign: Assign) -> list[Instruction]:
