@@ -33,8 +33,8 @@ class Replication:
             if peer not in present:
                 self._parting.setdefault(peer, (member.log.configurations.latest_index, patience))
         for peer in present:
-            self._parting.pop(peer, None)
-            if peer not in self.progress:
+            returned = self._parting.pop(peer, None) is not None  # who was removed may come back without its log
+            if returned or peer not in self.progress:
                 self.progress[peer] = Progress(next=member.log.last_index + 1)
         self.progress = {peer: self.progress[peer] for peer in sorted(self.progress)}
 
