@@ -3,7 +3,7 @@
 Owns a `Raft`, does what its `Ready`s ask, in the order that `mesh.raft.ready` states, and answers those who wait. The
 core may be stepped, ticked and proposed to at any time, also while a save is under way; so a slow disk batches by
 itself: whatever came meanwhile is in the next `Ready`. Ticks go on during a save, which is how the core notices that a
-disk hangs; they are not piled up, so that a machine that stalled does not believe in its own silence.
+disk hangs. Those that would only count are given together, before whatever happens next: an idle member sleeps.
 
 Invariants: only `_work` awaits between `ready` and `advance`; `_applied` and `state` change together, without an await
 in between; a proposer learns a result only from the entry that it proposed (same index and same term).
@@ -36,11 +36,14 @@ from protocols.raft import PROTOCOL, Configuration, Entry, EntryKind, GroupMessa
 
 TICK_SECONDS = 0.05
 CATCH_UP_TICKS_MAX = 2
-"""After a stall, however long it was."""
+"""After a stall, however long it was: a process that did not run must not believe in the others' silence."""
 
 OPTIONS = RaftOptions(heartbeat_ticks=6)
 """Heartbeats are what an idle mesh spends its time on. Three within an election timeout are enough: a coordinator that
 dies is mostly noticed by its connections."""
+
+ROUNDING_TICKS = 0.001
+"""So much earlier a tick counts as due: a timer that rang rang."""
 
 SNAPSHOT_ENTRIES = 10_000
 SNAPSHOT_BYTES = 16 * 1024 * 1024
@@ -111,6 +114,11 @@ class Consensus:
         self._seen: tuple[object, ...] = ()
         self._failure: MeshError | None = None
         self._running = False
+        self._ticked = 0.0
+        """When the core's last tick was due."""
+        self._ticks_planned = 1
+        """Until the one that may do something."""
+        self._hurry = trio.Event()
 
     # What is so
 
@@ -161,6 +169,7 @@ class Consensus:
         """Take part until cancelled. `StorageError`: the disk failed, and this node must stop."""
         self._network.on_message(PROTOCOL, self._received)
         self._running = True
+        self._ticked = trio.current_time()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._tick)
@@ -196,6 +205,7 @@ class Consensus:
 
     def suspect(self, peer: PeerId) -> None:
         """The connection to this peer broke: if it led, an election is due at once."""
+        self._pass_time()
         self._raft.suspect(peer)
         self._wake.set()
 
@@ -281,6 +291,7 @@ class Consensus:
 
     async def transfer(self, to: PeerId, timeout: float = 2.0) -> bool:
         """Hand the leadership to a voter; whether that happened in time."""
+        self._pass_time()
         self._raft.transfer_leadership(to)
         self._wake.set()
         with trio.move_on_after(timeout):
@@ -299,6 +310,7 @@ class Consensus:
         try:
             group = decode(payload, GroupMessage)
             if group.mesh == self._mesh:
+                self._pass_time()
                 self._raft.step(sender, group.message)
         except RemoteProtocolError as error:
             log.warning("dropped a Raft message of %s: %s", sender, error)
@@ -307,22 +319,32 @@ class Consensus:
         self._wake.set()
 
     async def _tick(self) -> None:
-        due = trio.current_time() + TICK_SECONDS
         while True:
-            await trio.sleep_until(due)
-            late = trio.current_time() - due
-            for _ in range(min(1 + int(late / TICK_SECONDS), CATCH_UP_TICKS_MAX)):
-                self._raft.tick()
-            due = trio.current_time() + TICK_SECONDS - late % TICK_SECONDS
+            self._hurry = trio.Event()
+            self._ticks_planned = 1 + self._raft.quiet_ticks()
+            with trio.move_on_at(self._ticked + self._ticks_planned * TICK_SECONDS):
+                await self._hurry.wait()
+            self._pass_time()
             self._send(self._raft.take_messages())  # heartbeats, beside a slow save
             if self._raft.has_ready():
                 self._wake.set()
             self._look()
 
+    def _pass_time(self) -> None:
+        """Give the core the ticks that are due."""
+        elapsed = trio.current_time() - self._ticked
+        due = int(elapsed / TICK_SECONDS + ROUNDING_TICKS)
+        stalled = due > self._ticks_planned + CATCH_UP_TICKS_MAX
+        for _ in range(CATCH_UP_TICKS_MAX if stalled else due):
+            self._raft.tick()
+        self._ticked += elapsed if stalled else due * TICK_SECONDS
+        self._ticks_planned = max(1, self._ticks_planned - due)
+
     async def _work(self) -> None:
         while True:
             self._wake = trio.Event()
             while self._raft.has_ready():
+                self._pass_time()
                 await self._perform(self._raft.ready())
                 self._raft.advance()
                 self._look()
@@ -408,6 +430,8 @@ class Consensus:
 
     def _look(self) -> None:
         """Notice what changed about leadership; whoever proposed in a term that ended can't know the outcome."""
+        if self._raft.quiet_ticks() + 1 < self._ticks_planned:
+            self._hurry.set()
         status = self._raft.status()
         if status.role is not RoleName.LEADER:
             self._give_up()

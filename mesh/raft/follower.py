@@ -46,14 +46,20 @@ class Follower(Role):
     def tick(self) -> Transition | None:
         member = self.member
         member.elapsed += 1
-        alone = quorum.voters(member.configuration) == (member.peer,)
-        if member.elapsed < member.timeout and not alone:
-            return None  # a group of one need not wait for anybody
+        if member.elapsed < member.timeout and not self._alone():
+            return None
         if member.electable:
             return BecomePreCandidate()
         self._lose_leader()
         member.reset_timer()
         return None
+
+    def quiet_ticks(self) -> int:
+        return 0 if self._alone() else max(0, self.member.timeout - self.member.elapsed - 1)
+
+    def _alone(self) -> bool:
+        """A group of one need not wait for anybody."""
+        return quorum.voters(self.member.configuration) == (self.member.peer,)
 
     def read(self, context: int) -> None:
         if self.member.leader is None:

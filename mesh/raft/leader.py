@@ -79,6 +79,10 @@ class Leader(Role):
             self.replication.heartbeat(self._reads.round)
         return None
 
+    def quiet_ticks(self) -> int:
+        """Until the next heartbeats. A lost quorum is noticed that much later, which only delays the stepping down."""
+        return self.member.options.heartbeat_ticks - self._heartbeat_ticks - 1
+
     def step(self, sender: PeerId, message: RaftMessage) -> Transition | None:
         if isinstance(message, AppendEntries | Heartbeat | InstallSnapshot):
             raise RemoteProtocolError(f"{sender} leads term {message.term} too")

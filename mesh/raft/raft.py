@@ -166,6 +166,11 @@ class Raft:
         elif isinstance(self._role, Leader):
             self._perform(BecomeFollower(self._member.term, None))
 
+    def quiet_ticks(self) -> int:
+        """How many of the next ticks do nothing but count, as long as nothing else happens: they may be given all at
+        once, before whatever does. 0 while a `Ready` is out, whose save may hang."""
+        return 0 if self._out is not None else self._role.quiet_ticks()
+
     def propose(self, data: bytes) -> int:
         """The index that the entry will have, if it is committed in this term. `NotLeader`, `Overloaded`."""
         return self.propose_many([data])[0]

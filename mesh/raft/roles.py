@@ -63,6 +63,10 @@ class Role(ABC):
     @abstractmethod
     def tick(self) -> Transition | None: ...
 
+    def quiet_ticks(self) -> int:
+        """How many ticks from now on only count, unless something happens before: nobody need wake up for each."""
+        return 0
+
     @abstractmethod
     def step(self, sender: PeerId, message: RaftMessage) -> Transition | None:
         """A message of the member's own term, other than a request for a vote. What this role has no use for (an answer

@@ -7,10 +7,12 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from mesh.consensus import Consensus
+from mesh.consensus import OPTIONS, TICK_SECONDS, Consensus
 from mesh.log_home import LogHome
 from mesh.raft.configuration import AddLearner, Promote, Remove
 from mesh.raft.errors import ChangeRefused, NotLeader
+from mesh.raft.raft import Raft
+from mesh.raft.ready import Outgoing
 from mesh.state.results import Applied, Rejected
 from mesh.state.snapshot import state_hash
 from protocols.commands import Register
@@ -311,3 +313,32 @@ async def test_a_stall_causes_no_election(autojump_clock: trio.abc.Clock) -> Non
             await trio.sleep(0.5)
         assert leader.is_leader
         assert leader.term == term
+
+
+async def test_an_idle_group_sleeps_between_its_heartbeats(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every tick is counted, but nobody wakes up for those that do nothing."""
+    async with group() as mesh:
+        leader = await mesh.three()
+        await trio.sleep(1)
+        ticks, looks = dict.fromkeys((A, B, C), 0), dict.fromkeys((A, B, C), 0)
+        tick, take = Raft.tick, Raft.take_messages
+
+        def counted_tick(self: Raft) -> None:
+            ticks[self.status().peer] += 1
+            tick(self)
+
+        def counted_take(self: Raft) -> tuple[Outgoing, ...]:
+            looks[self.status().peer] += 1
+            return take(self)
+
+        monkeypatch.setattr(Raft, "tick", counted_tick)
+        monkeypatch.setattr(Raft, "take_messages", counted_take)
+        await trio.sleep(30)
+        due = round(30 / TICK_SECONDS)
+        assert all(abs(count - due) <= OPTIONS.heartbeat_ticks for count in ticks.values()), ticks
+        rounds = due / OPTIONS.heartbeat_ticks
+        assert looks[A] < 5 * rounds, "heartbeats, and their answers"
+        assert max(looks[B], looks[C]) < 3 * rounds, "heartbeats only"
+        assert leader.is_leader
