@@ -26,6 +26,8 @@ from protocols.ids import Cid, PeerId
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.25
+IDLE_TICK_SECONDS = 1.0
+"""While nothing is wanted."""
 STALL_SECONDS = 3.0
 """Without anything from a peer that owes us blocks, they are asked of another."""
 
@@ -273,7 +275,7 @@ class Bitswap:
     async def tick(self) -> None:
         """Look after wants that wait and peers that left, for ever."""
         while True:
-            await trio.sleep(TICK_SECONDS)
+            await trio.sleep(TICK_SECONDS if self._wants else IDLE_TICK_SECONDS)
             connected = self._connected()
             for name, peer in list(self._peers.items()):
                 if name not in connected:
