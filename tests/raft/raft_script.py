@@ -1,29 +1,39 @@
 """An interpreter for scripts: whole conversations between Raft cores as text, with what happened as golden output.
 
 A script is blocks of a `> command` line and the lines that it printed; `#` lines are comments. Disks and links are
-explicit: messages wait in their link until they are delivered, writes are lost until `finish`.
+explicit: messages wait in their link until they are delivered, writes are lost until `finish`. LINK is A->B, or A->B*N:
+its first N messages. After every command each member's invariants hold, no term has two leaders, and no two members
+have applied different entries at one index. `scripts/README.md` lists what is covered where.
 
-    found A B …              voters with empty disks           join A          a node without a configuration
+    options NAME=N …         before `found`                    found A B …     voters with empty disks
+    lead A B …               found; A leads term 2             elect A         the others lose patience, all settle
+    join A                   a node without a configuration    restart A       wipe A (lose the disk)
+    written A TERM …         a founder's disk as another life left it: after entry 1, entries of these terms
     tick A [N]               campaign A (tick until it does)   propose A TEXT… change A KIND PEER [BY]
     transfer A TO            read A CONTEXT                    suspect A PEER  snapshot A SIZE
     begin A                  take a Ready, send its `messages` finish A        sync, send the rest, apply, advance
-    ready A                  both                              crash A [kept]  lose (or keep) writes under way
-    restart A                wipe A (lose the disk)            cut A B …       no messages between this side and others
-    urgent A                 send what may leave beside a save
-    mend                     deliver [A->B …]                  drop A->B …     duplicate A->B … reverse A->B …
-    settle                   everything, until nothing happens quietly COMMAND (print nothing)
-    status A …               log A …                           rounds N        N times: everybody ticks, then settle
+    ready A                  both                              urgent A        send what may leave beside a save
+    crash A [HOW]            of writes under way, lose all (the default), keep the "snapshot" alone, have them all
+                             "kept", or "sent": kept, and what waits for the sync has left, but nothing is applied
+    cut A B …                no messages between this side and the others          mend
+    deliver [LINK …]         drop LINK …                       duplicate LINK …                reverse LINK …
+    hold LINK NAME           keep messages aside               replay NAME     put a copy of them into their link again
+    settle [A B …]           all, or all among these, until nothing happens      quietly COMMAND (print errors alone)
+    status A …               log A …                           progress A      what a leader knows of the members
+    rounds N                 N times: everybody ticks, then settle
 """
 
-import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import replace
 from pathlib import Path
 
+from raft_script_hosts import Group, Host
+from raft_script_views import show_configuration, show_entry, show_message, show_progress, show_ready
+
 from mesh.raft import configuration as change_of
-from mesh.raft import invariants
+from mesh.raft.leader import Leader
 from mesh.raft.raft import Raft, RaftOptions, RoleName
-from mesh.raft.ready import Configuration, Entry, EntryKind, HardState, Ready, Snapshot
+from mesh.raft.ready import Configuration, Entry, EntryKind, HardState
 from protocols.codec import decode, encode
 from protocols.errors import MeshError
 from protocols.ids import PeerId
@@ -51,52 +61,14 @@ CHANGES: dict[str, Callable[..., change_of.Change]] = {
 }
 
 
-class Longest(random.Random):
-    """Timers run as long as they may: loyalty to a silent leader ends after 20 ticks, elections begin after 25."""
-
-    def randint(self, a: int, b: int) -> int:
-        return b
-
-
-class Host:
-    """One node: what is on its disk, and its core while it runs."""
-
-    def __init__(self, founding: Configuration) -> None:
-        self.founding = founding
-        self.raft: Raft | None = None
-        self.hard_state = HardState()
-        self.snapshot: Snapshot | None = None
-        self.entries: tuple[Entry, ...] = ()
-        self.doing: Ready | None = None
-        self.applied = 0
-
-    def start(self, peer: PeerId) -> None:
-        self.raft = Raft(
-            peer=peer,
-            options=OPTIONS,
-            rng=Longest(),
-            hard_state=self.hard_state,
-            snapshot=self.snapshot,
-            entries=self.entries,
-            configuration=self.founding,
-        )
-        self.applied = self.snapshot.index if self.snapshot else 0
-
-    def save(self, ready: Ready) -> None:
-        if ready.snapshot is not None:
-            self.snapshot, self.entries = ready.snapshot, ()
-        if ready.hard_state is not None:
-            self.hard_state = ready.hard_state
-        if ready.entries:
-            first = ready.entries[0].index
-            self.entries = (*(entry for entry in self.entries if entry.index < first), *ready.entries)
-
-
 class Script:
     def __init__(self) -> None:
         self.hosts: dict[PeerId, Host] = {}
         self.links: dict[tuple[PeerId, PeerId], list[RaftMessage]] = {}
+        self.held: dict[str, tuple[tuple[PeerId, PeerId], list[RaftMessage]]] = {}
         self.side: set[PeerId] = set()
+        self.options = OPTIONS
+        self.group = Group(OPTIONS)
         self.out: list[str] = []
 
     def run(self, command: str) -> list[str]:
@@ -108,8 +80,7 @@ class Script:
         except MeshError as error:
             self.out.append(f"{type(error).__name__}: {error}")
         for host in self.hosts.values():
-            if host.raft is not None:
-                invariants.check(host.raft)
+            host.check()
         return self.out or ["ok"]
 
     def core(self, name: str) -> Raft:
@@ -119,23 +90,48 @@ class Script:
 
     # Nodes
 
+    def do_options(self, *words: str) -> None:
+        pairs = (word.split("=") for word in words)
+        self.options = replace(self.options, **{name: int(value) for name, value in pairs})
+
     def do_found(self, *names: str) -> None:
+        self.group = Group(self.options)
         self.links.clear()
         self.side.clear()
         for name in names:
             self._new(name, Configuration(voters=tuple(map(PeerId, names))))
 
+    def do_lead(self, first: str, *others: str) -> None:
+        self.do_found(first, *others)
+        self.do_elect(first)
+        for _ in range(self.options.heartbeat_ticks):
+            self.core(first).tick()
+        self._settle(show=False, among={PeerId(first), *map(PeerId, others)})
+        self.out.clear()
+
+    def do_written(self, name: str, *terms: str) -> None:
+        host = self.hosts[PeerId(name)]
+        founding = encode(change_of.ordered(host.founding))
+        rest = (Entry(index, int(term), EntryKind.NORMAL, b"t" + term.encode()) for index, term in enumerate(terms, 2))
+        host.entries = (Entry(1, 1, EntryKind.CONFIGURATION, founding), *rest)
+        host.hard_state = HardState(host.entries[-1].term)
+        host.start(PeerId(name))
+
     def do_join(self, name: str) -> None:
         self._new(name, Configuration())
 
     def _new(self, name: str, founding: Configuration) -> None:
-        host = self.hosts[PeerId(name)] = Host(founding)
+        host = self.hosts[PeerId(name)] = Host(founding, self.group)
         host.start(PeerId(name))
 
     def do_crash(self, name: str, writes: str = "lost") -> None:
         host = self.hosts[PeerId(name)]
-        if writes == "kept" and host.doing is not None:
+        if writes == "snapshot" and host.doing is not None:
+            host.save_snapshot(host.doing)
+        if writes in ("kept", "sent") and host.doing is not None:
             host.save(host.doing)
+        if writes == "sent" and host.doing is not None:
+            self._send(name, host.doing.messages_after_sync)
         host.raft = host.doing = None
 
     def do_restart(self, name: str) -> None:
@@ -153,17 +149,29 @@ class Script:
         self.do_status(name)
 
     def do_campaign(self, name: str) -> None:
-        for _ in range(OPTIONS.election_ticks + OPTIONS.jitter_ticks):
+        for _ in range(self.options.election_ticks + self.options.jitter_ticks):
             if self.core(name).status().role is RoleName.FOLLOWER:
                 self.core(name).tick()
         self.do_status(name)
+
+    def do_elect(self, name: str) -> None:
+        for peer, host in self.hosts.items():
+            while host.raft is not None and (peer in self.side) == (name in self.side) and self._waits(host.raft):
+                host.raft.tick()
+        self.do_campaign(name)
+        self._settle(show=False, among=set(self.hosts))
+        self.out.clear()
+        self.do_status(name)
+
+    def _waits(self, raft: Raft) -> bool:
+        return raft.status().role is RoleName.FOLLOWER and raft._member.loyal
 
     def do_rounds(self, count: str) -> None:
         for _ in range(int(count)):
             for host in self.hosts.values():
                 if host.raft is not None:
                     host.raft.tick()
-            self._settle(show=False)
+            self._settle(show=False, among=set(self.hosts))
         self.do_status()
 
     def do_propose(self, name: str, *words: str) -> None:
@@ -212,6 +220,7 @@ class Script:
             host.applied = ready.snapshot.index
         for entry in ready.committed:
             assert entry.index == host.applied + 1
+            host.group.apply(entry)
             host.applied = entry.index
         self.core(name).advance()
 
@@ -244,30 +253,46 @@ class Script:
         self.side = set()
 
     def do_deliver(self, *links: str) -> None:
-        for link in self._named(links):
-            for message in self._take(link):
+        for link, count in self._named(links):
+            for message in self._take(link, count):
                 self._deliver(*link, message)
 
     def do_drop(self, *links: str) -> None:
-        for link in self._named(links):
-            self.out += [f"lost {show_message(*link, message)}" for message in self._take(link)]
+        for link, count in self._named(links):
+            self.out += [f"lost {show_message(*link, message)}" for message in self._take(link, count)]
 
     def do_duplicate(self, *links: str) -> None:
-        for link in self._named(links):
+        for link, _ in self._named(links):
             self.links[link] = [message for message in self.links.get(link, []) for _ in range(2)]
 
     def do_reverse(self, *links: str) -> None:
-        for link in self._named(links):
+        for link, _ in self._named(links):
             self.links.get(link, []).reverse()
 
-    def _named(self, links: Sequence[str]) -> list[tuple[PeerId, PeerId]]:
-        if not links:
-            return sorted(self.links)
-        pairs = [link.split("->") for link in links]
-        return [(PeerId(sender), PeerId(to)) for sender, to in pairs]
+    def do_hold(self, name: str, label: str) -> None:
+        ((link, count),) = self._named([name])
+        self.held[label] = (link, self._take(link, count))
+        self.out += [f"held {show_message(*link, message)}" for message in self.held[label][1]]
 
-    def _take(self, link: tuple[PeerId, PeerId]) -> list[RaftMessage]:
-        return self.links.pop(link, [])
+    def do_replay(self, label: str) -> None:
+        link, messages = self.held[label]
+        self.links.setdefault(link, []).extend(messages)
+
+    def _named(self, links: Sequence[str]) -> list[tuple[tuple[PeerId, PeerId], int | None]]:
+        if not links:
+            return [(link, None) for link in sorted(self.links)]
+        named: list[tuple[tuple[PeerId, PeerId], int | None]] = []
+        for text in links:
+            link, _, count = text.partition("*")
+            sender, to = link.split("->")
+            named.append(((PeerId(sender), PeerId(to)), int(count) if count else None))
+        return named
+
+    def _take(self, link: tuple[PeerId, PeerId], count: int | None) -> list[RaftMessage]:
+        waiting = self.links.pop(link, [])
+        if count is not None and waiting[count:]:
+            self.links[link] = waiting[count:]
+        return waiting[:count]
 
     def _deliver(self, sender: PeerId, to: PeerId, message: RaftMessage) -> None:
         host = self.hosts.get(to)
@@ -279,21 +304,26 @@ class Script:
         except MeshError as error:
             self.out.append(f"  {type(error).__name__}: {error}")
 
-    def do_settle(self) -> None:
-        self._settle(show=True)
+    def do_settle(self, *names: str) -> None:
+        self._settle(show=True, among=set(map(PeerId, names)) or set(self.hosts))
 
-    def _settle(self, show: bool) -> None:
+    def _settle(self, show: bool, among: set[PeerId]) -> None:
         printed = self.out
         self.out = []
         for _ in range(STEPS_MAX):
             busy = [
-                peer for peer, host in sorted(self.hosts.items()) if host.raft is not None and host.raft.has_ready()
+                peer
+                for peer, host in sorted(self.hosts.items())
+                if peer in among and host.raft and host.raft.has_ready()
             ]
             for peer in busy:
                 self.do_ready(peer)
-            if not busy and not any(self.links.values()):
+            links = [link for link, waiting in sorted(self.links.items()) if waiting and set(link) <= among]
+            if not busy and not links:
                 break
-            self.do_deliver()
+            for link in links:
+                for message in self._take(link, None):
+                    self._deliver(*link, message)
         else:
             raise AssertionError("does not settle")
         self.out = printed + (self.out if show else [])
@@ -322,58 +352,10 @@ class Script:
             entries = (log.entry(index) for index in range(log.first_index, log.last_index + 1))
             self.out.append(f"{name} {' '.join(map(show_entry, entries))}")
 
-
-def show_entry(entry: Entry) -> str:
-    if entry.kind is EntryKind.CONFIGURATION:
-        text = show_configuration(decode(entry.data, Configuration))
-    elif entry.kind is EntryKind.NOOP:
-        text = "noop"
-    else:
-        text = entry.data.decode() if len(entry.data) < 12 else f"{len(entry.data)}B"
-    return f"{entry.index}/{entry.term}:{text}"
-
-
-def show_configuration(configuration: Configuration) -> str:
-    parts = ["".join(configuration.voters) or "none"]
-    if configuration.outgoing:
-        parts.append("&" + "".join(configuration.outgoing))
-    if configuration.learners:
-        parts.append("+" + "".join(configuration.learners))
-    return "{" + "".join(parts) + "}"
-
-
-def show_value(value: object) -> str:
-    if isinstance(value, tuple):
-        return "[" + " ".join(map(show_value, value)) + "]"
-    if isinstance(value, Entry):
-        return show_entry(value)
-    if isinstance(value, Configuration):
-        return show_configuration(value)
-    return f"{len(value)}B" if isinstance(value, bytes) else str(value)
-
-
-def show_message(sender: PeerId, to: PeerId, message: RaftMessage) -> str:
-    assert is_dataclass(message)
-    shown = " ".join(f"{f.name}={show_value(getattr(message, f.name))}" for f in fields(message))
-    return f"{sender}->{to} {type(message).__name__} {shown}"
-
-
-def show_ready(ready: Ready) -> list[str]:
-    lines = []
-    if ready.hard_state is not None:
-        hard = ready.hard_state
-        lines.append(f"  save term {hard.term} vote {hard.vote or '-'} commit {hard.commit}")
-    if ready.snapshot is not None:
-        lines.append(f"  save snapshot {ready.snapshot.index}/{ready.snapshot.term}")
-    if ready.entries:
-        lines.append("  save " + " ".join(map(show_entry, ready.entries)))
-    if ready.committed:
-        lines.append("  apply " + " ".join(map(show_entry, ready.committed)))
-    lines += [f"  read {read.context} at {read.index}" for read in ready.reads]
-    lines += [f"  read {context} failed" for context in ready.reads_failed]
-    for when, messages in (("now", ready.messages), ("after sync", ready.messages_after_sync)):
-        lines += [f"  {when}: {show_message(PeerId(''), to, message)}" for to, message in messages]
-    return lines
+    def do_progress(self, name: str) -> None:
+        role = self.core(name)._role
+        assert isinstance(role, Leader), f"{name} does not lead"
+        self.out += [show_progress(peer, progress) for peer, progress in role.replication.progress.items()]
 
 
 def rewritten(text: str) -> str:
