@@ -52,6 +52,9 @@ SNAPSHOT_BYTES = 16 * 1024 * 1024
 READ_RETRY_SECONDS = 1.0
 """A question to the leader may be lost on its way."""
 
+READ_CONTEXT_BITS = 62
+"""Of the first read's number, by chance; the others count on from it, within 64 bits."""
+
 log = logging.getLogger(__name__)
 
 
@@ -105,7 +108,8 @@ class Consensus:
         self._waiters: dict[int, _Waiter] = {}
         self._reads: dict[int, _Waiter] = {}
         self._reads_at: list[tuple[int, _Waiter]] = []
-        self._read_context = 0
+        self._read_context = rng.getrandbits(READ_CONTEXT_BITS)
+        """Of the last read. Not from 0: an answer to this node's earlier life would serve a read of this one."""
         self._since_snapshot = [0, 0]
         """Entries and bytes."""
         self._wake = trio.Event()

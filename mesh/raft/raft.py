@@ -186,7 +186,8 @@ class Raft:
 
     def read_index(self, context: int) -> None:
         """Ask from which index on a read is linearizable; a `ReadState` with this context will tell. `NotLeader`,
-        `Overloaded`. The question may be lost on its way to the leader: ask again after a while."""
+        `Overloaded`. The question may be lost on its way to the leader: ask again after a while, under another context.
+        No context may come twice at one member, not even after a restart: its first answer may come late."""
         self._role.read(context)
 
     def transfer_leadership(self, to: PeerId) -> None:

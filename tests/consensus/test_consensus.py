@@ -1,6 +1,7 @@
 """One group of members over a simulated network and disks in memory."""
 
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -15,9 +16,11 @@ from mesh.raft.raft import Raft
 from mesh.raft.ready import Outgoing
 from mesh.state.results import Applied, Rejected
 from mesh.state.snapshot import state_hash
+from protocols.codec import decode
 from protocols.commands import Register
 from protocols.errors import NoQuorum, OutcomeUnknown, StorageError
 from protocols.ids import PeerId
+from protocols.raft import PROTOCOL, GroupMessage, ReadIndex
 from tests.fakes.disk import FakeDisk
 from tests.fakes.network import FakeNetwork, Lan
 from tests.fakes.waiting import until
@@ -50,6 +53,7 @@ class Group:
         self._nursery = nursery
         self._scopes: dict[PeerId, trio.CancelScope] = {}
         self._snapshot_entries = snapshot_entries
+        self._lives: Counter[PeerId] = Counter()
 
     async def start(self, peer: PeerId) -> Consensus:
         self.disks.setdefault(peer, FakeDisk(seed=ord(peer)))
@@ -59,13 +63,14 @@ class Group:
         return self.members[peer]
 
     async def _run(self, peer: PeerId, started: trio.Event) -> None:
+        self._lives[peer] += 1
         with trio.CancelScope() as self._scopes[peer]:
             async with self.lan.node(peer) as network:
                 member = self.members[peer] = Consensus(
                     mesh=MESH,
                     network=network,
                     disk=self.disks[peer],
-                    rng=random.Random(peer),
+                    rng=random.Random(f"{peer}{self._lives[peer]}"),
                     snapshot_entries=self._snapshot_entries,
                 )
                 network.watch(lambda other, connected: None if connected else member.suspect(other))
@@ -300,6 +305,32 @@ async def test_the_disk_must_hold_the_same_mesh(autojump_clock: object) -> None:
         await found(disk, "2000.z", A)
         with pytest.raises(StorageError, match=r"is of mesh '2000\.z'"):
             Consensus(mesh=MESH, network=network, disk=disk, rng=random.Random(1))
+
+
+async def test_no_two_lives_of_a_follower_number_a_read_alike(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the answer to the earlier one would serve a read of the later, in the same term: tests/raft/scripts."""
+    asked: list[int] = []
+    send = FakeNetwork.send
+
+    def spy(self: FakeNetwork, peer: PeerId, protocol: str, payload: bytes) -> bool:
+        if protocol == PROTOCOL:
+            message = decode(payload, GroupMessage).message
+            if isinstance(message, ReadIndex):
+                asked.append(message.context)
+        return send(self, peer, protocol, payload)
+
+    monkeypatch.setattr(FakeNetwork, "send", spy)
+    async with group() as mesh:
+        leader = await mesh.three()
+        for _ in range(2):
+            for _ in range(3):
+                assert await mesh.members[C].barrier() >= leader.applied
+            await mesh.crash(C)
+            await mesh.start(C)
+            await until(lambda: mesh.members[C].leader == A)
+    assert len(asked) == len(set(asked)) >= 6
 
 
 async def test_a_stall_causes_no_election(autojump_clock: trio.abc.Clock) -> None:
