@@ -12,7 +12,7 @@ have applied different entries at one index. `scripts/README.md` lists what is c
     tick A [N]               campaign A (tick until it does)   propose A TEXT… change A KIND PEER [BY]
     transfer A TO            read A CONTEXT                    suspect A PEER  snapshot A SIZE
     begin A                  take a Ready, send its `messages` finish A        sync, send the rest, apply, advance
-    ready A                  both                              urgent A        send what may leave beside a save
+    ready A …                both, each in turn                urgent A        send what may leave beside a save
     crash A [HOW]            of writes under way, lose all (the default), keep the "snapshot" alone, have them all
                              "kept", or "sent": kept, and what waits for the sync has left, but nothing is applied
     cut A B …                no messages between this side and the others          mend
@@ -96,6 +96,7 @@ class Script:
 
     def do_found(self, *names: str) -> None:
         self.group = Group(self.options)
+        self.hosts.clear()
         self.links.clear()
         self.side.clear()
         for name in names:
@@ -149,9 +150,11 @@ class Script:
         self.do_status(name)
 
     def do_campaign(self, name: str) -> None:
+        raft = self.core(name)
         for _ in range(self.options.election_ticks + self.options.jitter_ticks):
-            if self.core(name).status().role is RoleName.FOLLOWER:
-                self.core(name).tick()
+            raft.tick()
+            if raft.status().role is not RoleName.FOLLOWER and raft._member.elapsed == 0:
+                break  # a new campaign; of an older one, or of a leader, no tick is the first
         self.do_status(name)
 
     def do_elect(self, name: str) -> None:
@@ -224,10 +227,11 @@ class Script:
             host.applied = entry.index
         self.core(name).advance()
 
-    def do_ready(self, name: str) -> None:
-        self.do_begin(name)
-        if self.hosts[PeerId(name)].doing is not None:
-            self.do_finish(name)
+    def do_ready(self, *names: str) -> None:
+        for name in names:
+            self.do_begin(name)
+            if self.hosts[PeerId(name)].doing is not None:
+                self.do_finish(name)
 
     def do_urgent(self, name: str) -> None:
         messages = self.core(name).take_messages()
