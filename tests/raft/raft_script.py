@@ -159,8 +159,9 @@ class Script:
 
     def do_elect(self, name: str) -> None:
         for peer, host in self.hosts.items():
-            while host.raft is not None and (peer in self.side) == (name in self.side) and self._waits(host.raft):
-                host.raft.tick()
+            for _ in range(self.options.election_ticks):
+                if host.raft is not None and (peer in self.side) == (name in self.side) and self._waits(host.raft):
+                    host.raft.tick()
         self.do_campaign(name)
         self._settle(show=False, among=set(self.hosts))
         self.out.clear()
