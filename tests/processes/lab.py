@@ -31,6 +31,8 @@ class Lab:
         self.nodes: dict[str, subprocess.Popen[bytes]] = {}
         self.prefix: dict[str, Sequence[str]] = {}
         """What runs a node's commands: `ip netns exec NAME`, where it has a host of its own."""
+        self.variables: dict[str, dict[str, str]] = {}
+        """What a node has in its environment beside what all have."""
         self._environment = {
             **os.environ,
             "XDG_CONFIG_HOME": str(folder / "config"),
@@ -52,7 +54,12 @@ class Lab:
         ]  # fmt: skip
         with log:
             self.nodes[name] = subprocess.Popen(
-                command, stdout=log, stderr=log, env=self._environment, cwd=self.folder, start_new_session=True
+                command,
+                stdout=log,
+                stderr=log,
+                env={**self._environment, **self.variables.get(name, {})},
+                cwd=self.folder,
+                start_new_session=True,
             )
 
     def form(self, *names: str, slots: int = 1) -> None:

@@ -1,0 +1,40 @@
+"""A suite of some hundred tests of mixed durations, each with the same outcome wherever it runs. Made from a seed."""
+
+import random
+from pathlib import Path
+
+SECONDS = (0.0, 0.0, 0.01, 0.02, 0.05, 0.1, 0.1, 0.2, 0.4)
+"""What a test takes: asleep, so that many nodes can run on few cores."""
+
+BODIES = {
+    "passed": "",
+    "failed": "    assert n < 0, f'as it should be: {n}'\n",
+    "skipped": "    pytest.skip('not here')\n",
+    "xfailed": "    pytest.xfail('known')\n",
+}
+
+HEAD = "import time\nimport pytest\n\n@pytest.fixture(scope='module')\ndef ground():\n    yield 'ground'\n"
+
+
+def write_suite(folder: Path, rng: random.Random, modules: int = 12, tests: int = 25) -> dict[str, str]:
+    """Test ID -> outcome; about one test in ten does not pass."""
+    folder.mkdir(parents=True)
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    expected = {}
+    for module in range(modules):
+        text = HEAD
+        left = tests
+        part = 0
+        while left:
+            count = min(left, rng.randint(1, 6))
+            outcome = rng.choices(list(BODIES), (90, 4, 3, 3))[0]
+            seconds = rng.choice(SECONDS)
+            text += (
+                f"\n\n@pytest.mark.parametrize('n', range({count}))\ndef test_{part}(n, ground):\n"
+                f"    time.sleep({seconds})\n    print('n is', n)\n{BODIES[outcome]}"
+            )
+            expected |= {f"test_part{module:02}.py::test_{part}[{n}]": outcome for n in range(count)}
+            left -= count
+            part += 1
+        (folder / f"test_part{module:02}.py").write_text(text)
+    return expected
