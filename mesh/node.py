@@ -110,7 +110,8 @@ async def _serve(options: NodeOptions, identity: Identity, announce: Announce) -
             announce("listen", address)
         announce("home", str(options.home))
         announce("ticket", format_ticket(swarm_key, network.addresses()))
-        node = Node(options, network, content, runner, neighbours, swarm_key, targets, announce)
+        incarnation = identity.next_incarnation(time.time_ns())
+        node = Node(options, network, content, runner, neighbours, swarm_key, targets, announce, incarnation)
         return await node.run()
 
 
@@ -178,6 +179,7 @@ class Node:
         swarm_key: bytes,
         targets: tuple[PeerId, ...],
         announce: Announce,
+        incarnation: int,
     ) -> None:
         self._options = options
         self._network = network
@@ -185,6 +187,7 @@ class Node:
         self._runner = runner
         self._neighbours = neighbours
         self._announce = announce
+        self._incarnation = incarnation
         self._rng = random.Random(secrets.randbits(64))
         self._clock = WallClock()
         self._coordinator: TestCoordinator | None = None
@@ -224,7 +227,7 @@ class Node:
             peer=self._network.peer_id,
             name=self._name,
             role=self._options.role,
-            incarnation=time.time_ns(),
+            incarnation=self._incarnation,
             sequence=0,
             addresses=(),
             slots=self._slots,

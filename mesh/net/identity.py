@@ -23,6 +23,7 @@ from protocols.ids import PeerId
 IDENTITY_FILE = "identity.key"
 LOCK_FILE = "lock"
 PORT_FILE = "port"
+INCARNATION_FILE = "incarnation"
 
 _PRIVATE_HEADER = b"\x08\x01\x12\x40"  # KeyType Ed25519; Data of 64 bytes: seed and public key
 _PUBLIC_HEADER = b"\x08\x01\x12\x20"
@@ -49,6 +50,18 @@ class Identity:
     def remember_port(self, port: int) -> None:
         if port != self.remembered_port():
             replace_private(self.home / PORT_FILE, f"{port}\n")
+
+    def next_incarnation(self, now: int) -> int:
+        """The number of this life of the node: `now` (nanoseconds since the epoch), or more if a clock that was ahead
+        gave an earlier life more. The log takes a lower number for an older process, and would never give it work."""
+        path = self.home / INCARNATION_FILE
+        try:
+            last = int(path.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            last = 0
+        incarnation = max(now, last + 1)
+        replace_private(path, f"{incarnation}\n")
+        return incarnation
 
 
 @contextmanager

@@ -66,6 +66,19 @@ def test_a_home_that_is_a_file(tmp_path):
         pass
 
 
+def test_each_life_has_a_higher_number_whatever_the_clock_says(tmp_path):
+    """Seen in `make chaos`: after all nodes were killed, one whose clock had gone back was never given work again."""
+    hour = 3600 * 10**9
+    numbers = []
+    for now in (5 * hour, 4 * hour, 4 * hour, 7 * hour):
+        with open_identity(tmp_path) as identity:
+            numbers.append(identity.next_incarnation(now))
+    assert numbers == [5 * hour, 5 * hour + 1, 5 * hour + 2, 7 * hour]
+    (tmp_path / "incarnation").write_text("junk")
+    with open_identity(tmp_path) as identity:
+        assert identity.next_incarnation(hour) == hour
+
+
 def test_the_port_is_remembered(tmp_path):
     with open_identity(tmp_path) as identity:
         assert identity.remembered_port() == 0
