@@ -1,6 +1,7 @@
 """Content in memory: each node's blocks outlive its process (a disk), and come from nodes that the `Lan` reaches.
 
-A tree is one block here, and a checkout makes an empty directory: what the services do with content is under test,
+A batch that is under way at a crash is there in part: each block is a file of its own. A damaged block is found when it
+is read, and counts as missing. A tree is one block here, and a checkout makes an empty directory: what the services do with content is under test,
 not IPFS.
 """
 
@@ -12,9 +13,13 @@ from pathlib import Path
 import trio
 
 from mesh.ports import ContentStat
-from protocols.errors import ContentNotFound
+from protocols.errors import ContentNotFound, StorageError
 from protocols.ids import Cid, PeerId
 from tests.fakes.network import Lan
+
+SYNC_SECONDS = 0.002
+LOOK_SECONDS_MIN, LOOK_SECONDS_MAX = 0.005, 0.2
+"""How often a node asks around for a block."""
 
 
 class Shelves:
@@ -23,9 +28,41 @@ class Shelves:
     def __init__(self, lan: Lan) -> None:
         self.lan = lan
         self.blocks: dict[PeerId, dict[Cid, bytes]] = {}
+        self.rotten: set[tuple[PeerId, Cid]] = set()
+        self.full: set[PeerId] = set()
+        """Nodes whose disk takes nothing more."""
+        self.slow: dict[PeerId, float] = {}
+        """Seconds that each sync takes, where that is long."""
+        self.holders: dict[Cid, set[PeerId]] = {}
+        """Who ever had a block on disk, whatever became of it."""
 
     def of(self, peer: PeerId) -> "FakeContent":
         return FakeContent(self, peer)
+
+    def sound(self, peer: PeerId, cid: Cid) -> bool:
+        """Whether the block is there, undamaged; a damaged one is dropped."""
+        if (peer, cid) in self.rotten:
+            self.rotten.discard((peer, cid))
+            self.blocks[peer].pop(cid, None)
+            self.lan.faults["damaged block found"] += 1
+        return cid in self.blocks.get(peer, {})
+
+    async def keep(self, peer: PeerId, blocks: Mapping[Cid, bytes]) -> None:
+        """On disk when it returns; a part of it, at a crash before that."""
+        try:
+            await trio.sleep(self.slow.get(peer, SYNC_SECONDS))
+        except trio.Cancelled:
+            self._write(peer, dict(list(blocks.items())[: self.lan.rng.randint(0, len(blocks))]))
+            raise
+        if peer in self.full:
+            raise StorageError("the disk that holds the blocks is full")
+        self._write(peer, blocks)
+
+    def _write(self, peer: PeerId, blocks: Mapping[Cid, bytes]) -> None:
+        self.blocks[peer].update(blocks)
+        self.rotten.difference_update((peer, cid) for cid in blocks)
+        for cid in blocks:
+            self.holders.setdefault(cid, set()).add(peer)
 
 
 class FakeContent:
@@ -41,24 +78,28 @@ class FakeContent:
         return (await self.put_many([data], codec))[0]
 
     async def put_many(self, blocks: Sequence[bytes], codec: str = "raw") -> list[Cid]:
-        await trio.sleep(0.002)
         cids = [cid_of(data) for data in blocks]
-        self._mine.update(zip(cids, blocks, strict=True))
+        await self._shelves.keep(self._peer, dict(zip(cids, blocks, strict=True)))
         return cids
 
     async def get(self, cid: Cid, holders: Sequence[PeerId] = (), timeout: float = 30.0) -> bytes:
+        pause = LOOK_SECONDS_MIN
         with trio.move_on_after(timeout):
-            while cid not in self._mine:
-                await trio.sleep(0.005)
-                for peer, blocks in sorted(self._shelves.blocks.items()):
-                    if cid in blocks and self._shelves.lan.reaches(self._peer, peer):
-                        self._mine[cid] = blocks[cid]
-        if cid not in self._mine:
+            while not self._shelves.sound(self._peer, cid):
+                await trio.sleep(pause)
+                pause = min(1.5 * pause, LOOK_SECONDS_MAX)
+                source = next((peer for peer in sorted(self._shelves.blocks) if self._gives(peer, cid)), None)
+                if source is not None:
+                    await self._shelves.keep(self._peer, {cid: self._shelves.blocks[source][cid]})
+        if not self._shelves.sound(self._peer, cid):
             raise ContentNotFound(f"nobody has {cid}")
         return self._mine[cid]
 
+    def _gives(self, peer: PeerId, cid: Cid) -> bool:
+        return self._shelves.lan.reaches(self._peer, peer) and self._shelves.sound(peer, cid)
+
     async def has(self, root: Cid) -> bool:
-        return root in self._mine
+        return self._shelves.sound(self._peer, root)
 
     async def fetch(self, root: Cid, holders: Sequence[PeerId] = (), timeout: float = 300.0) -> None:
         await self.get(root, holders, timeout)
@@ -75,7 +116,7 @@ class FakeContent:
         return await self.put(b"\0".join(parts))
 
     async def checkout(self, root: Cid, target: Path) -> None:
-        if root not in self._mine:
+        if not self._shelves.sound(self._peer, root):
             raise ContentNotFound(f"{root} is not here")
         target.mkdir(parents=True)
 

@@ -1,13 +1,16 @@
 """An in-memory network: seeded delays, crashes, cuts. Implements the Network port on trio's clock.
 
 `Lan` owns the wires; `async with lan.node(peer)` is one node's adapter, and leaving it is that node's crash. A node
-connects to whom it `know`s, as the real adapter does. Messages keep their order in each direction and protocol; a cut
-loses them at once, while the two ends notice only `notice` seconds later.
+connects to whom it `know`s, as the real adapter does. Messages keep their order in each direction and protocol, and are
+lost with their connection; a cut loses them at once, while the two ends notice only `notice` seconds later. `Weather`
+makes it worse: streams lose no single message, so that a lost request or answer takes its connection with it, while
+messages (a full queue drops them, gossip repeats and overtakes) are lost, doubled and overtaken one by one.
 """
 
 import heapq
 import itertools
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,16 +26,35 @@ DIAL_SECONDS = 0.2
 """How often a node dials whom it knows and is not connected to."""
 
 
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """What becomes of what the wires carry: probabilities of each message, and bounds of its delay in seconds."""
+
+    delay: tuple[float, float] = (0.0005, 0.002)
+    loss: float = 0.0
+    duplication: float = 0.0
+    reorder: float = 0.0
+
+
+ONE_WAY = ("call", "answer")
+"""What is carried of calls; all else are messages."""
+
+
 class Lan:
     """All wires between the nodes of one test. Delays in seconds."""
 
     def __init__(self, seed: int = 0, delay: tuple[float, float] = (0.0005, 0.002), notice: float = 2.0) -> None:
         self.rng = random.Random(seed)
-        self.delay = delay
+        self.weather = Weather(delay)
         self.notice = notice
         self.nodes: dict[PeerId, FakeNetwork] = {}
         self.links: set[frozenset[PeerId]] = set()
         self.sent = 0
+        self.faults: Counter[str] = Counter()
+        self.mute: set[tuple[PeerId, str]] = set()
+        """(peer, protocol): the peer's calls of it arrive nowhere, as if that part of the process hung."""
+        self._births: Counter[frozenset[PeerId]] = Counter()
+        """How often a link came up: what was sent over an earlier connection is lost with it."""
         self._cut: Callable[[PeerId, PeerId], bool] = lambda a, b: False
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._count = itertools.count()
@@ -71,23 +93,36 @@ class Lan:
         heapq.heappush(self._heap, (trio.current_time() + delay, next(self._count), action))
         self._wake.set()
 
-    def pause(self) -> float:
-        return self.rng.uniform(*self.delay)
-
     def carry(self, source: PeerId, target: PeerId, protocol: str, deliver: Callable[[], None]) -> None:
-        """Deliver later, in order, unless the way is cut then."""
+        """Deliver later, in order, unless the way is cut then, or the connection another one."""
         self.sent += 1
+        link, weather, rng = frozenset((source, target)), self.weather, self.rng
+        birth, called = self._births[link], protocol in ONE_WAY
+
+        def arrive() -> None:
+            if link in self.links and self._births[link] == birth and self.reaches(source, target):
+                deliver()
+
+        when = trio.current_time() + rng.uniform(*weather.delay)
+        if weather.loss and rng.random() < weather.loss:
+            self.faults["lost call" if called else "lost message"] += 1
+            if called:
+                self.at(rng.uniform(0, self.notice), lambda: self._births[link] == birth and self.unlink(link))
+            return
+        if weather.reorder and not called and rng.random() < weather.reorder:
+            self.faults["overtaken message"] += 1
+            self.at(rng.uniform(1, 20) * weather.delay[1], arrive)
+            return
+        if weather.duplication and not called and rng.random() < weather.duplication:
+            self.faults["doubled message"] += 1
+            self.at(rng.uniform(1, 20) * weather.delay[1], arrive)
         key = (source, target, protocol)
-        when = max(trio.current_time() + self.pause(), self._last.get(key, 0.0))
-        self._last[key] = when
-        link = frozenset((source, target))
-        self.at(
-            when - trio.current_time(),
-            lambda: deliver() if link in self.links and self.reaches(source, target) else None,
-        )
+        self._last[key] = when = max(when, self._last.get(key, 0.0))
+        self.at(when - trio.current_time(), arrive)
 
     def link(self, link: frozenset[PeerId]) -> None:
         self.links.add(link)
+        self._births[link] += 1
         self._tell(link, True)
 
     def unlink(self, link: frozenset[PeerId]) -> None:
@@ -127,10 +162,17 @@ class Lan:
             try:
                 yield network
             finally:
-                del self.nodes[peer]
-                for link in sorted((link for link in self.links if peer in link), key=sorted):
-                    self.unlink(link)
+                self.kill(peer)
                 nursery.cancel_scope.cancel()
+
+    def kill(self, peer: PeerId) -> None:
+        """At once, whatever its tasks do yet: nothing of this node reaches anybody any more."""
+        if self.nodes.pop(peer, None) is not None:
+            for link in sorted((link for link in self.links if peer in link), key=sorted):
+                self.unlink(link)
+
+
+Finisher = Callable[[bytes, MeshError | None], None]
 
 
 @dataclass
@@ -158,6 +200,9 @@ class FakeNetwork:
         self._on_call: dict[str, CallHandler] = {}
         self._topics: dict[str, MessageHandler] = {}
         self._pending: dict[PeerId, list[_Pending]] = {}
+        self._serving: dict[PeerId, dict[int, trio.CancelScope]] = {}
+        """What is being answered: it ends with the connection over which it came."""
+        self._served = itertools.count()
 
     @property
     def peer_id(self) -> PeerId:
@@ -184,6 +229,8 @@ class FakeNetwork:
         if not connected:
             for pending in self._pending.pop(peer, []):
                 pending.finish(b"", NodeUnavailable(f"the connection to {peer} was lost"))
+            for scope in self._serving.pop(peer, {}).values():
+                scope.cancel()
         for changed in self._watchers:
             changed(peer, connected)
 
@@ -212,13 +259,14 @@ class FakeNetwork:
             raise LocalProtocolError(f"{len(payload)} bytes in one message")
         pending = _Pending()
         if peer == self._peer:
-            self._nursery.start_soon(self._answer, peer, protocol, payload, pending.finish)
+            self._nursery.start_soon(self._answer, peer, protocol, payload, pending.finish, timeout)
         elif frozenset((self._peer, peer)) not in self._lan.links:
             await trio.lowlevel.checkpoint()
             raise NodeUnavailable(f"no connection to {peer}")
         else:
             self._pending.setdefault(peer, []).append(pending)
-            self._lan.carry(self._peer, peer, "call", lambda: self._arrive(peer, protocol, payload, pending))
+            if (self._peer, protocol) not in self._lan.mute:
+                self._lan.carry(self._peer, peer, "call", lambda: self._arrive(peer, protocol, payload, pending, timeout))
         with trio.move_on_after(timeout):
             await pending.done.wait()
         if not pending.done.is_set():
@@ -227,16 +275,25 @@ class FakeNetwork:
             raise pending.error
         return pending.answer
 
-    def _arrive(self, peer: PeerId, protocol: str, payload: bytes, pending: _Pending) -> None:
+    def _arrive(self, peer: PeerId, protocol: str, payload: bytes, pending: _Pending, timeout: float) -> None:
         def finish(answer: bytes, error: MeshError | None) -> None:
             self._lan.carry(peer, self._peer, "answer", lambda: pending.finish(answer, error))
 
         target = self._lan.nodes[peer]
-        target._nursery.start_soon(target._answer, self._peer, protocol, payload, finish)
+        target._nursery.start_soon(target._serve, self._peer, protocol, payload, finish, timeout)
 
-    async def _answer(
-        self, caller: PeerId, protocol: str, payload: bytes, finish: Callable[[bytes, MeshError | None], None]
-    ) -> None:
+    async def _serve(self, caller: PeerId, protocol: str, payload: bytes, finish: Finisher, timeout: float) -> None:
+        serving, number = self._serving.setdefault(caller, {}), next(self._served)
+        with trio.CancelScope() as serving[number]:
+            await self._answer(caller, protocol, payload, finish, timeout)
+        serving.pop(number, None)
+
+    async def _answer(self, caller: PeerId, protocol: str, payload: bytes, finish: Finisher, timeout: float) -> None:
+        """As long as the caller waits."""
+        with trio.move_on_after(timeout):
+            await self._handle(caller, protocol, payload, finish)
+
+    async def _handle(self, caller: PeerId, protocol: str, payload: bytes, finish: Finisher) -> None:
         handler = self._on_call.get(protocol)
         if handler is None:
             finish(b"", NodeUnavailable(f"{self._peer} does not speak {protocol}"))

@@ -1,5 +1,7 @@
-"""A runner without processes: tests take the seconds that a script gives them, on `slots` slots of trio's clock."""
+"""A runner without processes: tests take the seconds that a script gives them, on `slots` slots of trio's clock; one that
+takes longer than it may is killed, and has failed."""
 
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -90,7 +92,9 @@ class FakeSession:
                 self._suite.ran.append((self._job.worker, item.id))
                 await self._send.send(Started(item.lease, item.index, slot))
                 seconds = self._suite.seconds(item.id)
-                await trio.sleep(seconds)
-                record = Record(item.id, self._suite.outcome(item.id), seconds, 0.0, PeerId(""), slot, item.attempt)
+                limit = item.timeout or math.inf
+                await trio.sleep(min(seconds, limit))
+                outcome = self._suite.outcome(item.id) if seconds < limit else Outcome.FAILED
+                record = Record(item.id, outcome, min(seconds, limit), 0.0, PeerId(""), slot, item.attempt)
                 await self._send.send(Finished(item.lease, item.index, record))
             del self._running[item.lease, item.index]

@@ -34,6 +34,7 @@ from protocols.raft import Configuration, Snapshot
 from tests.fakes.content import Shelves
 from tests.fakes.disk import FakeDisk
 from tests.fakes.network import FakeNetwork, Lan
+from tests.fakes.outbox import FakeOutbox
 from tests.fakes.runner import FakeRunner, Suite
 from tests.fakes.waiting import until
 
@@ -75,24 +76,6 @@ class FakeNodes:
         self._version += 1
         self._changed.set()
         self._changed = trio.Event()
-
-
-class FakeOutbox:
-    """Outlives its node."""
-
-    def __init__(self) -> None:
-        self._items: dict[str, bytes] = {}
-
-    def items(self) -> list[tuple[str, bytes]]:
-        return list(self._items.items())
-
-    async def put(self, key: str, payload: bytes) -> None:
-        await trio.sleep(0.002)
-        self._items[key] = payload
-
-    async def remove(self, key: str) -> None:
-        await trio.sleep(0.002)
-        self._items.pop(key, None)
 
 
 class WallClock:
