@@ -2,11 +2,12 @@
 
 A completion, a manifest, a bundle or a report counts only once a second node has it on disk, so that no single death
 loses it. Whoever reports content has it; the coordinator fetches its own copy, or, when the content came from the
-coordinator's own node, has another node hold one.
+coordinator's own node, has another node hold one. A coordinator is alone only when every other node that it knows is
+dead and nobody else votes: one whose connections just broke, or that has not heard of the others yet, must wait.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from mesh.ports import Content, Network, NodeView
 from protocols.codec import decode, encode
@@ -24,11 +25,12 @@ HOLDERS_TRIED_MAX = 5
 
 
 class Replicas:
-    """The second copy."""
+    """The second copy. `voters` are those of the log's group."""
 
-    def __init__(self, network: Network, content: Content) -> None:
+    def __init__(self, network: Network, content: Content, voters: Callable[[], Collection[PeerId]]) -> None:
         self._network = network
         self._content = content
+        self._voters = voters
 
     async def secure(
         self, root: Cid, origin: PeerId, nodes: Mapping[PeerId, NodeView], reason: str = ""
@@ -44,14 +46,13 @@ class Replicas:
             await self._content.pin(root, reason)
         if origin != me:
             return (origin, me)
-        others = others_alive(nodes, me)
-        for peer in others[:HOLDERS_TRIED_MAX]:
+        for peer in holders_within_reach(nodes, me)[:HOLDERS_TRIED_MAX]:
             try:
                 await self.ask_to_hold(peer, root, reason)
                 return (me, peer)
             except MeshError as error:
                 log.info("%s did not take a copy of %s: %s", peer, root, error)
-        if others:
+        if set(self._voters()) - {me} or any(_may_hold(view, me) for view in nodes.values()):
             raise MeshFailed(f"no other node could take a copy of {root}")
         return (me,)
 
@@ -63,11 +64,13 @@ class Replicas:
             raise MeshFailed(answer.reason)
 
 
-def others_alive(nodes: Mapping[PeerId, NodeView], me: PeerId) -> list[PeerId]:
-    """Connected nodes but this one: those with a log first, then by ID."""
-    alive = [
-        view.presence
-        for peer, view in nodes.items()
-        if peer != me and view.connected and view.state is NodeState.ALIVE and view.presence.role is not Role.CLIENT
-    ]
-    return [presence.peer for presence in sorted(alive, key=lambda p: (not p.raft, p.peer))]
+def holders_within_reach(nodes: Mapping[PeerId, NodeView], me: PeerId) -> list[PeerId]:
+    """Connected nodes but this one: those that stay first, those with a log first among them, then by ID."""
+    near = [view for view in nodes.values() if view.connected and _may_hold(view, me)]
+    near.sort(key=lambda view: (view.state is NodeState.DRAINING, not view.presence.raft, view.presence.peer))
+    return [view.presence.peer for view in near]
+
+
+def _may_hold(view: NodeView, me: PeerId) -> bool:
+    presence = view.presence
+    return presence.peer != me and view.state is not NodeState.DEAD and presence.role is not Role.CLIENT

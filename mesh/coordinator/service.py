@@ -84,7 +84,7 @@ class TestCoordinator:
         self._nodes = nodes
         self._fleet = Fleet(worker_timeout)
         self._history = History(content)
-        self._replicas = Replicas(network, content)
+        self._replicas = Replicas(network, content, lambda: log.configuration.voters)
         self._reports = ReportBuilder(content, self._history, scratch)
         self._clock = clock
         self._name = name
