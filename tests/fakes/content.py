@@ -1,8 +1,8 @@
 """Content in memory: each node's blocks outlive its process (a disk), and come from nodes that the `Lan` reaches.
 
 A batch that is under way at a crash is there in part: each block is a file of its own. A damaged block is found when it
-is read, and counts as missing. A tree is one block here, and a checkout makes an empty directory: what the services do with content is under test,
-not IPFS.
+is read, and counts as missing. A tree is one block here, and a checkout makes an empty directory: what the services do
+with content is under test, not IPFS.
 """
 
 import base64

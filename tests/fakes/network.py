@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
@@ -90,8 +91,10 @@ class Lan:
         return self.reaches(a, b) and self.reaches(b, a)
 
     def at(self, delay: float, action: Callable[[], None]) -> None:
-        heapq.heappush(self._heap, (trio.current_time() + delay, next(self._count), action))
-        self._wake.set()
+        item = (trio.current_time() + delay, next(self._count), action)
+        heapq.heappush(self._heap, item)
+        if self._heap[0] is item:
+            self._wake.set()
 
     def carry(self, source: PeerId, target: PeerId, protocol: str, deliver: Callable[[], None]) -> None:
         """Deliver later, in order, unless the way is cut then, or the connection another one."""
@@ -266,7 +269,8 @@ class FakeNetwork:
         else:
             self._pending.setdefault(peer, []).append(pending)
             if (self._peer, protocol) not in self._lan.mute:
-                self._lan.carry(self._peer, peer, "call", lambda: self._arrive(peer, protocol, payload, pending, timeout))
+                arrive = partial(self._arrive, peer, protocol, payload, pending, timeout)
+                self._lan.carry(self._peer, peer, "call", arrive)
         with trio.move_on_after(timeout):
             await pending.done.wait()
         if not pending.done.is_set():

@@ -1,5 +1,6 @@
-"""A runner without processes: tests take the seconds that a script gives them, on `slots` slots of trio's clock; one that
-takes longer than it may is killed, and has failed."""
+"""A runner without processes: tests take the seconds that a script gives them, on `slots` slots of trio's clock; one
+that takes longer than it may is killed, and has failed.
+"""
 
 import math
 from collections import deque
