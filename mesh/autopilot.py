@@ -8,12 +8,13 @@ smaller group is not safer. Learners count as spares when they have kept up for 
 One change at a time: that is what the core takes, and each next decision sees what the last one did.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from mesh.raft.configuration import Change, Demote, Promote, Remove, Replace
 from protocols.ids import PeerId
-from protocols.raft import Configuration
+from protocols.presence import Presence
+from protocols.raft import LOG_FORMAT_CAPABILITY, LOG_FORMAT_NEWEST, LOG_FORMAT_OLDEST, Configuration
 
 VOTERS_MIN, VOTERS_MAX = 3, 5
 """Wanted; fewer while there are fewer nodes."""
@@ -67,6 +68,19 @@ def decide(
         or _spread(me, voters, learners)
         or next((Remove(seat.peer) for seat in learners if seat.dead_for >= grace), None)
     )
+
+
+def reads_format(presence: Presence) -> int:
+    """The newest format of the log that a node reads."""
+    told = presence.capabilities.get(LOG_FORMAT_CAPABILITY)
+    return told if type(told) is int else LOG_FORMAT_OLDEST
+
+
+def format_due(in_force: int, members: Collection[PeerId], reads: Mapping[PeerId, int]) -> int | None:
+    """The format to be in force from now on, if it is a newer one: every member reads it, and so does this node.
+    `reads` lacks those that nobody tells of: they might come back as what they were."""
+    common = min([LOG_FORMAT_NEWEST, *(reads.get(peer, LOG_FORMAT_OLDEST) for peer in members)])
+    return common if common > in_force else None
 
 
 def _replace_gone(voters: list[Seat], spare: Seat | None, grace: float) -> Change | None:

@@ -13,14 +13,18 @@ from typing import Any, TypeVar
 import trio
 
 from mesh.ports import Content, Network, Nodes, NodeView, ReplicatedLog
+from mesh.raft.errors import NotLeader
 from mesh.state.model import CoordinatorState
+from mesh.state.snapshot import snapshot_file
 from mesh.views import documents
+from mesh.views.raft import no_document, raft_document
 from protocols.client import PROTOCOL, CancelRun, Document, Follow, Progress, Query, SubmitRun, Submitted, Verdicts
 from protocols.codec import decode, encode
 from protocols.errors import MeshError, NodeUnavailable, NoQuorum, RemoteCallError, UsageError
 from protocols.ids import Cid, PeerId, RunId
 from protocols.manifests import Chunk, Manifest, Outcome, Record, RunSpec
 from protocols.presence import NodeState
+from protocols.snapshots import FILE_NAME
 from protocols.work import PROTOCOL as WORK
 from protocols.work import Ack, CommandVerb, NodeCommand, Refused
 
@@ -109,6 +113,35 @@ class MeshBackend:
                     RunId(int(run["run"])), documents.OVERVIEW_VERDICTS_MAX - len(verdicts)
                 )
         return documents.overview_document(status, verdicts, time.time())
+
+    async def raft(self) -> dict[str, Any]:
+        """The group as its leader sees it; without one, as this node does."""
+        try:
+            document: dict[str, Any] = await self._look("raft", patience=LOOK_SECONDS)
+            return document
+        except (NoQuorum, RemoteCallError) as error:
+            replica = self._replica()
+            if replica is None:
+                return no_document(self._mesh_name(), self._network.peer_id, str(error))
+            presences = {peer: view.presence for peer, view in self._nodes.nodes().items()}
+            state: CoordinatorState = replica.state
+            return raft_document(replica.mesh, replica.status(), state.format, presences, str(error))
+
+    async def snapshot(self) -> bytes:
+        """From this node's own log, as of now; a node without one has the coordinator's brought as content."""
+        deadline = trio.current_time() + COORDINATOR_SECONDS
+        while (replica := self._replica()) is not None:
+            try:
+                snapshot = await replica.snapshot(COORDINATOR_SECONDS)
+                return snapshot_file(snapshot, replica.mesh, self._network.peer_id, time.time())
+            except NotLeader:
+                if trio.current_time() > deadline:
+                    raise NoQuorum("no majority of the voters answers: `mesh raft` tells more") from None
+                await trio.sleep(RETRY_SECONDS)
+        cid = Cid((await self._look("snapshot"))["cid"])
+        coordinator = self._coordinator()
+        await self._content.fetch(cid, (coordinator,) if coordinator else ())
+        return b"".join([part async for part in self._content.read(cid, FILE_NAME)])
 
     async def runs(self) -> list[dict[str, Any]]:
         runs: list[dict[str, Any]] = (await self._agreed_or_own())[0]["runs"]

@@ -22,19 +22,19 @@ import trio
 from mesh.ports import Applied, Disk, Network
 from mesh.raft.configuration import Change
 from mesh.raft.errors import NotLeader, Overloaded
-from mesh.raft.options import RaftOptions
+from mesh.raft.options import TICK_SECONDS, RaftOptions
 from mesh.raft.raft import Raft, RaftStatus, RoleName
 from mesh.raft.ready import Outgoing, Ready
 from mesh.state.apply import apply
 from mesh.state.model import CoordinatorState
-from mesh.state.snapshot import decode_state, encode_state
+from mesh.state.replay import command_of, state_of
+from mesh.state.snapshot import encode_state
 from protocols.codec import decode, encode
-from protocols.commands import COMMANDS, Command
+from protocols.commands import Command
 from protocols.errors import MeshError, NoQuorum, OutcomeUnknown, RemoteProtocolError, StorageError
 from protocols.ids import PeerId
 from protocols.raft import PROTOCOL, Configuration, Entry, EntryKind, GroupMessage, Snapshot
 
-TICK_SECONDS = 0.05
 CATCH_UP_TICKS_MAX = 2
 """After a stall, however long it was: a process that did not run must not believe in the others' silence."""
 
@@ -277,6 +277,15 @@ class Consensus:
                     return self._applied
         raise NoQuorum(f"no majority of the voters answered a read within {timeout:g} s")
 
+    async def snapshot(self, timeout: float = 10.0) -> Snapshot:
+        """A linearizable one, on any member: all that was committed when it was called. `NotLeader`, `NoQuorum`."""
+        while True:
+            await self.barrier(timeout)
+            made = self._raft.make_snapshot(self._applied, encode_state(self._state))
+            if made is not None:  # else the leader's own is being taken over just now
+                return made
+            await self.wait_changed(self._version)
+
     async def change(self, change: Change, timeout: float = 10.0) -> None:
         """Change the group; returns once the new configuration is committed and no longer joint. `ChangeRefused`,
         `NotLeader`, `OutcomeUnknown`."""
@@ -391,12 +400,8 @@ class Consensus:
     def _apply(self, entry: Entry) -> None:
         result: Any = None
         if entry.kind is EntryKind.NORMAL:
-            try:
-                command: Command = decode(entry.data, *COMMANDS)
-            except RemoteProtocolError as error:
-                raise StorageError(
-                    f"entry {entry.index} of the log holds what this version does not know ({error}): update this node"
-                ) from None
+            command = command_of(entry)
+            assert command is not None
             result = apply(self._state, entry.index, command)
         elif entry.kind is EntryKind.NOOP:
             self._opened = entry.term
@@ -409,10 +414,7 @@ class Consensus:
             waiter.finish(result, None if ours else NotLeader(self.leader))
 
     def _restore(self, snapshot: Snapshot) -> None:
-        try:
-            state = decode_state(snapshot.data)
-        except RemoteProtocolError as error:
-            raise StorageError(f"the snapshot at {snapshot.index} can't be read: {error}") from None
+        state = state_of(snapshot)
         if state.mesh != self._mesh:
             raise StorageError(f"the snapshot at {snapshot.index} is of mesh {state.mesh!r}, not of {self._mesh!r}")
         self._state = state

@@ -6,9 +6,10 @@ from mesh.consensus import Consensus
 from mesh.ports import Disk, Network, Saved
 from mesh.state.apply import apply
 from mesh.state.model import CoordinatorState
-from mesh.state.snapshot import decode_state, encode_state
+from mesh.state.replay import state_of
+from mesh.state.snapshot import encode_state
 from protocols.commands import Found
-from protocols.raft import Configuration, HardState, Snapshot
+from protocols.raft import LOG_FORMAT_NEWEST, Configuration, HardState, Snapshot
 
 
 class LogHome:
@@ -24,14 +25,14 @@ class LogHome:
         saved = self._disk.load()
         if saved.snapshot is None and saved != Saved(HardState(), None, ()):
             await self._disk.set_aside()
-        return decode_state(saved.snapshot.data).mesh if saved.snapshot else ""
+        return state_of(saved.snapshot).mesh if saved.snapshot else ""
 
     async def found(self, mesh: str) -> None:
         """Begin a mesh, whose one voter is this node, on the empty disk.
 
         Its beginning is a snapshot and no entry, so that no log ever exists that has no name yet.
         """
-        state = CoordinatorState()
+        state = CoordinatorState(format=LOG_FORMAT_NEWEST)
         apply(state, 1, Found(mesh))
         configuration = Configuration(voters=(self._network.peer_id,))
         await self._disk.save_snapshot(Snapshot(1, 1, configuration, encode_state(state)))

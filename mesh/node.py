@@ -28,7 +28,7 @@ from mesh.backend import MeshBackend
 from mesh.consensus import Consensus
 from mesh.content.store import open_content
 from mesh.coordinator import TestCoordinator
-from mesh.disk.log import RaftDisk
+from mesh.disk.log import LOG_FILE, RaftDisk
 from mesh.disk.neighbours import NeighbourFile
 from mesh.disk.outbox import Outbox
 from mesh.duties import Duties
@@ -199,7 +199,7 @@ class Node:
         self._nodes = PresenceTable(
             network=network, own=self._presence(), rng=self._rng, worker_timeout=options.worker_timeout
         )
-        self._disk = RaftDisk(options.home / "log.sqlite") if options.role.votes else None
+        self._disk = RaftDisk(options.home / LOG_FILE, network.peer_id) if options.role.votes else None
         self._membership = Membership(
             network=network,
             nodes=self._nodes,

@@ -154,14 +154,17 @@ class ReplicatedLog(Protocol):
     async def barrier(self, timeout: float = 10.0) -> int:
         """A linearizable read: when it returns, `state` holds all that was committed when it was called."""
 
+    async def snapshot(self, timeout: float = 10.0) -> Snapshot:
+        """The state after such a read, with its position and configuration."""
+
+    def status(self) -> RaftStatus: ...
+
     async def wait_changed(self, since: int) -> int:
         """Until `version` is over `since`; what it is then."""
 
 
 class Group(ReplicatedLog, Protocol):
     """The same for those who run it and change who is in it."""
-
-    def status(self) -> RaftStatus: ...
 
     def suspect(self, peer: PeerId) -> None: ...
 
@@ -345,6 +348,12 @@ class Backend(Protocol):
 
     async def overview(self) -> dict[str, Any]:
         """What the pictures are drawn from: nodes, runs and recent verdicts."""
+
+    async def raft(self) -> dict[str, Any]:
+        """The group that keeps the log, as its leader sees it; without one, as this node does, and says so."""
+
+    async def snapshot(self) -> bytes:
+        """The file of `mesh snapshot save`: all that was committed when it was asked for. `NoQuorum`."""
 
     async def runs(self) -> list[dict[str, Any]]: ...
 

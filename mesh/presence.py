@@ -21,7 +21,7 @@ from typing import Any
 import trio
 
 from mesh.ports import Network, NodeView
-from protocols.codec import decode, encode
+from protocols.codec import Value, decode, encode
 from protocols.errors import MeshError, RemoteProtocolError
 from protocols.ids import PeerId
 from protocols.presence import (
@@ -34,6 +34,7 @@ from protocols.presence import (
     Presence,
     Version,
 )
+from protocols.raft import LOG_FORMAT_CAPABILITY, LOG_FORMAT_NEWEST
 
 NODES_MAX = 1024
 NEIGHBOURS_MAX = 50
@@ -78,7 +79,7 @@ class PresenceTable:
         self._network = network
         self._rng = rng
         self._worker_timeout = worker_timeout
-        self._own = replace(own, addresses=network.addresses(), links=())
+        self._own = replace(own, addresses=network.addresses(), links=(), capabilities=_with_format(own.capabilities))
         now = trio.current_time()
         self._nodes: dict[PeerId, _Node] = {}
         self._neighbours: dict[PeerId, tuple[str, ...]] = {}
@@ -119,6 +120,8 @@ class PresenceTable:
         return self._version
 
     def update(self, **fields: Any) -> None:
+        if "capabilities" in fields:
+            fields["capabilities"] = _with_format(fields["capabilities"])
         changed = {name: value for name, value in fields.items() if getattr(self._own, name) != value}
         if not changed:
             return
@@ -349,3 +352,8 @@ def _living(node: _Node) -> bool:
 
 def _differs(one: NodeView, other: NodeView) -> bool:
     return one.state is not other.state or one.connected != other.connected or one.presence != other.presence
+
+
+def _with_format(capabilities: Mapping[str, Value]) -> Mapping[str, Value]:
+    """Every node tells which format of the log it reads: as a capability, which an older node passes over."""
+    return {**capabilities, LOG_FORMAT_CAPABILITY: LOG_FORMAT_NEWEST}

@@ -35,6 +35,13 @@ class Found:
     mesh: str
 
 
+@message("c.format")
+class RaiseFormat:
+    """From here on the log is in format `version`: every member can read it. A format is never lowered."""
+
+    version: int
+
+
 @message("c.yield")
 class Yield:
     """This mesh gives way to `mesh`, born apart under the same key. Holds only while it has had no run."""
@@ -161,6 +168,7 @@ class Finish:
 
 Command = (
     Found
+    | RaiseFormat
     | Yield
     | Register
     | Submit
@@ -176,6 +184,7 @@ Command = (
 )
 COMMANDS = (
     Found,
+    RaiseFormat,
     Yield,
     Register,
     Submit,

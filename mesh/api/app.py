@@ -53,6 +53,8 @@ class Api:
             ("/api/ticket", self.ticket, get),
             ("/api/topology", self.topology, get),
             ("/api/overview", self.overview, get),
+            ("/api/raft", self.raft, get),
+            ("/api/snapshot", self.snapshot, get),
             ("/api/runs", self.runs, get),
             ("/api/runs", self.submit, post),
             ("/api/runs/{run}", self.run, get),
@@ -96,6 +98,16 @@ class Api:
 
     async def overview(self, request: Request) -> Response:
         return JSONResponse(await self._backend.overview())
+
+    async def raft(self, request: Request) -> Response:
+        return JSONResponse(await self._backend.raft())
+
+    async def snapshot(self, request: Request) -> Response:
+        return Response(
+            await self._backend.snapshot(),
+            media_type="application/octet-stream",
+            headers={"cache-control": "no-store", "x-content-type-options": "nosniff"},
+        )
 
     async def runs(self, request: Request) -> Response:
         return JSONResponse({"runs": await self._backend.runs()})

@@ -137,7 +137,14 @@ class Client:
 
     def read(self, cid: str, path: str = "") -> Iterator[bytes]:
         """The bytes of a file; a stream cut short is `ConnectionLost`."""
-        connection, answer = self._open("GET", f"/api/content/{cid}?path={quote(path, safe='')}", None)
+        return self._bytes(f"/api/content/{cid}?path={quote(path, safe='')}")
+
+    def snapshot(self) -> bytes:
+        """What the mesh agreed on up to now, as the file of `mesh snapshot`."""
+        return b"".join(self._bytes("/api/snapshot"))
+
+    def _bytes(self, path: str) -> Iterator[bytes]:
+        connection, answer = self._open("GET", path, None)
         try:
             while True:
                 with self._failures():

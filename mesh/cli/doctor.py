@@ -16,7 +16,7 @@ from pathlib import Path
 from mesh.cli.client import read_endpoint
 from mesh.cli.output import painted, print_document
 from mesh.cli.session import home_of
-from protocols.errors import MeshError
+from protocols.errors import HomeInUse, MeshError, UsageError
 
 HELP = "Check this host and say in words what is wrong."
 
@@ -164,6 +164,30 @@ def _descriptors(home: Path) -> tuple[str, str]:
     return "ok", "no limit" if soft == resource.RLIM_INFINITY else f"{soft} open files are allowed"
 
 
+def _log(home: Path) -> tuple[str, str]:
+    """Reads all of it, as a start of the node would; while the node runs, that is the node's business."""
+    from mesh.disk.log import LOG_FILE
+    from mesh.disk.rescue import stopped_log
+    from mesh.net.identity import IDENTITY_FILE, open_identity
+
+    if not (home / LOG_FILE).exists():
+        return "ok", "none in this home"
+    if not (home / IDENTITY_FILE).exists():
+        return (
+            "wrong",
+            f"{home / LOG_FILE} is here without the {IDENTITY_FILE} of its node: restore that, or remove both",
+        )
+    try:
+        with open_identity(home) as identity, stopped_log(home, identity.peer_id) as log:
+            voters = len(log.configuration.voters)
+            what = f"mesh {log.state.mesh} up to index {log.index} of term {log.term}, format {log.state.format}"
+            return "ok", f"{what}, {voters} voter{'s' * (voters != 1)}; read whole"
+    except HomeInUse:
+        return "ok", "in use by the node that runs"
+    except UsageError as nothing:
+        return "ok", str(nothing)
+
+
 def _node(home: Path) -> tuple[str, str]:
     endpoint = read_endpoint(home)
     if endpoint is None:
@@ -176,6 +200,7 @@ CHECKS: dict[str, Callable[[Path], tuple[str, str]]] = {
     "libp2p": _libp2p,
     "home": _home,
     "disk": _disk,
+    "log": _log,
     "clock": _clock,
     "network": _network,
     "mdns": _mdns,

@@ -37,6 +37,9 @@ VERBS = {
     "visualize": "draw runs, workers and durations",
     "drain": "let a node finish, and give it nothing more",
     "command": "stop, restart, update or drain a node",
+    "raft": "the group that keeps the log: members, progress, health",
+    "snapshot": "save what the mesh agreed on, or found a mesh from it",
+    "recover": "found the mesh anew when most of its voters are lost",
     "doctor": "check this host",
 }
 

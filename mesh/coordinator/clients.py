@@ -19,7 +19,9 @@ from mesh.state import ranges
 from mesh.state.model import Completion, CoordinatorState, Run, RunSummary
 from mesh.state.report import finished_event
 from mesh.state.results import Rejected
+from mesh.state.snapshot import snapshot_file
 from mesh.views import documents
+from mesh.views.raft import raft_document
 from protocols.client import (
     FOLLOW_SECONDS_MAX,
     VERDICTS_PER_ANSWER_MAX,
@@ -37,6 +39,7 @@ from protocols.commands import Cancel, Submit
 from protocols.errors import MeshFailed, UsageError
 from protocols.ids import PeerId, RunId, TestIndex
 from protocols.manifests import SPEC_BYTES_MAX
+from protocols.snapshots import FILE_NAME
 from protocols.work import Ack, Refused
 
 RUNS_SHOWN_MAX = 500
@@ -144,11 +147,21 @@ class ClientDesk:
         if view == "mesh":
             voters = sorted(self._log.configuration.voters)
             return {"commit_index": self._log.applied, "term": self._log.term, "voters": voters, "runs": self._runs()}
+        if view == "raft":
+            return self._raft()
+        if view == "snapshot":
+            snapshot = await self._log.snapshot()
+            file = snapshot_file(snapshot, self._log.mesh, self._log.status().peer, self._clock.now())
+            return {"cid": await self._replicas.offer(FILE_NAME, file)}
         if view == "run" and argument.isdecimal():
             return documents.run_document(self._run(RunId(int(argument))), self._clock.now())
         if view == "why":
             return await self._why(argument)
         raise UsageError(f"there is no view {view!r} of {argument!r}")
+
+    def _raft(self) -> dict[str, Any]:
+        presences = {peer: view.presence for peer, view in self._nodes.nodes().items()}
+        return raft_document(self._log.mesh, self._log.status(), self._state.format, presences)
 
     def _runs(self) -> list[dict[str, Any]]:
         state = self._state

@@ -56,6 +56,10 @@ class Replicas:
             raise MeshFailed(f"no other node could take a copy of {root}")
         return (me,)
 
+    async def offer(self, name: str, data: bytes) -> Cid:
+        """A file on this node, for somebody who asked for it: unpinned, so that it goes by itself."""
+        return await self._content.add_files({name: data})
+
     async def ask_to_hold(self, peer: PeerId, root: Cid, reason: str) -> None:
         """Have `peer` fetch `root` from here and keep it."""
         request = encode(Hold(root, (self._network.peer_id,), reason))

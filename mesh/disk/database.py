@@ -4,6 +4,8 @@ SQLite in WAL mode with synchronous=FULL syncs once per transaction and recovers
 WAL; measured against an append file of our own with fdatasync it costs the same, so the simpler one is used. It does
 not notice a flipped bit in a page, so that every row carries a CRC of its own.
 
+A new file appears under its name only when it is whole, so that an empty or a shortened one is always damage.
+
 Invariant: after the first failed write nothing more is written. A failed sync may have lost pages that the kernel then
 calls clean, so trying again could only pretend. The file is locked for this process while it is open.
 """
@@ -23,39 +25,62 @@ from protocols.errors import StorageError
 
 T = TypeVar("T")
 
+UPDATE = "use a version of this program that does"
+
+MAKE_ROOM = "see that its disk works and has room, and start again: what was acknowledged is kept"
+
 WAL_BYTES_KEPT_MAX = 16 * 1024 * 1024
 """Of the WAL file, after a large transaction was moved into the database."""
 
 
 class Database:
-    """`format_version` is stamped into a new file, and demanded of an old one."""
+    """Of a new file the format is `formats[0]`; of an old one it has to be among them."""
 
-    def __init__(self, path: Path, schema: str, format_version: int) -> None:
+    def __init__(self, path: Path, schema: str, formats: range) -> None:
         self.path = path
         self._schema = schema
-        self._format_version = format_version
+        self._formats = formats
+        self.format = formats[0]
+        """Of the file, as it was opened, or stamped since."""
         self._failure: str | None = None
         self._lock = trio.Lock()
         self._connection = self._open()
 
     def _open(self) -> sqlite3.Connection:
-        fresh = not self.path.exists()
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if not self.path.exists():
+                self._create()
+            elif self.path.stat().st_size == 0:
+                raise StorageError(self.damage("it is empty"))
             connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=0.0)
         except (OSError, sqlite3.Error) as error:
-            raise StorageError(f"{self.path} can't be opened: {error}") from None
+            raise StorageError(self._trouble("opened", error)) from None
         try:
             self._prepare(connection)
-            if fresh:
-                _sync_directory(self.path.parent)
         except (OSError, sqlite3.Error) as error:
             connection.close()
-            raise StorageError(f"{self.path} can't be used: {error}") from None
+            raise StorageError(self._trouble("used", error)) from None
         except StorageError:
             connection.close()
             raise
         return connection
+
+    def _create(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        made = self.path.with_name(f"{self.path.name}.new")
+        made.unlink(missing_ok=True)
+        if self.path.with_name(f"{self.path.name}-wal").exists():
+            raise StorageError(self.damage("it is gone, and what was written last to it is still beside it"))
+        connection = sqlite3.connect(made, isolation_level=None)
+        try:
+            connection.execute("PRAGMA journal_mode = OFF")  # a part of a new file is nothing
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {self._schema} PRAGMA user_version = {self._formats[0]}; COMMIT;"
+            )
+        finally:
+            connection.close()
+        made.rename(self.path)
+        _sync_directory(self.path.parent)
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         execute = connection.execute
@@ -63,11 +88,20 @@ class Database:
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")
         execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT_MAX}")
-        found, wanted = execute("PRAGMA user_version").fetchone()[0], self._format_version
-        if found == 0 and not execute("SELECT 1 FROM sqlite_master").fetchall():
-            connection.executescript(f"BEGIN IMMEDIATE; {self._schema} PRAGMA user_version = {wanted}; COMMIT;")
-        elif found != wanted:
-            raise StorageError(f"{self.path} has format {found}, and this version reads format {wanted}")
+        self.format = execute("PRAGMA user_version").fetchone()[0]
+        if self.format not in self._formats:
+            reads = " to ".join(str(each) for each in sorted({self._formats[0], self._formats[-1]}))
+            raise StorageError(f"{self.path} has format {self.format}, and this version reads format {reads}: {UPDATE}")
+        found = execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise StorageError(self.damage(" ".join(str(found).split())))
+
+    def damage(self, what: str) -> str:
+        """The sentence for a file that does not hold what was written to it."""
+        return f"{self.path} is damaged: {what}; {self.remedy}"
+
+    remedy = "move it away to start without it"
+    """What to do then."""
 
     def __enter__(self) -> Self:
         return self
@@ -85,7 +119,16 @@ class Database:
         try:
             return work(self._connection)
         except sqlite3.Error as error:
-            raise StorageError(f"{self.path} can't be read: {error}") from None
+            raise StorageError(self._trouble("read", error)) from None
+
+    def _trouble(self, done: str, error: Exception) -> str:
+        code = getattr(error, "sqlite_errorcode", None)
+        kind = None if code is None else code & 0xFF  # the rest of it tells more
+        if kind in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return self.damage(str(error))
+        if kind in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            return f"{self.path} can't be {done}: {error}; {MAKE_ROOM}"
+        return f"{self.path} can't be {done}: {error}"
 
     async def write(self, work: Callable[[sqlite3.Connection], None]) -> None:
         """Run `work` as one transaction in a worker thread; synced when this returns. A cancellation waits for it."""
@@ -100,12 +143,24 @@ class Database:
             work(self._connection)
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
-            self._failure = f"{self.path} can't be written: {error}"
+            self._failure = self._trouble("written", error)
             raise StorageError(self._failure) from None
         finally:
             if self._connection.in_transaction:
                 with contextlib.suppress(sqlite3.Error):  # a failure that matters is on its way already
                     self._connection.execute("ROLLBACK")
+
+    def copy_to(self, target: Path) -> None:
+        """A whole copy of what is in the file, synced; `target` must not exist."""
+        try:
+            copy = sqlite3.connect(target)
+            with contextlib.closing(copy):
+                copy.execute("PRAGMA synchronous = FULL")
+                self._connection.backup(copy)
+            _sync_directory(target.parent)
+        except (OSError, sqlite3.Error) as error:
+            target.unlink(missing_ok=True)
+            raise StorageError(f"{self.path} can't be copied to {target}: {error}") from None
 
     async def start_afresh(self, aside: Path) -> None:
         """Rename the file to `aside`, which must not exist, and go on with an empty one."""

@@ -14,7 +14,7 @@ from mesh.autopilot import LEARNERS_MAX, Seat
 from mesh.ports import Group, Nodes, NodeView, ReplicatedLog
 from mesh.raft.configuration import AddLearner, Change, Promote, Remove, Replace
 from mesh.raft.errors import ChangeRefused
-from protocols.commands import Yield
+from protocols.commands import RaiseFormat, Yield
 from protocols.errors import MeshError
 from protocols.ids import PeerId
 from protocols.membership import Joined, Left, NotHere
@@ -112,6 +112,11 @@ class Steering:
             log.warning("this mesh, without runs, gives way to %s", to)
             await group.propose(Yield(to))
             return
+        reads = {peer: autopilot.reads_format(view.presence) for peer, view in self._nodes.nodes().items()}
+        due = autopilot.format_due(group.state.format, members(group), reads)
+        if due is not None:
+            log.info("every member reads format %d of the log: it is in force from now on", due)
+            await group.propose(RaiseFormat(due))
         seats = self._seats()
         change = autopilot.decide(self._me, group.configuration, seats, self._grace)
         if change is not None and not self._changing.locked():
@@ -148,9 +153,16 @@ class Steering:
             kept_up_for=now - self._kept_up.get(peer, now),
         )
 
-    async def admit(self, peer: PeerId) -> Joined:
+    async def admit(self, peer: PeerId) -> Joined | NotHere:
+        """A node that can't read the log works without one."""
         group = self._group
         if peer not in members(group):
+            view = self._nodes.nodes().get(peer)
+            if view is None:
+                return NotHere("nothing is known of that node yet", group.mesh, self._me)
+            if autopilot.reads_format(view.presence) < group.state.format:
+                log.warning("%s can't read the log, in format %d: update that node", peer, group.state.format)
+                return Joined(group.mesh, member=False)
             if len(group.configuration.learners) >= LEARNERS_MAX:
                 return Joined(group.mesh, member=False)
             await self._change(lambda: None if peer in members(group) else AddLearner(peer))

@@ -1,8 +1,10 @@
-"""Bounds and times of a Raft member. A tick is about 50 ms."""
+"""Bounds and times of a Raft member."""
 
 from dataclasses import dataclass
 
 from protocols.raft import CHUNK_BYTES_MAX, ENTRY_BYTES_MAX
+
+TICK_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)

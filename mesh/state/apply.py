@@ -39,6 +39,7 @@ from protocols.commands import (
     Finish,
     Found,
     Grant,
+    RaiseFormat,
     Register,
     Return,
     Submit,
@@ -60,6 +61,13 @@ def _found(state: CoordinatorState, index: int, command: Found) -> Result:
     if state.mesh:
         return Rejected(f"the mesh has a name: {state.mesh}")
     state.mesh = command.mesh
+    return Applied()
+
+
+def _raise_format(state: CoordinatorState, index: int, command: RaiseFormat) -> Result:
+    if command.version <= state.format:
+        return Rejected(f"the log is in format {state.format} already")
+    state.format = command.version
     return Applied()
 
 
@@ -355,6 +363,7 @@ def _report(run: Run, failure: Failure) -> None:
 
 _HANDLERS: dict[type[Any], Callable[[CoordinatorState, int, Any], Result]] = {
     Found: _found,
+    RaiseFormat: _raise_format,
     Yield: _yield,
     Register: _register,
     Submit: _submit,

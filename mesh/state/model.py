@@ -16,6 +16,7 @@ from protocols.codec import message
 from protocols.commands import TaskRange
 from protocols.ids import Cid, LeaseId, PeerId, RunId
 from protocols.manifests import Outcome, RunSpec
+from protocols.raft import LOG_FORMAT_OLDEST
 
 Task = TaskRange
 """The unit of scheduling: contiguous tests of a manifest that share a scope and a requirement."""
@@ -200,6 +201,8 @@ class CoordinatorState:
     """The name that the founding entry gave."""
     yielded: str = ""
     """The mesh that this one gave way to; it accepts nothing since."""
+    format: int = LOG_FORMAT_OLDEST
+    """Of the log, as it is in force; only grows."""
     runs: dict[RunId, Run] = field(default_factory=dict)
     """Unfinished runs, and the newest finished ones."""
     archive: dict[RunId, RunSummary] = field(default_factory=dict)

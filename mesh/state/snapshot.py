@@ -6,8 +6,11 @@ Numbers of a completion are packed arrays, little-endian: 13 bytes a test.
 """
 
 import hashlib
+import io
 import sys
 from array import array
+
+import cbor2
 
 from mesh.state import ranges, verdicts
 from mesh.state.model import (
@@ -25,6 +28,11 @@ from protocols.commands import TaskRange
 from protocols.errors import RemoteProtocolError
 from protocols.ids import Cid, LeaseId, PeerId, RunId
 from protocols.manifests import RunSpec
+from protocols.raft import LOG_FORMAT_NEWEST, LOG_FORMAT_OLDEST, Snapshot
+from protocols.snapshots import MeshSnapshot, pack
+
+_VERSIONED = b"\x83" + cbor2.dumps("s.versioned")
+"""How an encoded `Versioned` begins: an array of three, its tag."""
 
 
 @message("s.completion")
@@ -98,8 +106,21 @@ class SavedState:
     workers: tuple[SavedWorker, ...]
 
 
+@message("s.versioned")
+class Versioned:
+    """From format 2 on: what a version that is too old can still read of a state, so that it can say so."""
+
+    format: int
+    state: bytes
+
+
 def encode_state(state: CoordinatorState) -> bytes:
-    """The state, canonically."""
+    """The state, canonically, in the format that is in force."""
+    saved = _encode_state(state)
+    return saved if state.format == 1 else encode(Versioned(state.format, saved))
+
+
+def _encode_state(state: CoordinatorState) -> bytes:
     return encode(
         SavedState(
             applied=state.applied,
@@ -116,11 +137,54 @@ def encode_state(state: CoordinatorState) -> bytes:
 
 def decode_state(data: bytes) -> CoordinatorState:
     """The state that `data` was made from; `RemoteProtocolError` for anything else."""
-    saved = decode(data, SavedState)
+    saved = decode(data, SavedState, Versioned)
+    version = saved.format if isinstance(saved, Versioned) else 1
+    check_format(version)
+    if isinstance(saved, Versioned):
+        saved = decode(saved.state, SavedState)
     try:
-        return _restore(saved)
+        state = _restore(saved)
+        state.format = version
+        return state
     except (ValueError, IndexError, KeyError, AssertionError) as error:
         raise RemoteProtocolError(f"a damaged snapshot of the state: {type(error).__name__}: {error}") from None
+
+
+def snapshot_file(snapshot: Snapshot, mesh: str, on: PeerId, now: float, unconfirmed: int = 0) -> bytes:
+    """The file of `mesh snapshot save`, taken on a node at a time."""
+    return pack(
+        MeshSnapshot(
+            mesh=mesh,
+            index=snapshot.index,
+            term=snapshot.term,
+            log_format=format_of(snapshot.data),
+            voters=snapshot.configuration.voters,
+            taken_at=now,
+            taken_on=on,
+            unconfirmed=unconfirmed,
+            state=snapshot.data,
+        )
+    )
+
+
+def format_of(data: bytes) -> int:
+    """The format of an encoded state, from its first bytes."""
+    if not data.startswith(_VERSIONED):
+        return 1
+    try:
+        version = cbor2.load(io.BytesIO(data[len(_VERSIONED) :][:9]))  # an integer has at most nine
+    except cbor2.CBORDecodeError:
+        return 1
+    return version if type(version) is int else 1
+
+
+def check_format(version: int) -> None:
+    """`RemoteProtocolError` for a log format that this version does not read."""
+    if not LOG_FORMAT_OLDEST <= version <= LOG_FORMAT_NEWEST:
+        raise RemoteProtocolError(
+            f"the log is in format {version}, and this version reads {LOG_FORMAT_OLDEST} to {LOG_FORMAT_NEWEST}: "
+            "update this node"
+        )
 
 
 def state_hash(state: CoordinatorState) -> str:

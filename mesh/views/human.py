@@ -59,6 +59,11 @@ def plural(count: int, noun: str) -> str:
     return f"{number(count)} {noun}" if count == 1 else f"{number(count)} {noun}s"
 
 
+def entries(count: int) -> str:
+    """Of a log: "1 entry", "2 entries"."""
+    return "1 entry" if count == 1 else f"{number(count)} entries"
+
+
 def peer(identity: str) -> str:
     """The end of a peer ID: "…Ab12Cd34"."""
     return identity if len(identity) <= PEER_CHARS + 1 else "…" + identity[-PEER_CHARS:]

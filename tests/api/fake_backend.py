@@ -7,9 +7,14 @@ from typing import Any
 import trio
 
 from mesh.ports import ContentStat
+from mesh.raft.raft import PeerStatus, RaftStatus, RoleName
+from mesh.state.model import CoordinatorState
+from mesh.state.snapshot import encode_state, snapshot_file
+from mesh.views.raft import raft_document
 from protocols.errors import ContentNotFound, MeshError, NoQuorum, UsageError
 from protocols.ids import Cid, PeerId, RunId
 from protocols.manifests import Outcome, Phase, Record, RunSpec
+from protocols.raft import Configuration, Snapshot
 from protocols.work import CommandVerb
 
 PEER = PeerId("12D3KooWNodeOne")
@@ -51,6 +56,7 @@ class FakeBackend:
         self.drop_at: int | None = None
         """Verdict before which `drop` is called, once, and nothing more comes on that stream."""
         self.drop: Callable[[], None] = lambda: None
+        self.quorum = True
         self.report: Cid | None = TREE
         self.reason = ""
         self.cancel_wanted = trio.Event()
@@ -88,6 +94,21 @@ class FakeBackend:
 
     async def overview(self) -> dict[str, Any]:
         return {"nodes": [node(PEER, "one")], "runs": [], "verdicts": []}
+
+    async def raft(self) -> dict[str, Any]:
+        self._check()
+        configuration = Configuration(voters=(PEER, OTHER))
+        peers = {OTHER: PeerStatus(match=16, active=True, silent_ticks=2, flow="replicating")}
+        status = RaftStatus(
+            PEER, RoleName.LEADER, 3, PEER, 17, 17, 5, 17, 4, configuration, True, None, peers if self.quorum else {}
+        )
+        return raft_document("1f2e", status, 2, {})
+
+    async def snapshot(self) -> bytes:
+        self._check()
+        state = CoordinatorState(applied=17, mesh="1000.a", format=2)
+        made = Snapshot(17, 3, Configuration(voters=(PEER, OTHER)), encode_state(state))
+        return snapshot_file(made, "1000.a", PEER, 1.8e9)
 
     async def runs(self) -> list[dict[str, Any]]:
         return [{"run": "17", "state": "running", "pending": 1, "leased": 2, "done": 3}]
