@@ -29,6 +29,9 @@ UPDATE = "use a version of this program that does"
 
 MAKE_ROOM = "see that its disk works and has room, and start again: what was acknowledged is kept"
 
+FAILURES = (OSError, sqlite3.Error, UnicodeDecodeError)
+"""The last: SQLite's own message, where it quotes a damaged schema."""
+
 WAL_BYTES_KEPT_MAX = 16 * 1024 * 1024
 """Of the WAL file, after a large transaction was moved into the database."""
 
@@ -53,11 +56,11 @@ class Database:
             elif self.path.stat().st_size == 0:
                 raise StorageError(self.damage("it is empty"))
             connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=0.0)
-        except (OSError, sqlite3.Error) as error:
+        except FAILURES as error:
             raise StorageError(self._trouble("opened", error)) from None
         try:
             self._prepare(connection)
-        except (OSError, sqlite3.Error) as error:
+        except FAILURES as error:
             connection.close()
             raise StorageError(self._trouble("used", error)) from None
         except StorageError:
@@ -94,11 +97,12 @@ class Database:
             raise StorageError(f"{self.path} has format {self.format}, and this version reads format {reads}: {UPDATE}")
         found = execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
-            raise StorageError(self.damage(" ".join(str(found).split())))
+            raise StorageError(self.damage(str(found)))
 
     def damage(self, what: str) -> str:
         """The sentence for a file that does not hold what was written to it."""
-        return f"{self.path} is damaged: {what}; {self.remedy}"
+        shown = "".join(each if each.isprintable() else " " for each in what)
+        return f"{self.path} is damaged: {shown}; {self.remedy}"
 
     remedy = "move it away to start without it"
     """What to do then."""
@@ -118,13 +122,16 @@ class Database:
         """Run `work`, which only reads."""
         try:
             return work(self._connection)
-        except sqlite3.Error as error:
+        except FAILURES as error:
             raise StorageError(self._trouble("read", error)) from None
 
     def _trouble(self, done: str, error: Exception) -> str:
         code = getattr(error, "sqlite_errorcode", None)
         kind = None if code is None else code & 0xFF  # the rest of it tells more
+        reading = done != "written" and not isinstance(error, OSError)
         if kind in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return self.damage(str(error))
+        if reading and kind in (None, sqlite3.SQLITE_ERROR):  # what we ask is right, so what it is asked of is not
             return self.damage(str(error))
         if kind in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             return f"{self.path} can't be {done}: {error}; {MAKE_ROOM}"
@@ -142,7 +149,7 @@ class Database:
             self._connection.execute("BEGIN IMMEDIATE")
             work(self._connection)
             self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except FAILURES as error:
             self._failure = self._trouble("written", error)
             raise StorageError(self._failure) from None
         finally:
@@ -158,7 +165,7 @@ class Database:
                 copy.execute("PRAGMA synchronous = FULL")
                 self._connection.backup(copy)
             _sync_directory(target.parent)
-        except (OSError, sqlite3.Error) as error:
+        except FAILURES as error:
             target.unlink(missing_ok=True)
             raise StorageError(f"{self.path} can't be copied to {target}: {error}") from None
 
@@ -178,7 +185,7 @@ class Database:
                 raise OSError(f"{aside} is in the way")
             self.path.rename(aside)
             _sync_directory(self.path.parent)
-        except (OSError, sqlite3.Error) as error:
+        except FAILURES as error:
             raise StorageError(f"{self.path} can't be set aside: {error}") from None
         self._connection = self._open()
         self._failure = None

@@ -49,8 +49,8 @@ class RaftDisk(Database):
     whom that is all the same."""
 
     remedy = (
-        "never edit it: remove this home and join the mesh again, or, where no other member is left, restore a snapshot "
-        "(`mesh snapshot restore`)"
+        "never edit it: remove this home and join the mesh again, or, where no other member is left, restore a "
+        "snapshot (`mesh snapshot restore`)"
     )
 
     def __init__(self, path: Path, owner: PeerId = NOBODY) -> None:
