@@ -90,7 +90,7 @@ def read_bytes(data: bytes, name: str) -> tuple[MeshSnapshot, CoordinatorState]:
     try:
         return snapshot, decode_state(snapshot.state)
     except RemoteProtocolError as error:
-        raise UsageError(f"{name} can't be restored: {error}") from None
+        raise UsageError(f"{name} can't be restored ({error}): update this program") from None
 
 
 def restore(home: Path, peer: PeerId, snapshot: MeshSnapshot, state: CoordinatorState) -> str:

@@ -35,7 +35,7 @@ def state_of(snapshot: Snapshot) -> CoordinatorState:
     try:
         return decode_state(snapshot.data)
     except RemoteProtocolError as error:
-        raise StorageError(f"the snapshot at {snapshot.index} can't be read: {error}") from None
+        raise StorageError(f"the snapshot at {snapshot.index} can't be read ({error}): update this node") from None
 
 
 def replay(snapshot: Snapshot | None, entries: Sequence[Entry]) -> CoordinatorState:

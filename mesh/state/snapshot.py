@@ -182,8 +182,7 @@ def check_format(version: int) -> None:
     """`RemoteProtocolError` for a log format that this version does not read."""
     if not LOG_FORMAT_OLDEST <= version <= LOG_FORMAT_NEWEST:
         raise RemoteProtocolError(
-            f"the log is in format {version}, and this version reads {LOG_FORMAT_OLDEST} to {LOG_FORMAT_NEWEST}: "
-            "update this node"
+            f"the log is in format {version}, and this version reads {LOG_FORMAT_OLDEST} to {LOG_FORMAT_NEWEST}"
         )
 
 
