@@ -23,6 +23,7 @@ from mesh.ports import Applied, Disk, Network
 from mesh.raft.configuration import Change
 from mesh.raft.errors import NotLeader, Overloaded
 from mesh.raft.options import TICK_SECONDS, RaftOptions
+from mesh.raft.pace import Pace
 from mesh.raft.raft import Raft, RaftStatus, RoleName
 from mesh.raft.ready import Outgoing, Ready
 from mesh.state.apply import apply
@@ -35,15 +36,9 @@ from protocols.errors import MeshError, NoQuorum, OutcomeUnknown, RemoteProtocol
 from protocols.ids import PeerId
 from protocols.raft import PROTOCOL, Configuration, Entry, EntryKind, GroupMessage, Snapshot
 
-CATCH_UP_TICKS_MAX = 2
-"""After a stall, however long it was: a process that did not run must not believe in the others' silence."""
-
 OPTIONS = RaftOptions(heartbeat_ticks=6)
 """Heartbeats are what an idle mesh spends its time on. Three within an election timeout are enough: a coordinator that
 dies is mostly noticed by its connections."""
-
-ROUNDING_TICKS = 0.001
-"""So much earlier a tick counts as due: a timer that rang rang."""
 
 SNAPSHOT_ENTRIES = 10_000
 SNAPSHOT_BYTES = 16 * 1024 * 1024
@@ -118,10 +113,7 @@ class Consensus:
         self._seen: tuple[object, ...] = ()
         self._failure: MeshError | None = None
         self._running = False
-        self._ticked = 0.0
-        """When the core's last tick was due."""
-        self._ticks_planned = 1
-        """Until the one that may do something."""
+        self._pace = Pace(0.0)
         self._hurry = trio.Event()
 
     # What is so
@@ -173,7 +165,7 @@ class Consensus:
         """Take part until cancelled. `StorageError`: the disk failed, and this node must stop."""
         self._network.on_message(PROTOCOL, self._received)
         self._running = True
-        self._ticked = trio.current_time()
+        self._pace = Pace(trio.current_time())
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._tick)
@@ -334,8 +326,7 @@ class Consensus:
     async def _tick(self) -> None:
         while True:
             self._hurry = trio.Event()
-            self._ticks_planned = 1 + self._raft.quiet_ticks()
-            with trio.move_on_at(self._ticked + self._ticks_planned * TICK_SECONDS):
+            with trio.move_on_at(self._pace.plan(self._raft.quiet_ticks())):
                 await self._hurry.wait()
             self._pass_time()
             self._send(self._raft.take_messages())  # heartbeats, beside a slow save
@@ -345,13 +336,8 @@ class Consensus:
 
     def _pass_time(self) -> None:
         """Give the core the ticks that are due."""
-        elapsed = trio.current_time() - self._ticked
-        due = int(elapsed / TICK_SECONDS + ROUNDING_TICKS)
-        stalled = due > self._ticks_planned + CATCH_UP_TICKS_MAX
-        for _ in range(CATCH_UP_TICKS_MAX if stalled else due):
+        for _ in range(self._pace.due(trio.current_time())):
             self._raft.tick()
-        self._ticked += elapsed if stalled else due * TICK_SECONDS
-        self._ticks_planned = max(1, self._ticks_planned - due)
 
     async def _work(self) -> None:
         while True:
@@ -436,7 +422,7 @@ class Consensus:
 
     def _look(self) -> None:
         """Notice what changed about leadership; whoever proposed in a term that ended can't know the outcome."""
-        if self._raft.quiet_ticks() + 1 < self._ticks_planned:
+        if self._pace.too_slow(self._raft.quiet_ticks()):
             self._hurry.set()
         status = self._raft.status()
         if status.role is not RoleName.LEADER:

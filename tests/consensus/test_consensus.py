@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from mesh.consensus import OPTIONS, TICK_SECONDS, Consensus
+from mesh.consensus import OPTIONS, Consensus
 from mesh.log_home import LogHome
 from mesh.raft.configuration import AddLearner, Promote, Remove
 from mesh.raft.errors import ChangeRefused, NotLeader
+from mesh.raft.options import TICK_SECONDS
 from mesh.raft.raft import Raft
 from mesh.raft.ready import Outgoing
 from mesh.state.results import Applied, Rejected
