@@ -13,6 +13,10 @@ from mesh.state.model import (
     RunSummary,
 )
 
+MICROSECONDS_MAX = 2**63 - 1
+"""Of a run's tests in a summary. Durations are what workers say, each within 64 bits; their sum may not be, and a
+summary that can't be encoded would stop every voter at its next snapshot."""
+
 
 def retain(state: CoordinatorState) -> None:
     """Bring the finished runs within their bounds; the newest one always stays whole."""
@@ -44,7 +48,7 @@ def summary(run: Run) -> RunSummary:
         manifest=run.manifest,
         tests=run.tests,
         counts=tuple(run.counts),
-        microseconds=run.microseconds,
+        microseconds=min(run.microseconds, MICROSECONDS_MAX),
         report=run.report,
         exit_code=run.exit_code,
         cancelled=run.cancelled is not None,

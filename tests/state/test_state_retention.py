@@ -5,12 +5,13 @@ from state_builder import ALICE, Builder, complete
 
 from mesh.state import retention
 from mesh.state.model import Run, Task
+from mesh.state.snapshot import decode_state, encode_state
 from protocols.commands import Finish, Submit
 
 
-def finish_one(builder: Builder, number: int, tests: int = 1) -> Run:
+def finish_one(builder: Builder, number: int, tests: int = 1, micros: int = 1_000) -> Run:
     run = builder.running(Task(0, tests), nonce=str(number).encode())
-    builder.accept(complete(builder.grant(run.id, ALICE, Task(0, tests)), *range(tests)))
+    builder.accept(complete(builder.grant(run.id, ALICE, Task(0, tests)), *range(tests), micros=micros))
     builder.accept(Finish(run.id, None, 0, 5.0, "why"))
     return run
 
@@ -50,3 +51,11 @@ def test_large_runs_push_each_other_out() -> None:
     assert list(builder.state.archive) == [first]
     giant = finish_one(builder, 3, tests=30).id
     assert list(builder.state.runs) == [giant], "the newest stays whole, whatever its size"
+
+
+@pytest.mark.usefixtures("small")
+def test_a_summary_can_be_saved_whatever_durations_workers_told() -> None:
+    builder = Builder()
+    runs = [finish_one(builder, number, tests=2, micros=2**63 - 1).id for number in range(4)]
+    assert decode_state(encode_state(builder.state)) == builder.state
+    assert builder.state.archive[runs[0]].microseconds == 2**63 - 1
