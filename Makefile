@@ -4,13 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lock clean
+.PHONY: demo test properties check lock clean
 
 demo: $(STAMP)
 	@$(BIN)/python examples/demo.py
 
 test: check
 	$(BIN)/python -m pytest
+
+# Every property with MORE times the examples of `make test`, and fresh ones each time.
+MORE ?= 20
+properties: $(STAMP)
+	MESH_PROPERTIES=$(MORE) $(BIN)/python -m pytest --timeout=0 $$(grep -rlE "^from hypothesis" --include="test_*.py" tests)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

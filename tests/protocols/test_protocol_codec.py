@@ -23,6 +23,8 @@ from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
 from protocols.manifests import CollectedTest, Manifest, Outcome, RunSpec
 from protocols.presence import Presence, Role
+from protocols.raft import AppendEntries, Configuration, Entry, EntryKind, GroupMessage, InstallSnapshot
+from tests.properties import examples
 
 for _module in pkgutil.iter_modules(protocols.__path__):
     importlib.import_module(f"protocols.{_module.name}")
@@ -95,7 +97,7 @@ def allowed(cls: type[Any], values: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize("cls", MESSAGES, ids=lambda cls: cls.__name__)
 def test_round_trip(cls: type[Any]) -> None:
-    @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(12), deadline=None, suppress_health_check=list(HealthCheck))
     @given(messages_of(cls))
     def check(made: Any) -> None:
         data = encode(made)
@@ -205,11 +207,17 @@ SAMPLES = [
         Complete(LeaseId(1), Cid("c"), (TestIndex(1), TestIndex(2)), b"\0\1", (5, 6)),
         Manifest(Cid("b"), (CollectedTest("a.py::t", "a.py", 1),), (("", ""), ("gpu", ""))),
         Presence(PeerId("p"), "n", Role.AUTO, 1, 2, ("/ip4",), 1, 0, False, {"a": (1, {"z": None})}, {}, (), ()),
+        GroupMessage(
+            "m", AppendEntries(2, 3, 1, (Entry(4, 2, EntryKind.NORMAL, b"x"), Entry(5, 2, EntryKind(2), b"")), 3)
+        ),
+        GroupMessage(
+            "m", InstallSnapshot(2, 9, 1, Configuration((PeerId("a"),), (), (PeerId("b"),)), 0, b"data", True)
+        ),
     )
 ]
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.sampled_from(SAMPLES), st.data())
 def test_damaged_messages_give_one_error(sample: bytes, data: st.DataObject) -> None:
     damaged = bytearray(sample)

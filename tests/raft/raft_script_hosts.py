@@ -56,8 +56,12 @@ class Host:
         self.applied = self.snapshot.index if self.snapshot else 0
 
     def save_snapshot(self, ready: Ready) -> None:
+        """As `mesh/disk/log.py`: what it covers goes, and everything if the log conflicts with it."""
         if ready.snapshot is not None:
-            self.snapshot, self.entries = ready.snapshot, ()
+            index, term = ready.snapshot.index, ready.snapshot.term
+            fits = any((entry.index, entry.term) == (index, term) for entry in self.entries)
+            self.snapshot = ready.snapshot
+            self.entries = tuple(entry for entry in self.entries if fits and entry.index > index)
 
     def save(self, ready: Ready) -> None:
         self.save_snapshot(ready)

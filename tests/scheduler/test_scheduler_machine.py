@@ -1,8 +1,10 @@
 """Scheduler, state and fake workers against everything that hypothesis does to them.
 
 After each step: the state's invariants (no test lost, none in two places, none recorded twice), no lease that its
-worker could not have, no grant that the log refuses. At the end the fleet heals: as long as one capable worker is
-there, every run ends, with one verdict for each test.
+worker could not have (requirements, no slots, not there), no grant that the log refuses, and no verdict that changes.
+Plans of a coordinator that was deposed come late, and so do completions of leases that are closed: the log's order
+decides, and the late one changes nothing. At the end the fleet heals: as long as one capable worker is there, every run
+ends, with one verdict for each test.
 """
 
 from random import Random
@@ -14,13 +16,24 @@ from scheduler_rig import CHUNK, GPU, PLAIN, Rig, members
 
 from mesh.scheduler import feasibility
 from mesh.scheduler.durations import Estimates
+from mesh.scheduler.plan import Plan
 from mesh.scheduler.tasks import shard
 from mesh.state.model import LEASES_PER_WORKER_MAX, NO_VERDICT, Lease, Run, RunPhase
-from mesh.state.results import Rejected
+from mesh.state.results import Applied, Rejected
 from mesh.state.snapshot import decode_state, encode_state
-from protocols.commands import TESTS_PER_COMMAND_MAX, Cancel, Collected, CollectFailed, Complete, Return
-from protocols.ids import Cid, PeerId, RunId, TestIndex
+from protocols.commands import (
+    TESTS_PER_COMMAND_MAX,
+    Abandon,
+    Cancel,
+    Collected,
+    CollectFailed,
+    Complete,
+    Expire,
+    Return,
+)
+from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
 from protocols.manifests import CollectedTest, Manifest, Outcome
+from tests.properties import examples
 
 WORKERS = ("a", "b", "c")
 """Only "a" has a GPU."""
@@ -46,15 +59,21 @@ class Scheduling(RuleBasedStateMachine):
         self.killers: dict[RunId, set[int]] = {}
         self.lost_alone: set[tuple[RunId, int]] = set()
         self.up: set[str] = set()
+        self.slots = {"a": 2, "b": 1, "c": 3}
+        self.granted: dict[LeaseId, list[int]] = {}
+        self.verdicts: dict[tuple[RunId, int], int] = {}
+        self.old_plan: Plan | None = None
         for name in WORKERS:
             self.boot(name)
 
     def boot(self, name: str) -> None:
         self.up.add(name)
-        self.rig.worker(name, slots=2, incarnation=self.incarnations[name], capabilities=capabilities(name))
+        slots = self.slots[name]
+        self.rig.worker(name, slots=slots, incarnation=self.incarnations[name], capabilities=capabilities(name))
 
     def look(self, name: str, **view: object) -> None:
-        self.rig.see(name, slots=2, incarnation=self.incarnations[name], capabilities=capabilities(name), **view)
+        view = {"slots": self.slots[name], "incarnation": self.incarnations[name], **view}
+        self.rig.see(name, capabilities=capabilities(name), **view)
 
     @initialize(target=runs, random=seeds, tests=st.integers(1, 60), **specs)
     def begin(self, random: Random, tests: int, **changes: object) -> RunId:
@@ -83,6 +102,48 @@ class Scheduling(RuleBasedStateMachine):
                 assert not feasibility.unmet(wanted, self.rig.fleet[lease.worker])
             view = self.rig.fleet[lease.worker]
             assert (view.alive, view.draining, view.lost) == (True, False, False), "only who is there gets work"
+            assert view.slots >= 1, "who has no slot gets no work"
+            self.granted[lease.id] = members(lease.open)
+
+    @rule()
+    def plan_and_hesitate(self) -> None:
+        """What a coordinator decides that is deposed before it proposes it."""
+        self.old_plan = self.rig.plan()
+
+    @rule()
+    def follow_the_old_plan(self) -> None:
+        """Proposals of a deposed coordinator arrive after its successor's: each still holds, or is refused."""
+        plan, self.old_plan = self.old_plan, None
+        if plan is None:
+            return
+        for expire in plan.expires:
+            self.expect_losses([self.rig.state.leases[expire.lease]] if expire.lease in self.rig.state.leases else [])
+            self.rig.do(Expire(expire.lease, expire.reason))
+        for run, test in plan.abandons:
+            self.rig.do(Abandon(run, test, CHUNK))
+        for grant in plan.grants:
+            run = self.rig.state.runs[grant.run]
+            if run.spec.worker_count:
+                continue  # how many workers is the planner's to keep; the log does not fence it
+            result = self.rig.do(grant)
+            if isinstance(result, Applied) and result.lease is not None:
+                self.granted[result.lease] = members(self.rig.state.leases[result.lease].open)
+
+    @rule(random=seeds)
+    def report_late(self, random: Random) -> None:
+        """Workers offer what they still have of leases that are closed: expired, cancelled, returned or completed."""
+        for lease, tests in self.granted.items():
+            if lease not in self.rig.state.leases and tests and random.random() < 0.5:
+                outcomes = bytes(random.choice((0, 1)) for _ in tests)
+                late = Complete(lease, CHUNK, tuple(map(TestIndex, tests)), outcomes, (1,) * len(tests))
+                assert isinstance(self.rig.do(late), Rejected), "a closed lease records nothing"
+
+    @rule(name=names, slots=st.integers(0, 3))
+    def resize(self, name: str, slots: int) -> None:
+        """A worker is registered again by the same process, with another number of slots."""
+        self.slots[name] = slots
+        if name in self.up:
+            self.boot(name)
 
     @rule(random=seeds, tests=st.integers(0, 40))
     def collect(self, random: Random, tests: int) -> None:
@@ -184,12 +245,20 @@ class Scheduling(RuleBasedStateMachine):
             if run.spec.worker_count:
                 assert len({self.rig.state.leases[lease].worker for lease in run.leases}) <= run.spec.worker_count
 
+    @invariant()
+    def verdicts_stay(self) -> None:
+        for run in self.rig.state.runs.values():
+            for done in run.chunks:
+                for test, code in zip(done.tests, done.outcomes, strict=True):
+                    assert self.verdicts.setdefault((run.id, test), code) == code, "a verdict is recorded once"
+
     def teardown(self) -> None:
         if not hasattr(self, "rig"):
             return
         for name in WORKERS[1:]:
             self.kill(name)
             self.lose(name)
+        self.slots["a"] = 2
         self.restart("a")
         everything = list(self.rig.state.runs.values())
         for _ in range(ROUNDS_MAX):
@@ -236,5 +305,5 @@ def capabilities(name: str) -> object:
 
 TestScheduling = Scheduling.TestCase
 TestScheduling.settings = settings(
-    max_examples=50, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=examples(50), stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )

@@ -25,6 +25,7 @@ from protocols.commands import (
     Complete,
     Expire,
     Finish,
+    Found,
     Grant,
     Register,
     Return,
@@ -33,6 +34,7 @@ from protocols.commands import (
 )
 from protocols.errors import RemoteProtocolError
 from protocols.ids import LeaseId, RunId, TestIndex
+from tests.properties import examples
 
 
 def everything() -> Builder:
@@ -91,7 +93,7 @@ def test_junk_is_refused() -> None:
             decode_state(damaged)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.data())
 def test_damage_gives_a_state_or_a_refusal(data: st.DataObject) -> None:
     encoded = bytearray(_SAMPLE)
@@ -122,6 +124,7 @@ def completions(draw: st.DrawFn) -> Complete:
 
 PARTITIONS = [(), (Task(0, 9),), (Task(0, 4), Task(4, 5))]
 COMMANDS = st.one_of(
+    st.builds(Found, st.sampled_from(["", "x"])),
     st.builds(Yield, st.sampled_from(["", "x"])),
     st.builds(Register, PEERS, st.just("n"), st.integers(0, 3), st.integers(-1, 2)),
     st.builds(Submit, st.binary(max_size=1), st.builds(spec, retries=st.integers(0, 1)), st.just(0.0)),
@@ -137,7 +140,7 @@ COMMANDS = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.lists(COMMANDS, max_size=25), st.booleans())
 def test_apply_is_total_and_deterministic(commands: list[Command], started: bool) -> None:
     """Any commands in any order, from nothing or from a busy state: no exception, no broken invariant, no difference

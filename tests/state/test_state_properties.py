@@ -1,0 +1,205 @@
+"""`apply` against everything that the codec lets through: the state's invariants hold after each command, what is
+rejected changed nothing, a verdict stays, and a voter that starts from a snapshot anywhere goes on the same.
+
+Commands are made from the state as it is (live and closed leases, pending and foreign tests), so that many of them
+hold; a share of their numbers is at the ends of what a message can carry.
+"""
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from state_builder import ALICE, BOB, CHUNK, MANIFEST, spec
+
+from mesh.state import ranges, retention
+from mesh.state.apply import apply
+from mesh.state.invariants import check
+from mesh.state.model import CoordinatorState, Lease, Run, RunPhase, Task
+from mesh.state.results import Rejected
+from mesh.state.snapshot import decode_state, encode_state, state_hash
+from protocols.codec import decode, encode
+from protocols.commands import (
+    COMMANDS,
+    Abandon,
+    Cancel,
+    Collected,
+    CollectFailed,
+    Command,
+    Complete,
+    Expire,
+    Finish,
+    Found,
+    Grant,
+    Register,
+    Return,
+    Submit,
+    Yield,
+)
+from protocols.ids import LeaseId, PeerId, RunId, TestIndex
+from tests.properties import examples
+
+PEERS = (ALICE, BOB, PeerId("carol"))
+EXTREMES = (-(2**63), -1, 0, 2**31, 2**63 - 1)
+SEEDS = st.builds(
+    lambda seed, length: list(range(seed, seed + length)), st.integers(0, 2**32), st.integers(0, 150)
+)  # not a list of integers, which is short as a rule
+
+
+class Author:
+    """Writes one command about a state, from one seed."""
+
+    def __init__(self, state: CoordinatorState, seed: int) -> None:
+        self.state = state
+        self.random = Random(seed)
+
+    def command(self) -> Command:
+        often = (self.grant, self.complete) if self.lease() else (self.grant, self.collected)
+        others = (self.register, self.submit, self.collected, self.finish, self.finish, self.give_back, self.expire)
+        rarely = (self.abandon, self.cancel, self.rare)
+        kinds = self.random.choice((often, often, others, others, rarely if self.random.random() < 0.3 else others))
+        return self.random.choice(kinds)()
+
+    def number(self, usual: int) -> int:
+        return usual if self.random.random() < 0.97 else self.random.choice(EXTREMES)
+
+    def lease(self, collects: bool = False) -> Lease | None:
+        held = [lease for lease in self.state.leases.values() if lease.collects is collects]
+        return self.random.choice(held) if held else None
+
+    def lease_id(self, lease: Lease | None) -> LeaseId:
+        return LeaseId(self.number(lease.id if lease else self.random.randint(0, self.state.applied + 1)))
+
+    def run(self, *phases: RunPhase) -> Run | None:
+        """One in one of these phases, if there is one."""
+        everything = list(self.state.runs.values())
+        fit = [run for run in everything if run.phase in phases] or everything
+        return self.random.choice(fit) if fit else None
+
+    def run_id(self, run: Run | None) -> RunId:
+        return RunId(self.number(run.id if run else self.random.randint(0, self.state.applied + 1)))
+
+    def tests(self, tasks: list[Task]) -> tuple[TestIndex, ...]:
+        """Some of those in `tasks`, some that are not, some twice, in any order."""
+        held = [test for task in tasks for test in range(task.first, ranges.end(task))]
+        chosen = [test for test in held if self.random.random() < 0.6]
+        if self.random.random() < 0.2:
+            chosen += [self.number(self.random.randint(-1, 20)), *chosen[:1]]
+        self.random.shuffle(chosen)
+        return tuple(map(TestIndex, chosen))
+
+    def register(self) -> Command:
+        peer = self.random.choice(PEERS)
+        known = self.state.workers.get(peer)
+        incarnation = known.incarnation + self.random.choice((-1, 0, 0, 1)) if known else 1
+        return Register(peer, "host", self.number(max(-5, min(incarnation, 2**62))), self.number(2))
+
+    def submit(self) -> Command:
+        nonce = bytes([self.random.randrange(40)])
+        return Submit(nonce, spec(retries=self.random.randint(0, 2)), self.random.choice((0.0, -1e300, 1e300)))
+
+    def collected(self) -> Command:
+        lease = self.lease(collects=True)
+        if self.random.random() < 0.1:
+            return CollectFailed(self.lease_id(lease), self.number(2), "reason", self.random.choice((None, CHUNK)))
+        count = self.random.randint(0, 12)
+        cut = self.random.randint(0, count)
+        parts = [(0, cut), (cut, count - cut)]
+        tasks = tuple(
+            Task(self.number(first) % 2**63, size, self.random.randint(0, 2)) for first, size in parts if size
+        )
+        return Collected(self.lease_id(lease), MANIFEST, self.number(count), tasks, (("", ""), ("a", "b"), ("c", "")))
+
+    def grant(self) -> Command:
+        run, peer = self.run(RunPhase.COLLECTING, RunPhase.RUNNING), self.random.choice(PEERS)
+        known = self.state.workers.get(peer)
+        tasks = []
+        for task in run.pending if run else ():
+            if self.random.random() < 0.6:
+                first = self.random.randint(task.first, ranges.end(task) - 1)
+                count = self.random.randint(1, ranges.end(task) - first + self.random.choice((0, 0, 0, 1)))
+                tasks.append(Task(first, count, task.requirement, task.losses))
+        self.random.shuffle(tasks)
+        return Grant(self.run_id(run), peer, self.number(known.incarnation if known else 1), tuple(tasks))
+
+    def complete(self) -> Command:
+        lease = self.lease()
+        tests = self.tests(lease.open if lease else [])
+        outcomes = bytes(self.random.choice((0, 0, 1, 2, 3, 4, 5)) for _ in tests)
+        durations = tuple(self.random.choice((0, 1000, *EXTREMES)) for _ in tests)
+        return Complete(self.lease_id(lease), CHUNK, tests, outcomes, durations)
+
+    def give_back(self) -> Command:
+        lease = self.lease(collects=self.random.random() < 0.3)
+        return Return(self.lease_id(lease), self.tests(lease.open if lease else []))
+
+    def expire(self) -> Command:
+        return Expire(self.lease_id(self.lease(collects=self.random.random() < 0.2)), "gone")
+
+    def abandon(self) -> Command:
+        run = self.run(RunPhase.RUNNING)
+        tests = self.tests(run.pending if run else []) or (TestIndex(0),)
+        return Abandon(self.run_id(run), tests[0], CHUNK)
+
+    def cancel(self) -> Command:
+        return Cancel(self.run_id(self.run()), "enough", self.number(2))
+
+    def finish(self) -> Command:
+        run = self.run(RunPhase.REPORTING)
+        return Finish(self.run_id(run), self.random.choice((None, CHUNK)), self.number(0), 9.0)
+
+    def rare(self) -> Command:
+        return self.random.choice((Found("lab"), Found(""), Yield("other"), Yield("")))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short_memory() -> object:
+    """Finished runs are soon summed up, and soon forgotten."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retention, "RUNS_DETAILED_MAX", 2)
+        patch.setattr(retention, "RUNS_SUMMARISED_MAX", 5)
+        yield
+
+
+def verdicts(state: CoordinatorState) -> dict[tuple[int, int], int]:
+    return {
+        (run.id, test): code for run in state.runs.values() for done in run.chunks
+        for test, code in zip(done.tests, done.outcomes, strict=True)
+    }  # fmt: skip
+
+
+@settings(max_examples=examples(40))
+@given(SEEDS)
+def test_whatever_is_applied_the_state_holds(seeds: list[int]) -> None:
+    state = CoordinatorState()
+    for seed in seeds:
+        command = Author(state, seed).command()
+        assert decode(encode(command), *COMMANDS) == command, "nothing is tried that could not come from a log"
+        known, index = verdicts(state), state.applied + 1
+        before = encode_state(replace(state, applied=index))
+        result = apply(state, index, command)
+        check(state)
+        if isinstance(result, Rejected):
+            assert encode_state(state) == before, "what is rejected changes nothing"
+        now = verdicts(state)
+        assert all(now[key] == code for key, code in known.items() if key[0] in state.runs), "a verdict stays"
+
+
+@settings(max_examples=examples(20))
+@given(SEEDS, st.data())
+def test_a_voter_that_starts_from_any_snapshot_goes_on_the_same(seeds: list[int], data: st.DataObject) -> None:
+    state, log, hashes = CoordinatorState(), [], [state_hash(CoordinatorState())]
+    for seed in seeds:
+        command = Author(state, seed).command()
+        log.append((command, apply(state, state.applied + 1, command)))
+        hashes.append(state_hash(state))
+    start = data.draw(st.integers(0, len(log)))
+    twin = CoordinatorState()
+    for command, _ in log[:start]:
+        apply(twin, twin.applied + 1, command)
+    twin = decode_state(encode_state(twin))
+    assert state_hash(twin) == hashes[start]
+    for position, (command, result) in enumerate(log[start:], start):
+        assert apply(twin, twin.applied + 1, command) == result
+        assert state_hash(twin) == hashes[position + 1]
