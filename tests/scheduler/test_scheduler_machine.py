@@ -16,7 +16,6 @@ from scheduler_rig import CHUNK, GPU, PLAIN, Rig, members
 
 from mesh.scheduler import feasibility
 from mesh.scheduler.durations import Estimates
-from mesh.scheduler.plan import Plan
 from mesh.scheduler.tasks import shard
 from mesh.state.model import LEASES_PER_WORKER_MAX, NO_VERDICT, Lease, Run, RunPhase
 from mesh.state.results import Applied, Rejected
@@ -62,7 +61,6 @@ class Scheduling(RuleBasedStateMachine):
         self.slots = {"a": 2, "b": 1, "c": 3}
         self.granted: dict[LeaseId, list[int]] = {}
         self.verdicts: dict[tuple[RunId, int], int] = {}
-        self.old_plan: Plan | None = None
         for name in WORKERS:
             self.boot(name)
 
@@ -105,17 +103,12 @@ class Scheduling(RuleBasedStateMachine):
             assert view.slots >= 1, "who has no slot gets no work"
             self.granted[lease.id] = members(lease.open)
 
-    @rule()
-    def plan_and_hesitate(self) -> None:
-        """What a coordinator decides that is deposed before it proposes it."""
-        self.old_plan = self.rig.plan()
-
-    @rule()
-    def follow_the_old_plan(self) -> None:
-        """Proposals of a deposed coordinator arrive after its successor's: each still holds, or is refused."""
-        plan, self.old_plan = self.old_plan, None
-        if plan is None:
-            return
+    @rule(random=seeds, tests=st.integers(0, 40))
+    def depose(self, random: Random, tests: int) -> None:
+        """A coordinator plans and is deposed; its successor goes on, and then the first one's proposals arrive. Each of
+        them still holds, or is refused."""
+        plan = self.rig.plan()
+        self.proceed(random, 1, tests)
         for expire in plan.expires:
             self.expect_losses([self.rig.state.leases[expire.lease]] if expire.lease in self.rig.state.leases else [])
             self.rig.do(Expire(expire.lease, expire.reason))
@@ -129,13 +122,12 @@ class Scheduling(RuleBasedStateMachine):
             if isinstance(result, Applied) and result.lease is not None:
                 self.granted[result.lease] = members(self.rig.state.leases[result.lease].open)
 
-    @rule(random=seeds)
-    def report_late(self, random: Random) -> None:
+    @rule()
+    def report_late(self) -> None:
         """Workers offer what they still have of leases that are closed: expired, cancelled, returned or completed."""
         for lease, tests in self.granted.items():
-            if lease not in self.rig.state.leases and tests and random.random() < 0.5:
-                outcomes = bytes(random.choice((0, 1)) for _ in tests)
-                late = Complete(lease, CHUNK, tuple(map(TestIndex, tests)), outcomes, (1,) * len(tests))
+            if lease not in self.rig.state.leases and tests:
+                late = Complete(lease, CHUNK, tuple(map(TestIndex, tests)), b"\1" * len(tests), (1,) * len(tests))
                 assert isinstance(self.rig.do(late), Rejected), "a closed lease records nothing"
 
     @rule(name=names, slots=st.integers(0, 3))
@@ -265,6 +257,8 @@ class Scheduling(RuleBasedStateMachine):
             if all(run.phase is RunPhase.FINISHED for run in everything):
                 break
             self.heal_one_round()
+        self.report_late()
+        self.verdicts_stay()
         for run in everything:
             self.check_end(run)
 
