@@ -23,6 +23,7 @@ from tests.chaos.lan import lacks_switch
 from tests.chaos.suite import SUITES
 from tests.chaos.trial import Outcome, run_trial
 
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 FIXED = (("cut-coordinator-20s",), ("kill-all",))
 SHUFFLED = tuple(kind for kind in KINDS if kind != "cut-coordinator-20s")
 
@@ -50,7 +51,8 @@ def main() -> int:
     done: list[Outcome] = []
     began = time.monotonic()
     trials = [(options.seed, tuple(options.plan.split(",")))] if options.plan else plans(options.seed, options.faults)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    for number in STOPS:
+        signal.signal(number, _interrupt)
     print(f"chaos: seed {options.seed}, into {out}", flush=True)
     try:
         for number, (seed, plan) in enumerate(trials):
@@ -68,6 +70,13 @@ def main() -> int:
     if not failed and not options.out:
         shutil.rmtree(out)
     return 1 if failed or not done else 0
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """The first Ctrl-C or SIGTERM ends the trial; what comes while everything is put away is not heard."""
+    for each in STOPS:
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _options() -> argparse.Namespace:

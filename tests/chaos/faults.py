@@ -102,7 +102,7 @@ def _disk_full(trial: Trial) -> None:
     """The node says so in one sentence and stops; with room again it is who it was."""
     name, process = trial.small, trial.made.nodes[trial.small]
     log = trial.made.folder / f"{name}.log"
-    said_before, peer = log.stat().st_size, trial.made.peer(name)
+    said_before = log.stat().st_size
     ballast = trial.made.home(name) / "ballast"
     trial.tell(f"the disk of {name} is full")
     with ballast.open("wb") as file:
@@ -124,7 +124,7 @@ def _disk_full(trial: Trial) -> None:
     ballast.unlink()
     trial.start(name)
     trial.made.until(lambda: (trial.made.home(name) / "api.json").exists(), f"{name} listens again")
-    if trial.made.peer(name) != peer:
+    if trial.made.peer(name) != trial.peers[name]:
         trial.wrong.append(f"{name} came back as another node")
 
 

@@ -76,6 +76,8 @@ class Trial:
     began: float = field(default_factory=time.monotonic)
     story: list[Told] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    peers: dict[str, str] = field(default_factory=dict)
+    """Peer IDs by name."""
     up: set[str] = field(default_factory=set)
     """Nodes that run and can be reached."""
     small: str = ""
@@ -97,7 +99,7 @@ class Trial:
 
     def coordinator(self) -> str:
         """Who coordinates, as far as the last that any node said goes."""
-        peers = {self.made.peer(name): name for name in self.up}
+        peers = {self.peers[name]: name for name in self.up}
         for _, _, status in reversed(self.witness.statuses):
             if status["agreed"] and status["coordinator"] in peers:
                 return peers[status["coordinator"]]
@@ -162,8 +164,8 @@ class Trial:
             watched = self.witness.follow(seen.run, watcher)
             while not (seen.whole or watched.whole):
                 if time.monotonic() - began > RUN_SECONDS_MAX:
-                    self.wrong.append(f"run {seen.run} is not over {RUN_SECONDS_MAX:g} s after its submission")
-                    self._over.set()
+                    self.fail(f"run {seen.run} is not over {RUN_SECONDS_MAX:g} s after its submission")
+                if self.wrong:
                     return
                 time.sleep(POLL_SECONDS)
             self.spans.append((accepted, time.monotonic()))
@@ -190,9 +192,8 @@ class Trial:
             if tests // 20 < done < tests * 3 // 4:
                 return
             if time.monotonic() > deadline:
-                self.wrong.append(f"no run was under way within {PROGRESS_SECONDS_MAX:g} s")
-                self._over.set()
-                return
+                self.fail(f"no run was under way within {PROGRESS_SECONDS_MAX:g} s")
+            self.look_after_nodes()
             time.sleep(POLL_SECONDS)
 
     def until_progress(self, since: float) -> None:
@@ -202,10 +203,22 @@ class Trial:
             if sum(time > since for time in times) >= PROGRESS_VERDICTS or any(end > since for _, end in self.spans):
                 return
             if time.monotonic() - since > PROGRESS_SECONDS_MAX:
-                self.wrong.append(f"no verdict within {PROGRESS_SECONDS_MAX:g} s after a fault was over")
-                self._over.set()
-                return
+                self.fail(f"no verdict within {PROGRESS_SECONDS_MAX:g} s after a fault was over")
+            self.look_after_nodes()
             time.sleep(POLL_SECONDS)
+
+    def look_after_nodes(self) -> None:
+        """A node that nobody killed runs."""
+        for name in sorted(self.up):
+            code = self.made.nodes[name].poll()
+            if code is not None:
+                said = (self.made.folder / f"{name}.log").read_text(errors="replace").splitlines()
+                self.fail(f"{name} ended by itself with code {code}: {''.join(said[-1:])}")
+
+    def fail(self, words: str) -> None:
+        """Something is wrong, and the trial over."""
+        self.wrong.append(words)
+        self._over.set()
 
     def end(self) -> None:
         self._over.set()
@@ -262,6 +275,7 @@ def run_trial(seed: int, folder: Path, plan: Sequence[str], nodes: int, suite: s
         findings = Findings()
         try:
             made.form(*names)
+            trial.peers = {name: made.peer(name) for name in names}
             witness.look(*names)
             _torment(trial, plan, random.Random(f"{seed} load"))
             if not trial.wrong:
@@ -319,7 +333,7 @@ def _history(trial: Trial) -> History:
     made, statuses = trial.made, [status for _, _, status in trial.witness.statuses if status["agreed"]]
     trial.kill(*trial.names)
     trial.witness.stop()
-    voters = [name for name in trial.names if statuses and made.peer(name) in statuses[-1]["voters"]]
+    voters = [name for name in trial.names if statuses and trial.peers[name] in statuses[-1]["voters"]]
     logs = {name: _read(made.home(name) / "log.sqlite") for name in voters}
     committed = max((status["commit_index"] for status in statuses), default=0)
     streams = [seen.stream() for seen in trial.witness.seen if seen.run]
@@ -338,7 +352,7 @@ def _coordinated(trial: Trial) -> Iterator[Coordinated]:
     made = trial.made
     for name in trial.names:
         for term in COORDINATING.findall((made.folder / f"{name}.log").read_text()):
-            yield Coordinated(int(term), made.peer(name), f"log of {name}")
+            yield Coordinated(int(term), trial.peers[name], f"log of {name}")
     for at, name, status in trial.witness.statuses:
         if status["agreed"] and status["coordinator"]:
             source = f"status of {name} at {at - trial.began:.2f} s"
