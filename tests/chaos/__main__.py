@@ -1,7 +1,7 @@
 """`make chaos`: trial after trial, and a table of what was done and how long a verdict was waited for.
 
     python -m tests.chaos [--minutes M | --trials N] [--seed S] [--faults K] [--nodes N] [--plan KIND,KIND]
-                          [--suite ours|networkx] [--out DIR]
+                          [--suite ours|short|networkx] [--out DIR]
 
 The first two trials are fixed: the coordinator's link down for exactly 20 s, and all nodes killed at once. A trial that
 fails prints its seed and its story; its nodes' logs and homes stay in DIR. Needs root, on Linux: network namespaces and

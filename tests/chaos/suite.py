@@ -1,11 +1,13 @@
 """What a trial's mesh runs: a suite of 300 tests of mixed durations that is made from the seed, or a real one."""
 
 import random
+import runpy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from examples.demo import suite as networkx_suite
+from tests.processes.lab import ROOT
 
 SECONDS = (0.0, 0.0, 0.01, 0.02, 0.05, 0.1, 0.1, 0.2, 0.4)
 """What a test takes: asleep, so that many nodes can run on few cores."""
@@ -30,7 +32,8 @@ class Suite:
 
 def networkx(folder: Path, rng: random.Random) -> Suite:
     """About a thousand short tests of the installed networkx."""
-    return Suite(networkx_suite(folder) / "classes", {})
+    demo = runpy.run_path(str(ROOT / "examples" / "demo.py"))
+    return Suite(demo["suite"](folder) / "classes", {})
 
 
 def ours(folder: Path, rng: random.Random, modules: int = 12, tests: int = 25) -> Suite:
@@ -58,4 +61,8 @@ def ours(folder: Path, rng: random.Random, modules: int = 12, tests: int = 25) -
     return Suite(folder, expected)
 
 
-SUITES: dict[str, Callable[[Path, random.Random], Suite]] = {"ours": ours, "networkx": networkx}
+SUITES: dict[str, Callable[[Path, random.Random], Suite]] = {
+    "ours": ours,
+    "short": partial(ours, modules=8, tests=15),
+    "networkx": networkx,
+}

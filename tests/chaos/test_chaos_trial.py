@@ -32,9 +32,9 @@ def _possible() -> None:
 
 
 def test_a_slice_of_chaos(tmp_path: Path) -> None:
-    outcome = run_trial(1, tmp_path / "trial", SLICE, nodes=3)
+    outcome = run_trial(1, tmp_path / "trial", SLICE, nodes=3, suite="short")
     assert outcome.findings.wrong == [], "\n".join(outcome.story)
-    assert outcome.findings.verdicts >= 300
+    assert outcome.findings.verdicts >= 120
     assert [kind for kind, _ in outcome.gaps] == list(SLICE)
     assert all(gap > 0 for _, gap in outcome.gaps)
     assert "all nodes agree" in (tmp_path / "trial" / "story.txt").read_text()
