@@ -4,8 +4,11 @@ Times are around the bounds that architecture.md gives ("What dies, and what hap
 """
 
 import os
+import random
 import signal
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import psutil
@@ -166,6 +169,35 @@ def _kill_tests(trial: Trial) -> None:
     trial.wait(1.0)
 
 
+def _two_at_once(trial: Trial) -> None:
+    """Two faults that overlap, at one node or at two: of three voters, the majority may be gone for a while."""
+    kinds = trial.rng.sample(OVERLAPPING, 2)
+    trial.tell(f"two at once: {' and '.join(kinds)}")
+    other = replace(trial, rng=random.Random(trial.rng.getrandbits(32)))
+    second = threading.Thread(target=_strike, args=(kinds[1], other), daemon=True)
+    second.start()
+    _strike(kinds[0], trial)
+    second.join()
+
+
+def _strike(kind: str, trial: Trial) -> None:
+    try:
+        KINDS[kind](trial)
+    except Exception as error:
+        trial.fail(f"{kind} could not be done: {error!r}")
+
+
+OVERLAPPING = (
+    "kill-coordinator",
+    "kill-worker",
+    "stop-short",
+    "cut-coordinator",
+    "cut-worker",
+    "one-way",
+    "loss",
+    "delay",
+)
+
 KINDS: dict[str, Callable[[Trial], None]] = {
     "kill-coordinator": partial(_kill, "coordinator"),
     "kill-worker": partial(_kill, "worker"),
@@ -183,4 +215,5 @@ KINDS: dict[str, Callable[[Trial], None]] = {
     "clock": _clock,
     "clock-all": _clock_all,
     "kill-tests": _kill_tests,
+    "two-at-once": _two_at_once,
 }

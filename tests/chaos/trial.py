@@ -99,11 +99,11 @@ class Trial:
 
     def coordinator(self) -> str:
         """Who coordinates, as far as the last that any node said goes."""
-        peers = {self.peers[name]: name for name in self.up}
+        peers = {self.peers[name]: name for name in self.up or self.names}
         for _, _, status in reversed(self.witness.statuses):
             if status["agreed"] and status["coordinator"] in peers:
                 return peers[status["coordinator"]]
-        return min(self.up)
+        return min(peers.values())
 
     def pick(self, role: str) -> str:
         """A node for a fault to strike."""
@@ -112,7 +112,7 @@ class Trial:
         if role == "submitter" and self.submitter in self.up:
             return self.submitter
         others = sorted(self.up - {self.coordinator()})
-        return self.rng.choice(others)
+        return self.rng.choice(others or sorted(self.up))
 
     def kill(self, *names: str) -> None:
         self.up -= set(names)
