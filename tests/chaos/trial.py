@@ -29,9 +29,9 @@ from tests.chaos.witness import Seen, Witness
 from tests.processes.lab import PATIENCE, ROOT, Lab
 from tests.processes.namespaces import hosts_of
 
-RUN_SECONDS_MAX = 150.0
+RUN_SECONDS_MAX = 300.0
 """For a run, from its submission; faults in it included."""
-PROGRESS_SECONDS_MAX = 60.0
+PROGRESS_SECONDS_MAX = 90.0
 """Until there is a verdict again once a fault is over."""
 LONG_SECONDS = 2.0
 """A wait for a verdict that is told."""
