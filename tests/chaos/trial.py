@@ -5,6 +5,7 @@ A seed gives the plan (which faults, whom they strike, for how long) and the sui
 own affair: a trial that failed is tried again by its seed, and explained by its story and the nodes' logs, which stay.
 """
 
+import bisect
 import contextlib
 import itertools
 import math
@@ -368,19 +369,18 @@ def _gaps(trial: Trial) -> tuple[tuple[tuple[str, float], ...], float]:
         for before, after in itertools.pairwise(points)
         if any(start <= before and after <= end for start, end in trial.spans)
     ]
-    gaps = []
-    during: set[tuple[float, float]] = set()
-    for number, struck in enumerate(trial.struck):
-        after = trial.struck[number + 1].began if number + 1 < len(trial.struck) else math.inf
-        until = min(struck.ended + AFTERMATH_SECONDS, after)
-        hit = [wait for wait in waits if wait[1] >= struck.began and wait[0] <= until]
-        during |= set(hit)
-        gaps.append((struck.kind, max((after - before for before, after in hit), default=0.0)))
+    worst = [0.0] * len(trial.struck)
+    quiet = 0.0
+    for before, after in waits:
+        last = bisect.bisect_right(trial.struck, after, key=lambda struck: struck.began) - 1
+        if last >= 0 and before <= trial.struck[last].ended + AFTERMATH_SECONDS:
+            worst[last] = max(worst[last], after - before)
+        else:
+            quiet = max(quiet, after - before)
     for before, after in waits:
         if after - before > LONG_SECONDS:
             trial.story.append(Told(after - trial.began, f"a verdict, after {after - before:.1f} s without"))
-    quiet = [after - before for before, after in waits if (before, after) not in during]
-    return tuple(gaps), max(quiet, default=0.0)
+    return tuple(zip((struck.kind for struck in trial.struck), worst, strict=True)), quiet
 
 
 def _end(made: Lab) -> None:
