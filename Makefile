@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test properties check lock clean
+.PHONY: demo test properties chaos check lock clean
 
 demo: $(STAMP)
 	@$(BIN)/python examples/demo.py
@@ -21,6 +21,12 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Real nodes in network namespaces, under faults (root, Linux). MINUTES or TRIALS; SEED, PLAN and NODES as a failure names
+# them; SUITE=networkx.
+chaos: $(STAMP)
+	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(foreach option,TRIALS SEED FAULTS NODES PLAN SUITE,\
+		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)

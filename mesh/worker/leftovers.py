@@ -18,11 +18,19 @@ def temporary_folder(kind: str) -> Path:
 
 
 def remove_leftovers() -> list[str]:
-    """Remove this user's folders whose process is gone; their names."""
+    """Remove this user's folders whose process is gone; their names. Other nodes of this host may be at it too."""
     removed = []
     for path in sorted(Path(tempfile.gettempdir()).glob("mesh-*")):
         match = _NAME.fullmatch(path.name)
-        if match and not psutil.pid_exists(int(match[2])) and path.lstat().st_uid == os.getuid():
+        if match and not psutil.pid_exists(int(match[2])) and _ours(path):
             shutil.rmtree(path, ignore_errors=True)
             removed.append(path.name)
     return removed
+
+
+def _ours(path: Path) -> bool:
+    """Whether this user owns it; not if another node has just removed it."""
+    try:
+        return path.lstat().st_uid == os.getuid()
+    except FileNotFoundError:
+        return False

@@ -1,6 +1,7 @@
 """`make chaos`: trial after trial, and a table of what was done and how long a verdict was waited for.
 
-    python -m tests.chaos [--minutes M | --trials N] [--seed S] [--faults K] [--nodes N] [--plan KIND,KIND] [--out DIR]
+    python -m tests.chaos [--minutes M | --trials N] [--seed S] [--faults K] [--nodes N] [--plan KIND,KIND]
+                          [--suite ours|short|networkx] [--out DIR]
 
 The first two trials are fixed: the coordinator's link down for exactly 20 s, and all nodes killed at once. A trial that
 fails prints its seed and its story; its nodes' logs and homes stay in DIR. Needs root, on Linux: network namespaces and
@@ -19,8 +20,10 @@ from pathlib import Path
 
 from tests.chaos.faults import KINDS
 from tests.chaos.lan import lacks_switch
+from tests.chaos.suite import SUITES
 from tests.chaos.trial import Outcome, run_trial
 
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 FIXED = (("cut-coordinator-20s",), ("kill-all",))
 SHUFFLED = tuple(kind for kind in KINDS if kind != "cut-coordinator-20s")
 
@@ -48,7 +51,8 @@ def main() -> int:
     done: list[Outcome] = []
     began = time.monotonic()
     trials = [(options.seed, tuple(options.plan.split(",")))] if options.plan else plans(options.seed, options.faults)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    for number in STOPS:
+        signal.signal(number, _interrupt)
     print(f"chaos: seed {options.seed}, into {out}", flush=True)
     try:
         for number, (seed, plan) in enumerate(trials):
@@ -56,9 +60,9 @@ def main() -> int:
             if number and (number == options.trials or (late and not options.trials)):
                 break
             print(f"trial {number + 1}: seed {seed}: {', '.join(plan)}", flush=True)
-            outcome = run_trial(seed, out / f"trial-{number + 1}", plan, options.nodes)
+            outcome = run_trial(seed, out / f"trial-{number + 1}", plan, options.nodes, options.suite)
             done.append(outcome)
-            _report(outcome, plan)
+            _report(outcome, plan, options)
     except KeyboardInterrupt:
         print("interrupted: everything that was started is gone", file=sys.stderr)
     print(table(done))
@@ -66,6 +70,13 @@ def main() -> int:
     if not failed and not options.out:
         shutil.rmtree(out)
     return 1 if failed or not done else 0
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """The first Ctrl-C or SIGTERM ends the trial; what comes while everything is put away is not heard."""
+    for each in STOPS:
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _options() -> argparse.Namespace:
@@ -76,6 +87,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--faults", type=int, default=5, help="in a trial")
     parser.add_argument("--nodes", type=int, default=4, choices=range(3, 8))
     parser.add_argument("--plan", default="", help=f"one trial with these: {', '.join(KINDS)}")
+    parser.add_argument("--suite", choices=list(SUITES), default="ours")
     parser.add_argument("--out", type=Path, help="keep everything there")
     options = parser.parse_args()
     options.seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
@@ -85,7 +97,7 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _report(outcome: Outcome, plan: tuple[str, ...]) -> None:
+def _report(outcome: Outcome, plan: tuple[str, ...], options: argparse.Namespace) -> None:
     found = outcome.findings
     verdict = f"FAILED: {len(found.wrong)} things are wrong" if found.wrong else "ok"
     print(
@@ -97,7 +109,8 @@ def _report(outcome: Outcome, plan: tuple[str, ...]) -> None:
         print("  the story:", *(f"    {line}" for line in outcome.story), "  what is wrong:", sep="\n")
         print(*(f"    {line}" for line in found.wrong), sep="\n")
         print(f"  logs and homes: {outcome.folder}")
-        print(f"  again: make chaos SEED={outcome.seed} PLAN={','.join(plan)}", flush=True)
+        again = f"SEED={outcome.seed} PLAN={','.join(plan)} NODES={options.nodes} SUITE={options.suite}"
+        print(f"  again: make chaos {again}", flush=True)
 
 
 def table(done: list[Outcome]) -> str:

@@ -4,8 +4,11 @@ Times are around the bounds that architecture.md gives ("What dies, and what hap
 """
 
 import os
+import random
 import signal
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import psutil
@@ -102,7 +105,7 @@ def _disk_full(trial: Trial) -> None:
     """The node says so in one sentence and stops; with room again it is who it was."""
     name, process = trial.small, trial.made.nodes[trial.small]
     log = trial.made.folder / f"{name}.log"
-    said_before, peer = log.stat().st_size, trial.made.peer(name)
+    said_before = log.stat().st_size
     ballast = trial.made.home(name) / "ballast"
     trial.tell(f"the disk of {name} is full")
     with ballast.open("wb") as file:
@@ -124,7 +127,7 @@ def _disk_full(trial: Trial) -> None:
     ballast.unlink()
     trial.start(name)
     trial.made.until(lambda: (trial.made.home(name) / "api.json").exists(), f"{name} listens again")
-    if trial.made.peer(name) != peer:
+    if trial.made.peer(name) != trial.peers[name]:
         trial.wrong.append(f"{name} came back as another node")
 
 
@@ -166,6 +169,35 @@ def _kill_tests(trial: Trial) -> None:
     trial.wait(1.0)
 
 
+def _two_at_once(trial: Trial) -> None:
+    """Two faults that overlap, at one node or at two: of three voters, the majority may be gone for a while."""
+    kinds = trial.rng.sample(OVERLAPPING, 2)
+    trial.tell(f"two at once: {' and '.join(kinds)}")
+    other = replace(trial, rng=random.Random(trial.rng.getrandbits(32)))
+    second = threading.Thread(target=_strike, args=(kinds[1], other), daemon=True)
+    second.start()
+    _strike(kinds[0], trial)
+    second.join()
+
+
+def _strike(kind: str, trial: Trial) -> None:
+    try:
+        KINDS[kind](trial)
+    except Exception as error:
+        trial.fail(f"{kind} could not be done: {error!r}")
+
+
+OVERLAPPING = (
+    "kill-coordinator",
+    "kill-worker",
+    "stop-short",
+    "cut-coordinator",
+    "cut-worker",
+    "one-way",
+    "loss",
+    "delay",
+)
+
 KINDS: dict[str, Callable[[Trial], None]] = {
     "kill-coordinator": partial(_kill, "coordinator"),
     "kill-worker": partial(_kill, "worker"),
@@ -183,4 +215,5 @@ KINDS: dict[str, Callable[[Trial], None]] = {
     "clock": _clock,
     "clock-all": _clock_all,
     "kill-tests": _kill_tests,
+    "two-at-once": _two_at_once,
 }

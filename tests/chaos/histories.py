@@ -16,7 +16,7 @@ from typing import Any
 from mesh.ports import Saved
 from mesh.state import invariants, ranges
 from mesh.state.apply import apply
-from mesh.state.model import NO_VERDICT, CoordinatorState, Run, RunPhase
+from mesh.state.model import NO_VERDICT, NO_WORKER, CoordinatorState, Run, RunPhase
 from mesh.state.results import Applied, Result
 from mesh.state.snapshot import decode_state, state_hash
 from protocols.codec import decode
@@ -77,7 +77,7 @@ class History:
     reports: Mapping[str, Mapping[str, Any]]
     """`report.json` by run."""
     expected: Mapping[str, str]
-    """Test -> the outcome that it has wherever it runs."""
+    """Test -> the outcome that it has wherever it runs; empty where only the runs know."""
     killed_tests: bool
     """Whether processes that run tests were killed, so that a test may be an `error` without its doing."""
 
@@ -114,6 +114,7 @@ def check(history: History) -> Findings:
     for run_id, streams in itertools.groupby(sorted(history.streams, key=lambda s: s.run), key=lambda s: s.run):
         run = replay.state.runs.get(int(run_id))  # type: ignore[call-overload]
         found.wrong += _one_story(list(streams), run, history)
+    found.wrong += _same_everywhere(history)
     found.runs = len(replay.state.runs)
     found.verdicts = sum(run.done for run in replay.state.runs.values())
     found.refused = replay.ledger.refused
@@ -171,12 +172,13 @@ class _Replay:
         books: dict[int, bytes] = {}
         for entry, command in commands(saved, committed):
             where = f"after entry {entry.index} of {name}"
-            result = apply(self.state, entry.index, command)
-            self.wrong += [f"{where}: {what}" for what in self.ledger.apply(entry.index, command, result)]
             try:
+                result = apply(self.state, entry.index, command)
                 invariants.check(self.state)
             except AssertionError as error:
                 self.wrong.append(f"{where}: {error}")
+                break
+            self.wrong += [f"{where}: {what}" for what in self.ledger.apply(entry.index, command, result)]
             for run in self.state.runs.values():
                 before = books.get(run.id, b"")
                 if before != run.outcomes:
@@ -332,11 +334,28 @@ def _one_story(streams: Sequence[Stream], run: Run | None, history: History) -> 
             yield f"run {number}: its report differs from what was streamed"
 
 
+def _same_everywhere(history: History) -> Iterator[str]:
+    """All runs are of one suite, whose tests have one outcome each."""
+    outcomes: dict[str, set[str]] = {}
+    for stream in history.streams:
+        for test, outcome, worker, *_ in stream.verdicts():
+            if not _excused(outcome, worker, history):
+                outcomes.setdefault(test, set()).add(outcome)
+    for test, seen in sorted(outcomes.items()):
+        if len(seen) > 1:
+            yield f"{test} is {' and '.join(sorted(seen))}"
+
+
+def _excused(outcome: str, worker: str, history: History) -> bool:
+    """An error that is not the test's: its process was killed, or each of its attempts was lost with a node."""
+    return outcome == "error" and (history.killed_tests or worker == NO_WORKER)
+
+
 def _as_expected(number: str, told: Sequence[tuple[Any, ...]], history: History) -> Iterator[str]:
     """A verdict is what the test does wherever it runs: the mesh's trouble is never a test's failure."""
-    for test, outcome, *_ in told:
-        expected = history.expected.get(test)
-        if expected is None:
+    for test, outcome, worker, *_ in told:
+        expected = history.expected.get(test, "" if history.expected else outcome)
+        if not expected:
             yield f"run {number}: nobody wrote the test {test}"
-        elif outcome != expected and not (outcome == "error" and history.killed_tests):
+        elif outcome != expected and not _excused(outcome, worker, history):
             yield f"run {number}: {test} is {outcome}, and should be {expected}"

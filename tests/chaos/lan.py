@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from tests.processes.lab import ROOT
@@ -24,6 +25,7 @@ class SwitchedHosts(Hosts):
     def __init__(self, tag: str) -> None:
         super().__init__(tag)
         self._switch: subprocess.Popen[str] | None = None
+        self._ordering = threading.Lock()
 
     def open(self) -> None:
         self._switch = subprocess.Popen(
@@ -57,9 +59,10 @@ class SwitchedHosts(Hosts):
         assert switch is not None, "the switch is open"
         assert switch.stdin is not None
         assert switch.stdout is not None
-        switch.stdin.write(json.dumps(order) + "\n")
-        switch.stdin.flush()
-        assert switch.stdout.readline() == "ok\n", f"the switch died of {order}"
+        with self._ordering:
+            switch.stdin.write(json.dumps(order) + "\n")
+            switch.stdin.flush()
+            assert switch.stdout.readline() == "ok\n", f"the switch died of {order}"
 
 
 def enter(namespace: str) -> None:

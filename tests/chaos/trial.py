@@ -5,6 +5,7 @@ A seed gives the plan (which faults, whom they strike, for how long) and the sui
 own affair: a trial that failed is tried again by its seed, and explained by its story and the nodes' logs, which stay.
 """
 
+import bisect
 import contextlib
 import itertools
 import math
@@ -24,19 +25,20 @@ from mesh.ports import Saved
 from protocols.errors import MeshError
 from tests.chaos.histories import Coordinated, Findings, History, check
 from tests.chaos.lan import SwitchedHosts
-from tests.chaos.suite import write_suite
+from tests.chaos.suite import SUITES, Suite
 from tests.chaos.witness import Seen, Witness
 from tests.processes.lab import PATIENCE, ROOT, Lab
 from tests.processes.namespaces import hosts_of
 
-RUN_SECONDS_MAX = 150.0
+RUN_SECONDS_MAX = 300.0
 """For a run, from its submission; faults in it included."""
-PROGRESS_SECONDS_MAX = 60.0
+PROGRESS_SECONDS_MAX = 90.0
 """Until there is a verdict again once a fault is over."""
 LONG_SECONDS = 2.0
 """A wait for a verdict that is told."""
 AFTERMATH_SECONDS = 10.0
 """For which a wait for a verdict is still put down to a fault that is over."""
+PROGRESS_VERDICTS = 15
 POLL_SECONDS = 0.05
 SMALL_DISK = "48m"
 STOP_SECONDS_MAX = 45.0
@@ -70,12 +72,13 @@ class Trial:
     lan: SwitchedHosts
     made: Lab
     names: tuple[str, ...]
-    suite: Path
+    suite: Suite
     witness: Witness
-    expected: dict[str, str]
     began: float = field(default_factory=time.monotonic)
     story: list[Told] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    peers: dict[str, str] = field(default_factory=dict)
+    """Peer IDs by name."""
     up: set[str] = field(default_factory=set)
     """Nodes that run and can be reached."""
     small: str = ""
@@ -85,6 +88,8 @@ class Trial:
     struck: list[Struck] = field(default_factory=list)
     spans: list[tuple[float, float]] = field(default_factory=list)
     """When a run was open."""
+    reports: dict[str, dict[str, object]] = field(default_factory=dict)
+    """`report.json` by run."""
     _over: threading.Event = field(default_factory=threading.Event)
     _current: Seen | None = None
 
@@ -95,11 +100,11 @@ class Trial:
 
     def coordinator(self) -> str:
         """Who coordinates, as far as the last that any node said goes."""
-        peers = {self.made.peer(name): name for name in self.up}
+        peers = {self.peers[name]: name for name in self.up or self.names}
         for _, _, status in reversed(self.witness.statuses):
             if status["agreed"] and status["coordinator"] in peers:
                 return peers[status["coordinator"]]
-        return min(self.up)
+        return min(peers.values())
 
     def pick(self, role: str) -> str:
         """A node for a fault to strike."""
@@ -108,7 +113,7 @@ class Trial:
         if role == "submitter" and self.submitter in self.up:
             return self.submitter
         others = sorted(self.up - {self.coordinator()})
-        return self.rng.choice(others)
+        return self.rng.choice(others or sorted(self.up))
 
     def kill(self, *names: str) -> None:
         self.up -= set(names)
@@ -126,6 +131,14 @@ class Trial:
         """Let it last; ends early when the trial is over."""
         self._over.wait(seconds)
 
+    def lines(self) -> list[str]:
+        """The story."""
+        story = sorted(self.story, key=lambda told: told.at)
+        return [f"{told.at:7.2f} s  {told.words}" for told in story] + [f"WRONG: {words}" for words in self.wrong]
+
+    def runs(self) -> list[str]:
+        return sorted({seen.run for seen in self.witness.seen if seen.run}, key=int)
+
     def others(self, name: str) -> list[str]:
         return [other for other in self.names if other != name]
 
@@ -140,7 +153,7 @@ class Trial:
                 continue
             self.submitter = rng.choice(living)
             began = time.monotonic()
-            seen = self.witness.submit(str(self.suite), self.submitter)
+            seen = self.witness.submit(str(self.suite.path), self.submitter)
             self._current = seen
             while not seen.run and not seen.ended:
                 time.sleep(POLL_SECONDS)
@@ -152,8 +165,8 @@ class Trial:
             watched = self.witness.follow(seen.run, watcher)
             while not (seen.whole or watched.whole):
                 if time.monotonic() - began > RUN_SECONDS_MAX:
-                    self.wrong.append(f"run {seen.run} is not over {RUN_SECONDS_MAX:g} s after its submission")
-                    self._over.set()
+                    self.fail(f"run {seen.run} is not over {RUN_SECONDS_MAX:g} s after its submission")
+                if self.wrong:
                     return
                 time.sleep(POLL_SECONDS)
             self.spans.append((accepted, time.monotonic()))
@@ -174,26 +187,39 @@ class Trial:
         deadline = time.monotonic() + PROGRESS_SECONDS_MAX
         while not self._over.is_set():
             seen = self._current
-            done = max((each.verdicts for each in list(self.witness.seen) if seen and each.run == seen.run), default=0)
-            if len(self.expected) // 20 < done < len(self.expected) * 3 // 4:
+            of_run = [each for each in list(self.witness.seen) if seen and each.run == seen.run]
+            done = max((each.verdicts for each in of_run), default=0)
+            tests = max((each.tests for each in of_run), default=0)
+            if tests // 20 < done < tests * 3 // 4:
                 return
             if time.monotonic() > deadline:
-                self.wrong.append(f"no run was under way within {PROGRESS_SECONDS_MAX:g} s")
-                self._over.set()
-                return
+                self.fail(f"no run was under way within {PROGRESS_SECONDS_MAX:g} s")
+            self.look_after_nodes()
             time.sleep(POLL_SECONDS)
 
     def until_progress(self, since: float) -> None:
-        """Until there is a verdict later than `since`."""
+        """Until there are verdicts later than `since`: more than one worker's outbox held, unless the run is over."""
         while not self._over.is_set():
             times = self.verdict_times()
-            if times and times[-1] > since:
+            if sum(time > since for time in times) >= PROGRESS_VERDICTS or any(end > since for _, end in self.spans):
                 return
             if time.monotonic() - since > PROGRESS_SECONDS_MAX:
-                self.wrong.append(f"no verdict within {PROGRESS_SECONDS_MAX:g} s after a fault was over")
-                self._over.set()
-                return
+                self.fail(f"no verdict within {PROGRESS_SECONDS_MAX:g} s after a fault was over")
+            self.look_after_nodes()
             time.sleep(POLL_SECONDS)
+
+    def look_after_nodes(self) -> None:
+        """A node that nobody killed runs."""
+        for name in sorted(self.up):
+            code = self.made.nodes[name].poll()
+            if code is not None:
+                said = (self.made.folder / f"{name}.log").read_text(errors="replace").splitlines()
+                self.fail(f"{name} ended by itself with code {code}: {''.join(said[-1:])}")
+
+    def fail(self, words: str) -> None:
+        """Something is wrong, and the trial over."""
+        self.wrong.append(words)
+        self._over.set()
 
     def end(self) -> None:
         self._over.set()
@@ -226,14 +252,13 @@ def small_disk(path: Path) -> Iterator[None]:
         subprocess.run(["umount", "-l", str(path)], check=True)
 
 
-def run_trial(seed: int, folder: Path, plan: Sequence[str], nodes: int) -> Outcome:
-    """Needs root, namespaces and /dev/net/tun. `folder`, new, keeps the nodes' logs and homes."""
-    from tests.chaos.faults import KINDS
-
+def run_trial(seed: int, folder: Path, plan: Sequence[str], nodes: int, suite: str = "ours") -> Outcome:
+    """Needs root, namespaces and /dev/net/tun. `folder`, new, keeps the story, and the nodes' logs and homes."""
     rng = random.Random(seed)
     names = tuple("abcdefg"[:nodes])
     began = time.monotonic()
-    expected = write_suite(folder / "suite", rng)
+    folder.mkdir(parents=True)
+    written = SUITES[suite](folder, rng)
     with contextlib.ExitStack() as stack:
         lan = stack.enter_context(hosts_of(SwitchedHosts, *names))
         made = Lab(folder)
@@ -243,59 +268,79 @@ def run_trial(seed: int, folder: Path, plan: Sequence[str], nodes: int) -> Outco
         made.prefix = {name: lan.within(name) for name in names}
         made.variables = {name: {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'chaos' / 'clock'}"} for name in names}
         witness = Witness(made, lan.namespace)
-        trial = Trial(rng, lan, made, names, folder / "suite", witness, expected, up=set(names), small=small)
-        trial.tell(f"seed {seed}: {nodes} nodes, the disk of {small} is small; {', '.join(plan)}")
+        trial = Trial(rng, lan, made, names, written, witness, up=set(names), small=small)
+        stack.callback(lambda: (folder / "story.txt").write_text("\n".join(trial.lines())))
         stack.callback(witness.stop)
         stack.callback(trial.end)
-        made.form(*names)
-        witness.look(*names)
-        load = threading.Thread(target=trial.load, args=(random.Random(f"{seed} load"),), daemon=True)
-        load.start()
+        trial.tell(f"seed {seed}: {nodes} nodes, the disk of {small} is small; {', '.join(plan)}")
+        findings = Findings()
         try:
-            for kind in plan:
-                trial.until_busy()
-                if trial.wrong:
-                    break
-                struck = Struck(kind, time.monotonic())
-                trial.struck.append(struck)
-                KINDS[kind](trial)
-                struck.ended = time.monotonic()
-                trial.tell(f"{kind} is over")
-                trial.until_progress(struck.ended)
-            trial.end()
-            load.join(RUN_SECONDS_MAX + PATIENCE)
-            findings = check(_peace(trial))
+            made.form(*names)
+            trial.peers = {name: made.peer(name) for name in names}
+            witness.look(*names)
+            _torment(trial, plan, random.Random(f"{seed} load"))
+            if not trial.wrong:
+                _retell(trial)
+            findings = check(_history(trial))
         except (AssertionError, MeshError, OSError) as error:
             trial.wrong.append(f"{type(error).__name__}: {error}")
-            findings = Findings()
         findings.wrong[:0] = trial.wrong
-    gaps, quiet = _gaps(trial)
-    story = tuple(f"{told.at:7.2f} s  {told.words}" for told in trial.story)
-    (folder / "story.txt").write_text("\n".join([*story, *findings.wrong, ""]))
-    return Outcome(seed, folder, findings, story, gaps, quiet, time.monotonic() - began)
+        gaps, quiet = _gaps(trial)
+    return Outcome(seed, folder, findings, tuple(trial.lines()), gaps, quiet, time.monotonic() - began)
 
 
-def _peace(trial: Trial) -> History:
-    """Everybody is well and tells all runs once more; then they end, and their disks are read."""
+def _torment(trial: Trial, plan: Sequence[str], rng: random.Random) -> None:
+    """One fault after another, each in the middle of a run; then the last run goes to its end."""
+    from tests.chaos.faults import KINDS
+
+    load = threading.Thread(target=trial.load, args=(rng,), daemon=True)
+    load.start()
+    for kind in plan:
+        trial.until_busy()
+        if trial.wrong:
+            break
+        struck = Struck(kind, time.monotonic(), math.inf)
+        trial.struck.append(struck)
+        KINDS[kind](trial)
+        struck.ended = time.monotonic()
+        trial.tell(f"{kind} is over")
+        trial.until_progress(struck.ended)
+    trial.end()
+    load.join(RUN_SECONDS_MAX + PATIENCE)
+
+
+def _retell(trial: Trial) -> None:
+    """Everybody is well, and every node tells all runs from their beginning."""
     made, witness = trial.made, trial.witness
     made.agreed(*trial.names)
     trial.tell("all nodes agree")
-    runs = sorted({seen.run for seen in witness.seen if seen.run})
-    again = [witness.follow(run, name) for run in runs for name in trial.names]
+    again = [witness.follow(run, name) for run in trial.runs() for name in trial.names]
     deadline = time.monotonic() + PATIENCE
     while not all(seen.whole for seen in again) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     trial.wrong += [f"run {seen.run} can't be read at {seen.where}: {seen.ended}" for seen in again if not seen.whole]
-    reports = {run: found for run in runs if (found := witness.report(run, trial.rng.choice(trial.names))) is not None}
-    trial.wrong += [f"run {run} has no report that can be read" for run in runs if run not in reports]
+    for run in trial.runs():
+        report = witness.report(run, trial.rng.choice(trial.names))
+        if report is None:
+            trial.wrong.append(f"run {run} has no report that can be read")
+        else:
+            trial.reports[run] = report
     status = made.agreed(*trial.names)[0]
-    witness.stop()
+    witness.statuses.append((time.monotonic(), "all", status))
+
+
+def _history(trial: Trial) -> History:
+    """The nodes end, all at once, and their disks are read."""
+    made, statuses = trial.made, [status for _, _, status in trial.witness.statuses if status["agreed"]]
     trial.kill(*trial.names)
-    voters = [name for name in trial.names if made.peer(name) in status["voters"]]
+    trial.witness.stop()
+    voters = [name for name in trial.names if statuses and trial.peers[name] in statuses[-1]["voters"]]
     logs = {name: _read(made.home(name) / "log.sqlite") for name in voters}
-    streams = [seen.stream() for seen in witness.seen if seen.run]
-    said = list(_coordinated(trial))
-    return History(logs, status["commit_index"], streams, said, reports, trial.expected, trial.killed_tests)
+    committed = max((status["commit_index"] for status in statuses), default=0)
+    streams = [seen.stream() for seen in trial.witness.seen if seen.run]
+    return History(
+        logs, committed, streams, list(_coordinated(trial)), trial.reports, trial.suite.expected, trial.killed_tests
+    )
 
 
 def _read(path: Path) -> Saved:
@@ -308,7 +353,7 @@ def _coordinated(trial: Trial) -> Iterator[Coordinated]:
     made = trial.made
     for name in trial.names:
         for term in COORDINATING.findall((made.folder / f"{name}.log").read_text()):
-            yield Coordinated(int(term), made.peer(name), f"log of {name}")
+            yield Coordinated(int(term), trial.peers[name], f"log of {name}")
     for at, name, status in trial.witness.statuses:
         if status["agreed"] and status["coordinator"]:
             source = f"status of {name} at {at - trial.began:.2f} s"
@@ -316,27 +361,26 @@ def _coordinated(trial: Trial) -> Iterator[Coordinated]:
 
 
 def _gaps(trial: Trial) -> tuple[tuple[tuple[str, float], ...], float]:
-    """The longest wait for a verdict while a run was open: for each fault, and outside of all."""
-    points = sorted([*trial.verdict_times(), *(at for span in trial.spans for at in span)])
+    """The longest wait from a verdict to the next, or to its run's end: for each fault, and outside of all. What a run
+    takes until its first verdict (collection, checkout) is not the mesh's recovery."""
+    points = sorted([*trial.verdict_times(), *(end for _, end in trial.spans)])
     waits = [
         (before, after)
         for before, after in itertools.pairwise(points)
         if any(start <= before and after <= end for start, end in trial.spans)
     ]
-    gaps = []
-    during: set[tuple[float, float]] = set()
-    for number, struck in enumerate(trial.struck):
-        after = trial.struck[number + 1].began if number + 1 < len(trial.struck) else math.inf
-        until = min(struck.ended + AFTERMATH_SECONDS, after)
-        hit = [wait for wait in waits if wait[1] >= struck.began and wait[0] <= until]
-        during |= set(hit)
-        gaps.append((struck.kind, max((after - before for before, after in hit), default=0.0)))
+    worst = [0.0] * len(trial.struck)
+    quiet = 0.0
+    for before, after in waits:
+        last = bisect.bisect_right(trial.struck, after, key=lambda struck: struck.began) - 1
+        if last >= 0 and before <= trial.struck[last].ended + AFTERMATH_SECONDS:
+            worst[last] = max(worst[last], after - before)
+        else:
+            quiet = max(quiet, after - before)
     for before, after in waits:
         if after - before > LONG_SECONDS:
             trial.story.append(Told(after - trial.began, f"a verdict, after {after - before:.1f} s without"))
-    trial.story.sort(key=lambda told: told.at)
-    quiet = [after - before for before, after in waits if (before, after) not in during]
-    return tuple(gaps), max(quiet, default=0.0)
+    return tuple(zip((struck.kind for struck in trial.struck), worst, strict=True)), quiet
 
 
 def _end(made: Lab) -> None:

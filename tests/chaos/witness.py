@@ -1,6 +1,7 @@
 """Who saw what: threads that look at each node from within its host, and follow runs, through the HTTP API that every
 command uses. What they keep is the public half of a history."""
 
+import contextlib
 import json
 import subprocess
 import threading
@@ -17,8 +18,9 @@ from tests.processes.lab import Lab
 
 LOOK_SECONDS = 1.0
 ANSWER_SECONDS_MAX = 5.0
-STREAM_SECONDS_MAX = 240.0
+STREAM_SECONDS_MAX = 360.0
 RETRY_SECONDS = 0.3
+STOP_SECONDS_MAX = 5.0
 
 
 @dataclass
@@ -44,6 +46,11 @@ class Seen:
     @property
     def verdicts(self) -> int:
         return sum(event["event"] == "verdict" for event in list(self.events))
+
+    @property
+    def tests(self) -> int:
+        """How many the run has; 0 until that is known."""
+        return max((event["tests"] for event in list(self.events) if event["event"] == "collected"), default=0)
 
     def stream(self) -> Stream:
         return Stream(self.run, self.where, tuple(self.events), self.whole)
@@ -82,7 +89,12 @@ class Witness:
     def report(self, run: str, name: str) -> dict[str, Any] | None:
         """`report.json` of a run that is over, by the CID that this node tells."""
         found: list[dict[str, Any]] = []
-        thread = threading.Thread(target=lambda: found.extend(self._report(run, name)), daemon=True)
+
+        def fetch() -> None:
+            with contextlib.suppress(MeshError):
+                found.extend(self._report(run, name))
+
+        thread = threading.Thread(target=fetch, daemon=True)
         thread.start()
         thread.join(2 * ANSWER_SECONDS_MAX)
         return found[0] if found else None
@@ -91,8 +103,9 @@ class Witness:
         self._stop.set()
         for process in self._processes:
             process.kill()
+        deadline = time.monotonic() + STOP_SECONDS_MAX
         for thread in self._threads:
-            thread.join(STREAM_SECONDS_MAX)
+            thread.join(max(0.0, deadline - time.monotonic()))  # one that waits for a node that is gone is let be
 
     def _start(self, work: Callable[[], None]) -> None:
         thread = threading.Thread(target=work, daemon=True)
