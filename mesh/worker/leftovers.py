@@ -22,7 +22,15 @@ def remove_leftovers() -> list[str]:
     removed = []
     for path in sorted(Path(tempfile.gettempdir()).glob("mesh-*")):
         match = _NAME.fullmatch(path.name)
-        if match and not psutil.pid_exists(int(match[2])) and path.lstat().st_uid == os.getuid():
+        if match and not psutil.pid_exists(int(match[2])) and _owned(path):
             shutil.rmtree(path, ignore_errors=True)
             removed.append(path.name)
     return removed
+
+
+def _owned(path: Path) -> bool:
+    """By this user, and still there: another node may start now, and tidy up too."""
+    try:
+        return path.lstat().st_uid == os.getuid()
+    except FileNotFoundError:
+        return False
