@@ -94,6 +94,13 @@ def test_a_follower_tells_what_it_knows_and_says_so() -> None:
     assert "no leader answers; below is what the node that was asked knows itself" in raft_text(document)
 
 
+def test_an_older_leader_that_does_not_tell_is_a_quorum_all_the_same() -> None:
+    following = status({}, Configuration(voters=(A, B, C)), role=RoleName.FOLLOWER)
+    health = raft_document("1000.x", following, 1, {}, "the coordinator is of an old version", led=True)["health"]
+    assert (health["state"], health["quorum"]) == ("unknown", True)
+    assert health["reasons"][0].startswith("the coordinator is of an old version; below is what")
+
+
 def test_a_node_without_a_log_says_that_it_knows_nothing() -> None:
     document = no_document("1000.x", A, "no coordinator answers")
     assert raft_text(document) == "no coordinator answers; this node holds no log, so that it knows nothing itself"
