@@ -125,7 +125,9 @@ class MeshBackend:
                 return no_document(self._mesh_name(), self._network.peer_id, str(error))
             presences = {peer: view.presence for peer, view in self._nodes.nodes().items()}
             state: CoordinatorState = replica.state
-            return raft_document(replica.mesh, replica.status(), state.format, presences, str(error))
+            old = isinstance(error, RemoteCallError)  # it leads, and its version has no such view
+            trouble = "the coordinator is of a version that does not tell" if old else str(error)
+            return raft_document(replica.mesh, replica.status(), state.format, presences, trouble, led=old)
 
     async def snapshot(self) -> bytes:
         """From this node's own log, as of now; a node without one has the coordinator's brought as content."""

@@ -384,12 +384,9 @@ class Consensus:
             self._network.send(to, PROTOCOL, encode(GroupMessage(self._mesh, message)))
 
     def _apply(self, entry: Entry) -> None:
-        result: Any = None
-        if entry.kind is EntryKind.NORMAL:
-            command = command_of(entry)
-            assert command is not None
-            result = apply(self._state, entry.index, command)
-        elif entry.kind is EntryKind.NOOP:
+        command = command_of(entry)
+        result = None if command is None else apply(self._state, entry.index, command)
+        if entry.kind is EntryKind.NOOP:
             self._opened = entry.term
         self._applied = entry.index
         self._since_snapshot[0] += 1

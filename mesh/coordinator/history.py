@@ -10,11 +10,18 @@ from mesh.ports import Content
 from mesh.scheduler.durations import Estimates, estimate
 from mesh.state.model import CoordinatorState, Run
 from protocols.codec import decode
+from protocols.errors import ContentNotFound
 from protocols.ids import Cid, PeerId, RunId
 from protocols.manifests import Manifest
 
 MANIFESTS_MAX = 16
 """Decoded manifests kept in memory."""
+
+MANIFEST_SECONDS = 120.0
+"""For which one is looked for; a run whose manifest is nowhere then ends without a report."""
+
+HINT_SECONDS = 5.0
+"""The same where it is only for how long tests took."""
 
 
 class History:
@@ -25,11 +32,11 @@ class History:
         self._manifests: OrderedDict[Cid, Manifest] = OrderedDict()
         self._durations: dict[str, tuple[RunId, dict[str, float]]] = {}
 
-    async def manifest(self, cid: Cid, holders: tuple[PeerId, ...] = ()) -> Manifest:
-        """The manifest, from memory, this node's store, or a node that has it."""
+    async def manifest(self, cid: Cid, holders: tuple[PeerId, ...] = (), timeout: float = MANIFEST_SECONDS) -> Manifest:
+        """The manifest, from memory, this node's store, or a node that has it; `ContentNotFound` after `timeout`."""
         known = self._manifests.get(cid)
         if known is None:
-            await self._content.fetch(cid, holders)
+            await self._content.fetch(cid, holders, timeout)
             data = b"".join([part async for part in self._content.read(cid)])
             known = decode(data, Manifest)
         self._manifests[cid] = known
@@ -49,8 +56,11 @@ class History:
             return {}
         cached = self._durations.get(project)
         if cached is None or cached[0] != run.id:
-            manifest = await self.manifest(run.manifest, tuple(run.workers))
-            seconds = {test.id: run.durations[i] / 1e6 for i, test in enumerate(manifest.tests) if run.durations[i] > 0}
+            try:
+                tests = (await self.manifest(run.manifest, tuple(run.workers), HINT_SECONDS)).tests
+            except ContentNotFound:  # of a mesh that was restored without its content
+                tests = ()
+            seconds = {test.id: run.durations[i] / 1e6 for i, test in enumerate(tests) if run.durations[i] > 0}
             cached = self._durations[project] = (run.id, seconds)
         return cached[1]
 

@@ -10,6 +10,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -22,7 +23,7 @@ from mesh.state import junit, report
 from mesh.state.model import NO_VERDICT, NO_WORKER, Run
 from protocols.codec import decode, encode
 from protocols.commands import Finish
-from protocols.errors import ContentNotFound
+from protocols.errors import ContentNotFound, MeshFailed
 from protocols.ids import Cid, PeerId, TestIndex
 from protocols.manifests import Chunk, Manifest, Outcome, Record
 
@@ -36,6 +37,11 @@ FETCHES = 8
 
 CHUNK_SECONDS = 20.0
 """How long a chunk is looked for; after that its records are written as lost (the verdicts stand in the log)."""
+
+
+NO_REPORT = (
+    "the list of its tests is on no node in reach, so that no report could be built; its verdicts are in the log"
+)
 
 
 @dataclass(slots=True)
@@ -57,18 +63,23 @@ class ReportBuilder:
 
     async def finish(self, run: Run, now: float, hostname: str) -> Finish:
         """The command that closes the run, its report stored on this node."""
-        manifest = await self._history.manifest(run.manifest, tuple(run.workers)) if run.manifest else None
+        reason = run.cancelled or (run.failure.reason if run.failure else "")
+        try:
+            manifest = await self._history.manifest(run.manifest, tuple(run.workers)) if run.manifest else None
+        except ContentNotFound:  # of a mesh that was founded anew, or whose disks are gone
+            code = report.exit_code(run) if reason else MeshFailed.exit_code
+            return Finish(run.id, None, code, now, reason or NO_REPORT)
         material = await self._gather(run)
         folder = Path(tempfile.mkdtemp(dir=self._scratch, prefix=f"report-{run.id}-"))
         try:
             files: dict[str, bytes | Cid | Path] = {}
             files |= await trio.to_thread.run_sync(_write, folder, run, manifest, material, now, hostname)
             if run.failure is not None and run.failure.record is not None:
-                files["collection.txt"] = await self._content.get(run.failure.record)
+                with suppress(ContentNotFound):
+                    files["collection.txt"] = await self._content.get(run.failure.record)
             root = await self._content.add_files(files)
         finally:
             await trio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
-        reason = run.cancelled or (run.failure.reason if run.failure else "")
         return Finish(run.id, root, report.exit_code(run), now, reason)
 
     async def _gather(self, run: Run) -> _Material:

@@ -24,8 +24,10 @@ def raft_document(
     log_format: int,
     presences: Mapping[PeerId, Presence],
     trouble: str = "",
+    led: bool = False,
 ) -> dict[str, Any]:
-    """`presences` are of the nodes that somebody tells of; `trouble` is why no leader answers."""
+    """`presences` are of the nodes that somebody tells of; `trouble` is why no leader's view is to be had, and `led`
+    whether there is a leader all the same, whose version does not tell."""
     configuration = status.configuration
     leads = status.role is RoleName.LEADER
     members = [_member(peer, status, presences.get(peer)) for peer in _members(configuration)]
@@ -52,7 +54,7 @@ def raft_document(
         "format": {"in_force": log_format, "oldest": LOG_FORMAT_OLDEST, "newest": LOG_FORMAT_NEWEST},
         "members": members,
     }
-    return {**document, "health": _health(document, trouble)}
+    return {**document, "health": _health(document, trouble, led)}
 
 
 def no_document(mesh: str, peer: PeerId, trouble: str) -> dict[str, Any]:
@@ -86,11 +88,12 @@ def _member(peer: PeerId, status: RaftStatus, presence: Presence | None) -> dict
     }
 
 
-def _health(document: Mapping[str, Any], trouble: str) -> dict[str, Any]:
-    """`state`: "ok", "degraded" (works, but somebody is missing or behind) or "no quorum"."""
+def _health(document: Mapping[str, Any], trouble: str, led: bool) -> dict[str, Any]:
+    """`state`: "ok", "degraded" (works, but somebody is missing or behind), "no quorum", or "unknown" (works)."""
     if not document["by_leader"]:
         reason = f"{trouble or 'no leader answers'}; below is what the node that was asked knows itself"
-        return {"state": "no quorum", "quorum": False, "failures_survived": 0, "reasons": [reason]}
+        state = "unknown" if led else "no quorum"
+        return {"state": state, "quorum": led, "failures_survived": 0, "reasons": [reason]}
     spare = _failures_survived(document)
     reasons = [sentence for member in document["members"] for sentence in _troubles(member)]
     if document["configuration"]["joint"]:

@@ -16,6 +16,7 @@ from pytest_trio import trio_fixture
 from mesh.api import streams
 from mesh.api.server import serve_api
 from protocols.errors import NoCapableWorker, NodeUnavailable, NoQuorum, UsageError
+from protocols.snapshots import unpack
 from protocols.work import CommandVerb
 from tests.api.fake_backend import ABSENT, OTHER, PEER, RECORD, TREE, FakeBackend, FakeContent
 
@@ -109,6 +110,10 @@ async def test_views(api: Served) -> None:
     assert (await api.http.get("/api/ticket")).json() == {"ticket": "mesh1secret"}
     assert (await api.http.get("/api/topology")).json()["links"][0]["b"] == OTHER
     assert (await api.http.get("/api/overview")).json()["verdicts"] == []
+    assert (await api.http.get("/api/raft")).json()["health"]["quorum"] is True
+    snapshot = await api.http.get("/api/snapshot")
+    assert snapshot.headers["content-type"] == "application/octet-stream"
+    assert unpack(snapshot.content, "answer").index == 17
     assert (await api.http.get("/api/runs")).json()["runs"][0]["run"] == "17"
     assert (await api.http.get("/api/runs/17")).json()["report"] == TREE
     why = (await api.http.get("/api/why/tests%2Ftest_a.py%3A%3Atest_x%5B%3F%5D")).json()

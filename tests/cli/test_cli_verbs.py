@@ -236,3 +236,66 @@ def test_help_and_wrong_flags_load_nothing_heavy() -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, cwd=ROOT)
+
+
+def test_raft(node: Node, mesh: Mesh) -> None:
+    document = mesh("raft", "--json").document
+    assert {"members", "term", "commit", "applied", "first_index", "last_index", "snapshot_index"} <= set(document)
+    assert "1 entry behind" not in mesh("raft").out
+    assert "no voter may fail now" in mesh("raft").out
+    node.backend.quorum = False
+    ended = mesh("raft")
+    assert ended.code == 11
+    assert "fewer than a majority of 2 voters" in ended.out
+
+
+def test_snapshot_of_a_running_node(node: Node, mesh: Mesh, tmp_path: Path) -> None:
+    file = tmp_path / "mesh.snapshot"
+    ended = mesh("snapshot", "save", "-o", file)
+    assert ended.out.startswith(f"saved {file}: 0 runs (0 open) with 0 verdicts, mesh a at index 17 of term 3, 2027-01")
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert mesh("snapshot", "save", "-o", file, "--json").document["live"] is True
+    node.backend.failure = NoQuorum("no majority answers")
+    before = file.read_bytes()
+    ended = mesh("snapshot", "save", "-o", file)
+    assert (ended.code, ended.out, ended.err) == (11, "", "mesh: no majority answers\n")
+    assert file.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir() if "snapshot" in path.name] == ["mesh.snapshot"]
+
+
+def test_a_snapshot_founds_a_mesh_that_recover_shows(node: Node, mesh: Mesh, tmp_path: Path) -> None:
+    file, home = tmp_path / "mesh.snapshot", tmp_path / "fresh"
+    mesh("snapshot", "save", "-o", file)
+    document = mesh("snapshot", "restore", file, "--home", home, "--json").document
+    assert (document["from"], document["home"], document["index"]) == ("1000.a", str(home), 17)
+    ended = mesh("recover", "--home", home)
+    assert ended.code == 0
+    assert document["mesh"] in ended.out
+    assert "nothing was changed" in ended.err
+    saved = mesh("snapshot", "save", "-o", file, "--home", home, "--json").document
+    assert (saved["live"], saved["mesh"], saved["index"]) == (False, document["mesh"], 10**12)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["snapshot"], "action"),
+        (["snapshot", "save"], "-o FILE"),
+        (["snapshot", "save", "x", "-o", "y"], "-o FILE"),
+        (["snapshot", "save", "-o", "missing/y"], "there is no directory"),
+        (["snapshot", "save", "-o", "y"], "holds no log of a mesh"),
+        (["snapshot", "restore"], "needs a FILE"),
+        (["snapshot", "restore", "missing"], "missing can't be read"),
+        (["snapshot", "restore", "pyproject.toml"], "pyproject.toml is no snapshot of a mesh"),
+        (["recover"], "holds no log of a mesh"),
+        (["recover", "--yes"], "give both"),
+    ],
+)
+def test_what_can_not_be_rescued_changes_nothing(
+    home: Path, suite: Path, mesh: Mesh, words: list[str], said: str
+) -> None:
+    ended = mesh(*words)
+    assert (ended.code, ended.out) == (4, "")
+    assert said in ended.err
+    assert ended.err.count("\n") == 1
+    assert list(home.iterdir()) == []

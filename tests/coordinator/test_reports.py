@@ -4,8 +4,9 @@ import json
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+import trio
 
-from mesh.coordinator.history import History
+from mesh.coordinator.history import HINT_SECONDS, History
 from mesh.coordinator.reports import FOLDER_CHARACTERS_MAX, ReportBuilder, artifact_folder
 from mesh.state.apply import apply
 from mesh.state.model import CoordinatorState
@@ -117,6 +118,32 @@ async def test_a_cancelled_run_reports_the_verdicts_it_has(tmp_path):
     finish = await ReportBuilder(content, History(content), tmp_path).finish(state.runs[RunId(2)], 103.0, "host")
     assert finish.exit_code == 2
     assert [entry["test"] for entry in json.loads(content.files["report.json"])["tests"]] == ["a"]
+
+
+async def test_a_run_whose_tests_are_on_no_node_any_more_ends_without_a_report(tmp_path, autojump_clock):
+    """A mesh that was founded anew, and has no content: the run must end, and later ones must not wait for it."""
+    content = Kept()
+    state = await running(content, ["a"])
+    await complete(content, state, 6, {0: record("a")})
+    bare = Kept()
+    history = History(bare)
+    finish = await ReportBuilder(bare, history, tmp_path).finish(state.runs[RunId(2)], 103.0, "host")
+    assert (finish.report, finish.exit_code) == (None, 12)
+    assert "so that no report could be built" in finish.reason
+    apply(state, 7, finish)
+    assert (state.runs[RunId(2)].state, state.runs[RunId(2)].done) == ("error", 1)
+    start = trio.current_time()
+    await history.estimates(state, SPEC.project, Manifest(SPEC.bundle, (CollectedTest("b", "m"),)))
+    assert trio.current_time() - start <= HINT_SECONDS
+
+
+async def test_a_cancelled_run_without_its_tests_keeps_its_reason(tmp_path, autojump_clock):
+    content = Kept()
+    state = await running(content, ["a"])
+    apply(state, 6, Cancel(RunId(2), "cancelled by a user"))
+    bare = Kept()
+    finish = await ReportBuilder(bare, History(bare), tmp_path).finish(state.runs[RunId(2)], 103.0, "host")
+    assert (finish.report, finish.exit_code, finish.reason) == (None, 2, "cancelled by a user")
 
 
 @pytest.mark.parametrize(

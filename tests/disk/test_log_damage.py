@@ -71,6 +71,34 @@ async def test_a_flipped_bit_anywhere_is_harmless_or_named(tmp_path: Path, forma
     assert refused > FLIPS / 4, "the flips hit nothing that matters"
 
 
+async def test_a_flipped_bit_in_the_write_ahead_file_takes_at_most_its_tail(tmp_path: Path) -> None:
+    """There SQLite takes damage for a tail that a crash tore, and drops what follows: the log may be shorter then than
+    what was acknowledged (its leader notices, `LogLost`), and is never another one."""
+    home = tmp_path / "home"
+    path = tmp_path / "crashed" / "log.sqlite"
+    states = [Saved(HardState(), None, ())]
+    with RaftDisk(home / "log.sqlite", OWNER) as disk:
+        for index in range(1, 21):
+            await disk.save(HardState(1, OWNER, index - 1), [Entry(index, 1, EntryKind.NORMAL, b"%d" % index)])
+            states.append(disk.load())
+        shutil.copytree(home, path.parent)
+    main, wal = path.read_bytes(), path.with_name("log.sqlite-wal").read_bytes()
+    rng = random.Random(3)
+    shorter = 0
+    for _ in range(FLIPS // 4):
+        damaged = bytearray(wal)
+        damaged[rng.randrange(len(wal))] ^= 1 << rng.randrange(8)
+        path.write_bytes(main)
+        path.with_name("log.sqlite-wal").write_bytes(damaged)
+        found = outcome(path)
+        if isinstance(found, Saved):
+            assert found in states
+            shorter += found != states[-1]
+        else:
+            check(found, states[-1], path)
+    assert shorter > FLIPS / 20, "the flips hit nothing that matters"
+
+
 async def test_a_shortened_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "log.sqlite"
     saved = await written(path, 2)
