@@ -43,16 +43,10 @@ class Campaign(Role):
             if peer != self.member.peer:
                 self.member.send(peer, request)
 
-    def _count(self, voter: PeerId, granted: bool, won: Transition) -> Transition | None:
+    def _count(self, voter: PeerId, granted: bool) -> VoteResult:
         """A voter's first answer counts: a repeated one is the same anyway."""
         self.votes.setdefault(voter, granted)
-        match quorum.vote_result(self.member.configuration, self.votes):
-            case VoteResult.WON:
-                return won
-            case VoteResult.LOST:
-                return BecomeFollower(self.member.term, None)
-            case VoteResult.PENDING:
-                return None
+        return quorum.vote_result(self.member.configuration, self.votes)
 
 
 class PreCandidate(Campaign):
@@ -61,15 +55,24 @@ class PreCandidate(Campaign):
     def enter(self) -> Transition | None:
         log = self.member.log
         self._ask(PreVote(self.member.term + 1, log.last_index, log.last_term))
-        return self._count(self.member.peer, True, BecomeCandidate(transfer=False))
+        return self._decide(self.member.peer, True)
 
     def step(self, sender: PeerId, message: RaftMessage) -> Transition | None:
         match message:
             case PreVoteReply(term, granted):
                 if granted and term != self.member.term + 1:
                     return None  # of an earlier campaign
-                return self._count(sender, granted, BecomeCandidate(transfer=False))
+                return self._decide(sender, granted)
         return None
+
+    def _decide(self, voter: PeerId, granted: bool) -> Transition | None:
+        match self._count(voter, granted):
+            case VoteResult.WON:
+                return BecomeCandidate(transfer=False)
+            case VoteResult.LOST:
+                return BecomeFollower(self.member.term, None)
+            case VoteResult.PENDING:
+                return None
 
 
 class Candidate(Campaign):
@@ -89,10 +92,24 @@ class Candidate(Campaign):
     def step(self, sender: PeerId, message: RaftMessage) -> Transition | None:
         match message:
             case VoteReply(_, granted):
-                return self._count(sender, granted, BecomeLeader())
+                return self._decide(sender, granted)
         return None
 
     def synced(self, term: int, vote: PeerId | None) -> Transition | None:
         if (term, vote) != (self.member.term, self.member.peer):
             return None  # that save began before this election
-        return self._count(self.member.peer, True, BecomeLeader())
+        return self._decide(self.member.peer, True)
+
+    def _decide(self, voter: PeerId, granted: bool) -> Transition | None:
+        """A vote that somebody else has may be a split, which nobody wins: then all try again in turns, and not after
+        a timeout each."""
+        again = granted or voter in self.votes
+        match self._count(voter, granted):
+            case VoteResult.WON:
+                return BecomeLeader()
+            case VoteResult.LOST:
+                return BecomeFollower(self.member.term, None, split=True)
+            case VoteResult.PENDING:
+                if not again:
+                    self.member.take_turn(gone=None, missed=1)
+                return None

@@ -76,7 +76,7 @@ class Follower(Role):
         member = self.member
         if peer == member.leader:
             self._lose_leader()
-            member.timeout = member.elapsed + member.rng.randint(1, member.options.suspect_ticks)
+            member.take_turn(gone=peer)
 
     def step(self, sender: PeerId, message: RaftMessage) -> Transition | None:
         match message:

@@ -6,6 +6,7 @@ Roles read and change it; nobody else does. It survives a change of role, whose 
 import random
 from collections.abc import Sequence
 
+from mesh.raft import quorum
 from mesh.raft.configuration import is_voter, ordered
 from mesh.raft.errors import LogLost
 from mesh.raft.log import RaftLog
@@ -102,6 +103,12 @@ class Member:
     def reset_timer(self) -> None:
         self.elapsed = 0
         self.timeout = self.options.election_ticks + self.rng.randint(0, self.options.jitter_ticks)
+
+    def take_turn(self, gone: PeerId | None, missed: int = 0) -> None:
+        """An election is due, and the others know it too: campaign in order of ID, without the leader that is `gone`,
+        `missed` turns later than the first. A timer still, since nobody knows who else is gone."""
+        rank = missed + sum(peer < self.peer for peer in quorum.voters(self.configuration) if peer != gone)
+        self.timeout = self.elapsed + self.rng.randint(1, self.options.suspect_ticks) + rank * self.options.turn_ticks
 
 
 def _supersedes(to: PeerId, message: RaftMessage, waiting: Outgoing) -> bool:

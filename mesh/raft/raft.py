@@ -309,9 +309,11 @@ class Raft:
         while transition is not None:
             self._role.leave()
             match transition:
-                case BecomeFollower(term, leader):
+                case BecomeFollower(term, leader, split):
                     self._member.enter_term(term)
                     self._role = Follower(self._member, leader)
+                    if split:
+                        self._member.take_turn(gone=None, missed=1)
                 case BecomePreCandidate():
                     self._role = PreCandidate(self._member)
                 case BecomeCandidate(transfer):

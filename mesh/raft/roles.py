@@ -25,6 +25,8 @@ class RoleName(enum.StrEnum):
 class BecomeFollower:
     term: int
     leader: PeerId | None
+    split: bool = False
+    """The votes of this term are given, perhaps to nobody's good."""
 
 
 @dataclass(frozen=True, slots=True)

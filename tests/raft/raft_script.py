@@ -42,6 +42,7 @@ from protocols.raft import RAFT_MESSAGES, RaftMessage
 OPTIONS = RaftOptions(
     jitter_ticks=5,
     suspect_ticks=1,
+    turn_ticks=0,
     hang_ticks=20,
     trailing_entries=1,
     chunk_bytes=10,
