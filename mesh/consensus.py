@@ -29,7 +29,7 @@ from mesh.raft.ready import Outgoing, Ready
 from mesh.state.apply import apply
 from mesh.state.model import CoordinatorState
 from mesh.state.replay import command_of, state_of
-from mesh.state.snapshot import encode_state
+from mesh.state.snapshot import assembled, capture, encode_steps
 from protocols.codec import decode, encode
 from protocols.commands import Command
 from protocols.errors import MeshError, NoQuorum, OutcomeUnknown, RemoteProtocolError, StorageError
@@ -107,6 +107,7 @@ class Consensus:
         """Of the last read. Not from 0: an answer to this node's earlier life would serve a read of this one."""
         self._since_snapshot = [0, 0]
         """Entries and bytes."""
+        self._snapshot_due = trio.Event()
         self._wake = trio.Event()
         self._version = 0
         self._changed = trio.Event()
@@ -169,7 +170,8 @@ class Consensus:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._tick)
-                nursery.start_soon(self._until_failure, nursery.cancel_scope)
+                nursery.start_soon(self._until_failure, self._work, nursery.cancel_scope)
+                nursery.start_soon(self._until_failure, self._compact, nursery.cancel_scope)
         finally:
             self._running = False
             self._give_up()
@@ -177,9 +179,9 @@ class Consensus:
         if self._failure is not None:
             raise self._failure
 
-    async def _until_failure(self, scope: trio.CancelScope) -> None:
+    async def _until_failure(self, part: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
         try:
-            await self._work()
+            await part()
         except MeshError as error:
             self._failure = error
             scope.cancel()
@@ -377,7 +379,7 @@ class Consensus:
         if ready.committed or ready.snapshot is not None:
             self._bump()
         if self._since_snapshot[0] >= self._snapshot_entries or self._since_snapshot[1] >= SNAPSHOT_BYTES:
-            await self._compact()
+            self._snapshot_due.set()
 
     def _send(self, messages: Sequence[Outgoing]) -> None:
         for to, message in messages:
@@ -404,12 +406,22 @@ class Consensus:
         self._applied = snapshot.index
 
     async def _compact(self) -> None:
-        snapshot = self._raft.make_snapshot(self._applied, encode_state(self._state))
-        if snapshot is not None:
-            await self._disk.save_snapshot(snapshot)
-            self._raft.compact(snapshot)
-            log.info("snapshot at %d: %d bytes", snapshot.index, len(snapshot.data))
-        self._since_snapshot = [0, 0]
+        """Make a snapshot whenever one is due, beside everything else: of a million tests it takes seconds, in which
+        entries are saved and applied on."""
+        while True:
+            await self._snapshot_due.wait()
+            index, captured = self._applied, capture(self._state)
+            self._since_snapshot = [0, 0]
+            self._snapshot_due = trio.Event()
+            pieces = []
+            for piece in encode_steps(captured):
+                pieces.append(piece)
+                await trio.lowlevel.checkpoint()
+            snapshot = self._raft.make_snapshot(index, assembled(captured, pieces))
+            if snapshot is not None:
+                await self._disk.save_snapshot(snapshot)
+                self._raft.compact(snapshot)
+                log.info("snapshot at %d: %d bytes", snapshot.index, len(snapshot.data))
 
     def _serve_reads(self) -> None:
         for index, waiter in self._reads_at:

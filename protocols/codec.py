@@ -91,6 +91,24 @@ def decode(data: bytes, /, *classes: type[Any]) -> Any:
     return made
 
 
+def encode_parts(value: Any) -> list[bytes]:
+    """The encoding of a message in parts that join to it: its head, then each field. For what is too large to be
+    encoded in one go: a caller gives it without a field's items, and puts them, encoded, in that field's place."""
+    names = [name for name, _, _ in _fields(type(value))]
+    head = encode_sequence_head(1 + len(names)) + cbor2.dumps(_tag_of[type(value)])
+    return [head, *(cbor2.dumps(_lower(getattr(value, name)), canonical=True) for name in names)]
+
+
+def encode_sequence_head(count: int) -> bytes:
+    """What stands before the encodings of `count` items, to make them a tuple."""
+    for size, code in ((1, 0x98), (2, 0x99), (4, 0x9A)):
+        if count < 24:
+            return bytes([0x80 | count])
+        if count < 1 << 8 * size:
+            return bytes([code]) + count.to_bytes(size, "big")
+    raise LocalProtocolError(f"{count} items are no sequence")
+
+
 def encode_value(value: Value) -> bytes:
     """Canonical CBOR of plain data."""
     return cbor2.dumps(_lower(value), canonical=True)
@@ -105,6 +123,8 @@ def _lower(value: Any) -> Any:
     tag = _tag_of.get(kind)
     if tag is not None:
         return [tag, *(_lower(getattr(value, name)) for name, _, _ in _fields(kind))]
+    if kind is tuple and _all_int(value):
+        return value
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, tuple | list):
@@ -114,6 +134,12 @@ def _lower(value: Any) -> Any:
     if isinstance(value, int | str | bytes | float):
         return value
     raise LocalProtocolError(f"{kind.__name__} has no place on the wire")
+
+
+def _all_int(items: Any) -> bool:
+    """Whether these are integers that fit, and nothing else: asked of all at once, since long sequences are mostly
+    that, and most of what is decoded is in long sequences."""
+    return set(map(type, items)) == {int} and min(items) >= INT_MIN and max(items) <= INT_MAX
 
 
 def _key(key: Any) -> str:
@@ -238,6 +264,8 @@ def _accept_sequence(item: Accept) -> Accept:
     def accept(raw: Any, depth: int) -> tuple[bool, Any]:
         if not isinstance(raw, list) or depth > DEPTH_MAX:
             return _NO
+        if item is _accept_int and _all_int(raw):
+            return True, tuple(raw)
         made = []
         for entry in raw:
             ok, value = item(entry, depth + 1)

@@ -227,12 +227,15 @@ def _complete(state: CoordinatorState, index: int, command: Complete) -> Result:
         return Rejected(f"lease {command.lease} is not open, or not one to run tests")
     run = state.runs[lease.run]
     place = {test: i for i, test in reversed(list(enumerate(command.tests)))}
-    counted = sorted(test for test in place if ranges.locate(lease.open, test) is not None)
+    counted = ranges.within(lease.open, sorted(place))
     retried, again = verdicts.split_retries(run, lease, counted, lambda test: command.outcomes[place[test]])
     skip = set(retried)
+    recorded = [test for test in counted if test not in skip] if skip else counted
     verdicts.record(
         run,
-        [(test, command.outcomes[place[test]], command.durations[place[test]]) for test in counted if test not in skip],
+        recorded,
+        bytes([command.outcomes[place[test]] for test in recorded]),
+        [command.durations[place[test]] for test in recorded],
         command.chunk,
         lease.worker,
         lease.id,

@@ -10,8 +10,11 @@ import bisect
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from protocols.commands import TaskRange
+
+Test = TypeVar("Test", bound=int)
 
 
 def _first(task: TaskRange) -> int:
@@ -35,6 +38,17 @@ def holds(tasks: Sequence[TaskRange], piece: TaskRange) -> bool:
         return False
     task = tasks[position]
     return end(piece) <= end(task) and (piece.requirement, piece.losses) == (task.requirement, task.losses)
+
+
+def within(tasks: Sequence[TaskRange], tests: Sequence[Test]) -> list[Test]:
+    """Those of `tests` (sorted, unique) that one of `tasks` holds."""
+    found: list[Test] = []
+    position = 0
+    for task in tasks:
+        start = bisect.bisect_left(tests, task.first, position)
+        position = bisect.bisect_left(tests, end(task), start)
+        found += tests[start:position]
+    return found
 
 
 def insert(tasks: list[TaskRange], task: TaskRange) -> None:

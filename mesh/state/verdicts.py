@@ -14,6 +14,9 @@ from protocols.manifests import Outcome
 ATTEMPTS_MAX = 254
 """Attempts of one test that are counted: one byte each."""
 
+_ONE_MORE = bytes(min(count + 1, 255) for count in range(256))
+"""For `translate`."""
+
 
 def open_book(run: Run, tests: int) -> None:
     """Empty pages for `tests` tests."""
@@ -49,22 +52,25 @@ def split_retries(
     return retried, again
 
 
-def record(run: Run, entries: Sequence[tuple[TestIndex, int, int]], chunk: Cid, worker: PeerId, lease: LeaseId) -> None:
-    """Record (test, outcome code, microseconds) entries, as one step."""
-    if not entries:
+def record(
+    run: Run,
+    tests: Sequence[int],
+    outcomes: bytes,
+    durations: Sequence[int],
+    chunk: Cid,
+    worker: PeerId,
+    lease: LeaseId,
+) -> None:
+    """Record outcome codes and microseconds of `tests` (sorted), as one step."""
+    if not tests:
         return
-    enter_completion(
-        run,
-        Completion(
-            chunk=chunk,
-            worker=worker,
-            lease=lease,
-            tests=array("I", (test for test, _, _ in entries)),
-            outcomes=bytes(outcome for _, outcome, _ in entries),
-            durations=array("q", (max(duration, 0) for _, _, duration in entries)),
-            attempts=bytes(run.attempts[test] + 1 for test, _, _ in entries),
-        ),
-    )
+    indexes = array("I", tests)
+    if _contiguous(indexes):
+        attempts = run.attempts[tests[0] : tests[-1] + 1].translate(_ONE_MORE)
+    else:
+        attempts = bytearray(run.attempts[test] + 1 for test in tests)
+    times = array("q", durations if min(durations) >= 0 else [max(duration, 0) for duration in durations])
+    enter_completion(run, Completion(chunk, worker, lease, indexes, outcomes, times, bytes(attempts)))
 
 
 def record_abandoned(run: Run, test: TestIndex, chunk: Cid) -> None:
@@ -85,11 +91,35 @@ def record_abandoned(run: Run, test: TestIndex, chunk: Cid) -> None:
 
 def enter_completion(run: Run, done: Completion) -> None:
     """Write a step into the book; none of its tests has a verdict."""
+    count = len(done.tests)
+    if not count == len(done.outcomes) == len(done.durations):
+        raise ValueError("tests, outcomes and durations differ in length")
+    if count and max(done.tests) >= run.tests:
+        raise IndexError(f"run {run.id} has no test {max(done.tests)}")
+    if _contiguous(done.tests):
+        _enter_range(run, done, done.tests[0], done.tests[0] + count)
+    else:
+        _enter_each(run, done)
+    for code in sorted({*done.outcomes}):
+        run.counts[code] += done.outcomes.count(code)
+    run.microseconds += sum(done.durations)
+    run.done += count
+    run.chunks.append(done)
+
+
+def _contiguous(tests: "array[int]") -> bool:
+    """Most steps are: a worker runs its tasks in order."""
+    return bool(tests) and tests == array("I", range(tests[0], tests[0] + len(tests)))
+
+
+def _enter_range(run: Run, done: Completion, first: int, end: int) -> None:
+    assert run.outcomes.count(NO_VERDICT, first, end) == end - first, "a verdict is recorded once"
+    run.outcomes[first:end] = done.outcomes
+    run.durations[first:end] = done.durations
+
+
+def _enter_each(run: Run, done: Completion) -> None:
     for test, outcome, duration in zip(done.tests, done.outcomes, done.durations, strict=True):
         assert run.outcomes[test] == NO_VERDICT, "a verdict is recorded once"
         run.outcomes[test] = outcome
         run.durations[test] = duration
-        run.counts[outcome] += 1
-        run.microseconds += duration
-    run.done += len(done.tests)
-    run.chunks.append(done)

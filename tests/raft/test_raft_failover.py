@@ -13,6 +13,7 @@ SEEDS = 20
 ELECTION_TICKS = 5
 """From the timer to the leader, where a message takes a tick."""
 
+
 class Group:
     """Cores whose messages and syncs take `delay` ticks each."""
 

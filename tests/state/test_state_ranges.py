@@ -23,6 +23,11 @@ def members(tasks: list[Task]) -> dict[int, tuple[int, int]]:
     return {t: (task.requirement, task.losses) for task in tasks for t in range(task.first, ranges.end(task))}
 
 
+@given(task_lists(), st.sets(st.integers(0, 60)))
+def test_within(tasks: list[Task], tests: set[int]) -> None:
+    assert ranges.within(tasks, sorted(tests)) == sorted(tests & members(tasks).keys())
+
+
 @given(task_lists(), st.data())
 def test_subtract_partitions(tasks: list[Task], data: st.DataObject) -> None:
     everything = members(tasks)

@@ -14,8 +14,8 @@ from mesh.state import verdicts
 from mesh.state.apply import apply
 from mesh.state.invariants import check
 from mesh.state.model import Completion, CoordinatorState, Run, RunPhase, Task
-from mesh.state.snapshot import decode_state, encode_state, state_hash
-from protocols.codec import encode
+from mesh.state.snapshot import SavedState, capture, decode_state, encode_state, encode_steps, state_hash
+from protocols.codec import decode, encode
 from protocols.commands import (
     Abandon,
     Cancel,
@@ -175,3 +175,18 @@ def test_a_test_takes_few_bytes() -> None:
     data = encode_state(state)
     assert len(data) < 20 * tests
     assert time.perf_counter() - begin < 5, "far from quadratic"
+
+
+def test_a_capture_is_of_its_moment_and_its_pieces_join_to_the_encoding() -> None:
+    built = Builder()
+    run = built.running(Task(0, 700), Task(700, 300))
+    lease = built.grant(run.id, ALICE, Task(0, 700))
+    for test in range(600):
+        built.accept(complete(lease, test))
+    before, captured = encode_state(built.state), capture(built.state)
+    built.accept(complete(lease, 601, 650))
+    built.grant(run.id, BOB, Task(700, 300))
+    pieces = list(encode_steps(captured))
+    assert b"".join(pieces) == before != encode_state(built.state)
+    assert len(pieces) > 5
+    assert encode(decode(before, SavedState)) == before, "one form for each value"
