@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test properties chaos check lock clean
+.PHONY: demo test properties chaos check bench-raft lock clean
 
 demo: $(STAMP)
 	@$(BIN)/python examples/demo.py
@@ -27,6 +27,17 @@ check: $(STAMP)
 chaos: $(STAMP)
 	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(foreach option,TRIALS SEED FAULTS NODES PLAN SUITE,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
+
+# Failover, commits and a state of a million verdicts (docs/consensus.md); QUICK=1 for a short look.
+bench-raft: $(STAMP) $(VENV)/benchmarks/.installed
+	@$(BIN)/python -m benchmarks.raft --peer-python $(VENV)/benchmarks/bin/python $(if $(QUICK),--quick) \
+		$(if $(KILLS),--kills $(KILLS)) $(if $(IDLE_MINUTES),--idle-minutes $(IDLE_MINUTES)) \
+		$(if $(LOADED_MINUTES),--loaded-minutes $(LOADED_MINUTES)) $(if $(ONLY),--only $(ONLY))
+
+$(VENV)/benchmarks/.installed: benchmarks/requirements.txt $(STAMP)
+	$(PYTHON) -m venv $(VENV)/benchmarks
+	$(VENV)/benchmarks/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
