@@ -84,6 +84,7 @@ class Mesh:
 @contextlib.contextmanager
 def mesh_of(folder: Path, number: int) -> Iterator[Mesh]:
     """`number` voters with default settings."""
+    folder.mkdir(exist_ok=True)
     names = NAMES[:number]
     with lab(folder) as made:
         made.start(names[0])

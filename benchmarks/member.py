@@ -1,7 +1,7 @@
 """One of three voters in a process of its own: the real network, the real disk and `Consensus`, without the services
 around them. Started by `benchmarks.commits`; the one that leads first measures, and prints what it found.
 
-Line by line on stdin and stdout: its peer ID and address; then it reads those of all; then, from the leader, the result.
+On stdout, a line each: its peer ID and addresses, and the result, from the leader. On stdin: those of all; the end.
 """
 
 import json
@@ -73,8 +73,11 @@ async def rate(member: Consensus, proposers: int, batch: int) -> float:
 async def measure(member: Consensus) -> dict[str, Any]:
     term = member.term
     await trio.sleep(1.0)
+    processor = time.process_time()
+    alone = await single(member)
     found = {
-        "single": await single(member),
+        "single": alone,
+        "processor": (time.process_time() - processor) / len(alone),
         "concurrent": await rate(member, PROPOSERS, 1),
         "batched": await rate(member, 4, BATCH),
     }

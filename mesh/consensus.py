@@ -6,7 +6,7 @@ itself: whatever came meanwhile is in the next `Ready`. Ticks go on during a sav
 disk hangs. Those that would only count are given together, before whatever happens next: an idle member sleeps.
 
 Invariants: only `_work` awaits between `ready` and `advance`; `_applied` and `state` change together, without an await
-in between; a proposer learns a result only from the entry that it proposed (same index and same term).
+in between.
 
 Rejected: forwarding proposals to the leader (their retry would need identities that commands have already).
 """
@@ -14,12 +14,12 @@ Rejected: forwarding proposals to the leader (their retry would need identities 
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import trio
 
 from mesh.ports import Applied, Disk, Network
+from mesh.proposals import Proposal, Proposals, Waiter
 from mesh.raft.configuration import Change
 from mesh.raft.errors import NotLeader, Overloaded
 from mesh.raft.options import TICK_SECONDS, RaftOptions
@@ -51,20 +51,6 @@ READ_CONTEXT_BITS = 62
 """Of the first read's number, by chance; the others count on from it, within 64 bits."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Waiter:
-    """Somebody who waits for an entry, or for a read to be answered."""
-
-    term: int = 0
-    done: trio.Event = field(default_factory=trio.Event)
-    result: Any = None
-    error: MeshError | None = None
-
-    def finish(self, result: Any, error: MeshError | None = None) -> None:
-        self.result, self.error = result, error
-        self.done.set()
 
 
 class Consensus:
@@ -100,9 +86,9 @@ class Consensus:
         )
         self._opened = 0
         """The last term whose no-op is applied."""
-        self._waiters: dict[int, _Waiter] = {}
-        self._reads: dict[int, _Waiter] = {}
-        self._reads_at: list[tuple[int, _Waiter]] = []
+        self._proposals = Proposals(self._raft)
+        self._reads: dict[int, Waiter] = {}
+        self._reads_at: list[tuple[int, Waiter]] = []
         self._read_context = rng.getrandbits(READ_CONTEXT_BITS)
         """Of the last read. Not from 0: an answer to this node's earlier life would serve a read of this one."""
         self._since_snapshot = [0, 0]
@@ -174,7 +160,8 @@ class Consensus:
                 nursery.start_soon(self._until_failure, self._compact, nursery.cancel_scope)
         finally:
             self._running = False
-            self._give_up()
+            self._proposals.give_up()
+            self._proposals.refuse()
             self._bump()
         if self._failure is not None:
             raise self._failure
@@ -215,39 +202,33 @@ class Consensus:
     async def propose_many(self, commands: Sequence[Command], timeout: float = 10.0) -> list[Applied]:
         if not commands:
             return []
-        batch = [encode(command) for command in commands]
-        waiters: list[tuple[int, _Waiter]] = []
+        proposal = Proposal([encode(command) for command in commands])
         with trio.move_on_after(timeout):
-            indexes = await self._accepted(batch)
-            term = self._raft.status().term
-            waiters = [(index, _Waiter(term)) for index in indexes]
-            self._waiters.update(waiters)
-            self._wake.set()
             try:
-                for _, waiter in waiters:
+                while not proposal.indexes:
+                    await self._enter(proposal)
+                for waiter in proposal.waiters:
                     await waiter.done.wait()
             finally:
-                for index, waiter in waiters:
-                    if self._waiters.get(index) is waiter:
-                        del self._waiters[index]
-        if not waiters:
+                self._proposals.forget(proposal)
+        if not proposal.indexes:
             raise NoQuorum(f"the coordinator could not take a command within {timeout:g} s: too many wait already")
-        for _, waiter in waiters:
+        for waiter in proposal.waiters:
             if not waiter.done.is_set():
                 raise OutcomeUnknown(f"no majority of the voters confirmed a command within {timeout:g} s")
             if waiter.error is not None:
                 raise waiter.error
-        return [Applied(index, waiter.result) for index, waiter in waiters]
+        return [Applied(index, w.result) for index, w in zip(proposal.indexes, proposal.waiters, strict=True)]
 
-    async def _accepted(self, batch: Sequence[bytes]) -> list[int]:
+    async def _enter(self, proposal: Proposal) -> None:
         """Waits while the core is full, or hands the leadership over (which ends in `NotLeader`, or fails)."""
-        while True:
-            if not self._running:
-                raise NotLeader(None)
-            try:
-                return self._raft.propose_many(batch)
-            except Overloaded:
-                await trio.sleep(TICK_SECONDS)
+        if not self._running:
+            raise NotLeader(None)
+        self._wake.set()
+        try:
+            await self._proposals.entered(proposal)
+        except Overloaded:
+            await trio.sleep(TICK_SECONDS)
 
     async def barrier(self, timeout: float = 10.0) -> int:
         """A linearizable read, on any member; the index that it is true at. `NotLeader`, `NoQuorum`."""
@@ -257,7 +238,7 @@ class Consensus:
                     raise NotLeader(None)
                 self._read_context += 1
                 context = self._read_context
-                waiter = self._reads[context] = _Waiter()
+                waiter = self._reads[context] = Waiter()
                 try:
                     self._raft.read_index(context)
                     self._wake.set()
@@ -344,11 +325,13 @@ class Consensus:
     async def _work(self) -> None:
         while True:
             self._wake = trio.Event()
+            self._proposals.enter()
             while self._raft.has_ready():
                 self._pass_time()
                 await self._perform(self._raft.ready())
                 self._raft.advance()
                 self._look()
+                self._proposals.enter()
             if self._failure is not None:
                 raise self._failure
             self._look()
@@ -393,10 +376,7 @@ class Consensus:
         self._applied = entry.index
         self._since_snapshot[0] += 1
         self._since_snapshot[1] += len(entry.data)
-        waiter = self._waiters.pop(entry.index, None)
-        if waiter is not None:
-            ours = waiter.term == entry.term
-            waiter.finish(result, None if ours else NotLeader(self.leader))
+        self._proposals.applied(entry, result, self.leader)
 
     def _restore(self, snapshot: Snapshot) -> None:
         state = state_of(snapshot)
@@ -435,16 +415,11 @@ class Consensus:
             self._hurry.set()
         status = self._raft.status()
         if status.role is not RoleName.LEADER:
-            self._give_up()
+            self._proposals.give_up()
         seen = (status.role, status.term, status.leader, status.configuration, self._opened)
         if seen != self._seen:
             self._seen = seen
             self._bump()
-
-    def _give_up(self) -> None:
-        for waiter in self._waiters.values():
-            waiter.finish(None, OutcomeUnknown("the leadership was lost before a command was confirmed"))
-        self._waiters.clear()
 
     def _bump(self) -> None:
         self._version += 1

@@ -43,6 +43,7 @@ LAYERS = {
     "mesh.membership": (SERVICE, "membership"),
     "mesh.net": (SERVICE, "net"),
     "mesh.presence": (SERVICE, "membership"),
+    "mesh.proposals": (SERVICE, "consensus"),
     "mesh.views.drawing": (SERVICE, "drawing"),
     "mesh.views.overview_figure": (SERVICE, "drawing"),
     "mesh.views.render": (SERVICE, "drawing"),
