@@ -94,11 +94,16 @@ def _replace_gone(voters: list[Seat], spare: Seat | None, grace: float) -> Chang
 
 
 def _fit_number(me: PeerId, voters: list[Seat], learners: list[Seat], spare: Seat | None) -> Change | None:
-    """More voters if they make the next odd number; one less if the number is even and nobody can fill it up."""
+    """More voters if they make the next odd number, all at once; one less if the number is even and nobody can fill it
+    up."""
     candidates = sum(seat.healthy for seat in voters) + sum(seat.ready for seat in learners)
     wanted = min(VOTERS_MAX, candidates if candidates % 2 else candidates - 1)
-    if spare is not None and wanted > len(voters):
-        return Promote(spare.peer)
+    chosen: list[Seat] = []
+    while spare is not None and wanted > len(voters) + len(chosen):
+        chosen.append(spare)
+        spare = _best([seat for seat in learners if seat not in chosen], voters + chosen)
+    if chosen:
+        return Promote(chosen[0].peer, tuple(seat.peer for seat in chosen[1:]))
     if len(voters) % 2 == 0 and all(seat.healthy for seat in voters):
         return Demote(_most_crowded(me, voters).peer)
     return None

@@ -23,9 +23,11 @@ class AddLearner:
 
 @dataclass(frozen=True, slots=True)
 class Promote:
-    """A learner becomes a voter."""
+    """A learner becomes a voter, and others with it: a group of one that grows to three never has two voters, who would
+    stop when either dies."""
 
     peer: PeerId
+    others: tuple[PeerId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,9 @@ def changed(now: Configuration, change: Change) -> Configuration:
             if peer in voters | learners:
                 raise ChangeRefused(f"{peer} is a member already")
             learners.add(peer)
-        case Promote(peer):
-            _move(peer, learners, voters, "learner")
+        case Promote(peer, others):
+            for each in (peer, *others):
+                _move(each, learners, voters, "learner")
         case Demote(peer):
             _move(peer, voters, learners, "voter")
         case Remove(peer):

@@ -30,11 +30,11 @@ ME = PeerId("a")
 
 def test_two_nodes_have_one_voter_three_have_three() -> None:
     assert decide(ME, group("a", "b"), seats(others="ab")) is None
-    assert decide(ME, group("a", "bc"), seats(others="abc")) == Promote(PeerId("b"))
+    assert decide(ME, group("a", "bc"), seats(others="abc")) == Promote(PeerId("b"), (PeerId("c"),))
     assert decide(ME, group("ab", "c"), seats(others="abc")) == Promote(PeerId("c"))
     assert decide(ME, group("abc"), seats(others="abc")) is None
     assert decide(ME, group("abc", "d"), seats(others="abcd")) is None
-    assert decide(ME, group("abc", "de"), seats(others="abcde")) == Promote(PeerId("d"))
+    assert decide(ME, group("abc", "de"), seats(others="abcde")) == Promote(PeerId("d"), (PeerId("e"),))
 
 
 def test_a_learner_must_have_kept_up_for_a_while() -> None:
@@ -66,7 +66,7 @@ def test_voters_are_spread_over_hosts() -> None:
     crowded = seats(seat("a", "h1"), seat("b", "h1"), seat("c", "h2"), seat("d", "h3"))
     assert decide(ME, group("abc", "d"), crowded) == Replace(PeerId("b"), by=PeerId("d"))
     spare = seats(seat("a", "h1"), seat("b", "h1"), seat("c", "h2"))
-    assert decide(ME, group("a", "bc"), spare) == Promote(PeerId("c"))
+    assert decide(ME, group("a", "bc"), spare) == Promote(PeerId("c"), (PeerId("b"),))
 
 
 def test_a_learner_that_stays_dead_goes() -> None:

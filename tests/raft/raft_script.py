@@ -55,7 +55,7 @@ STEPS_MAX = 3000
 
 CHANGES: dict[str, Callable[..., change_of.Change]] = {
     "add-learner": change_of.AddLearner,
-    "promote": change_of.Promote,
+    "promote": lambda peer, *others: change_of.Promote(peer, others),
     "demote": change_of.Demote,
     "remove": change_of.Remove,
     "replace": change_of.Replace,

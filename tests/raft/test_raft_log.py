@@ -170,6 +170,8 @@ def test_voters_change_jointly_and_learners_at_once(
         (GROUP, AddLearner(A), "a is a member already"),
         (GROUP, Promote(A), "a is no learner"),
         (GROUP, Promote(C), "c is no learner"),
+        (Configuration(voters=(A,), learners=(B,)), Promote(B, (C,)), "c is no learner"),
+        (Configuration(voters=(A,), learners=(B,)), Promote(B, (B,)), "b is no learner"),
         (GROUP, Demote(C), "c is no voter"),
         (GROUP, Remove(C), "c is no member"),
         (Configuration(voters=(A,), learners=(B,)), Replace(B, B), "b is no voter"),
