@@ -233,6 +233,7 @@ def failovers(folder: Path, voters: int, kills: int) -> Failovers:
                 now = mesh.settle()["term"]
                 made.terms.append(now - term)
                 term = now
+                print(f"  {victim} killed: {made.seconds[-1]:.2f} s, {made.terms[-1]} election(s)", flush=True)
                 time.sleep(SETTLE_SECONDS)
     return made
 

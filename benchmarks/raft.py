@@ -18,6 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench-raft", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few kills, small states, no waiting")
     parser.add_argument("--kills", type=int, help="coordinators killed, for 3 and for 5 voters; default 50")
+    parser.add_argument("--voters", type=int, choices=(3, 5), action="append", help="of the failover; default both")
     parser.add_argument("--idle-minutes", type=float, help="default 10")
     parser.add_argument("--loaded-minutes", type=float, help="default 5")
     parser.add_argument("--tests", type=int, help="verdicts of the large state; default 1,000,000")
@@ -90,7 +91,7 @@ def _replay(args: argparse.Namespace, folder: Path, table: Table) -> None:
 
 
 def _failover(args: argparse.Namespace, folder: Path, table: Table) -> None:
-    for voters in (3, 5):
+    for voters in args.voters or (3, 5):
         found = failover.failovers(folder / str(voters), voters, args.kills)
         what = f"{voters} voters, {args.kills} kills under load"
         p50, p99 = percentile(found.seconds, 50), percentile(found.seconds, 99)
