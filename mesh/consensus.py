@@ -29,7 +29,7 @@ from mesh.raft.ready import Outgoing, Ready
 from mesh.state.apply import apply
 from mesh.state.model import CoordinatorState
 from mesh.state.replay import command_of, state_of
-from mesh.state.snapshot import assembled, capture, encode_steps
+from mesh.state.snapshot import assembled, capture, encode_state, encode_steps
 from protocols.codec import decode, encode
 from protocols.commands import Command
 from protocols.errors import MeshError, NoQuorum, OutcomeUnknown, RemoteProtocolError, StorageError
