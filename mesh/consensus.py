@@ -14,7 +14,6 @@ Rejected: forwarding proposals to the leader (their retry would need identities 
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
 import trio
 
