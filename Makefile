@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test properties chaos check lock clean
+.PHONY: demo test properties chaos simulate check lock clean
 
 demo: $(STAMP)
 	@$(BIN)/python examples/demo.py
@@ -27,6 +27,12 @@ check: $(STAMP)
 chaos: $(STAMP)
 	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(foreach option,TRIALS SEED FAULTS NODES PLAN SUITE,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
+
+# Simulated lives. SEEDS: 17 (that one, told in full), 0-9999, +500 (fresh ones). RIG: core, or mesh (real services).
+SEEDS ?= +200
+RIG ?= core
+simulate: $(STAMP)
+	@$(BIN)/python -m tests.simulation.simulate $(SEEDS) --rig $(RIG)
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
