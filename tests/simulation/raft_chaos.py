@@ -6,10 +6,10 @@ A calm stretch is a check too: with nothing broken but one member cut off and br
 import random
 from collections.abc import Callable
 
+from mesh import consensus
 from mesh.raft import quorum
 from mesh.raft.configuration import AddLearner, Change, Demote, Promote, Remove, Replace, changed
 from mesh.raft.errors import ChangeRefused
-from mesh.raft.raft import RaftOptions
 from protocols.ids import PeerId
 from protocols.raft import Configuration
 from tests.simulation.outcome import Outcome, Violation
@@ -351,7 +351,7 @@ class Chaos:
 def live(seed: int, skipping: bool = True) -> Rig:
     """One simulated life of a group; `Violation` (or another assertion) tells what went wrong."""
     rng = random.Random(seed)
-    options = rng.choice((OPTIONS, OPTIONS, OPTIONS, RaftOptions()))
+    options = rng.choice((OPTIONS, OPTIONS, OPTIONS, consensus.OPTIONS))
     rig = Rig(seed, rng.choice((1, 2, 3, 3, 3, 5)), options, skipping)
     chaos = Chaos(rig)
     try:

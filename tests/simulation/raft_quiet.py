@@ -22,23 +22,39 @@ def quiet_ticks(raft: Raft) -> int:
             return 1  # they may leave with a tick, beside the save
         most = member.options.hang_ticks - raft._hung_ticks
         if most <= 0:
-            return 1 if isinstance(role, Leader) else FOREVER
-    if isinstance(role, Leader):
-        return min(most, _quiet_leader(role))
-    if quorum.voters(member.configuration) == (member.peer,):
+            return 1 if type(role) is Leader else FOREVER
+    if type(role) is Leader:
+        return _quiet_leader(role, most)
+    now = member.configuration
+    if len(now.voters) == 1 and quorum.voters(now) == (member.peer,):
         return 1
-    return max(1, min(most, member.timeout - member.elapsed))
+    timer = member.timeout - member.elapsed
+    return max(1, timer if timer < most else most)
 
 
-def _quiet_leader(role: Leader) -> int:
+def _quiet_leader(role: Leader, most: int) -> int:
     options, replication = role.member.options, role.replication
     if role.transferee is not None or replication._parting:
         return 1
-    most = options.heartbeat_ticks - role._heartbeat_ticks
+    heartbeat = options.heartbeat_ticks - role._heartbeat_ticks
+    most = heartbeat if heartbeat < most else most
+    silence = False
     for progress in replication.progress.values():
-        if options.election_ticks - progress.silent_ticks < most:
-            return 1  # near the loss of a quorum, or beyond
-    return max(1, most)
+        left = options.election_ticks - progress.silent_ticks
+        if left <= 0:
+            silence = True
+        elif left < most:
+            most = left  # somebody less is heard from then on
+    if most < 1 or (silence and _quorum_may_change(role)):
+        return 1
+    return most
+
+
+def _quorum_may_change(role: Leader) -> bool:
+    """Other than by somebody's falling silent: what a leader has committed, a quorum of it was heard; and as long as
+    nobody falls silent, it stays heard."""
+    log = role.member.log
+    return log.configurations.latest_index > log.committed and not role.replication.has_quorum()
 
 
 def skip(raft: Raft, ticks: int) -> None:
@@ -48,7 +64,7 @@ def skip(raft: Raft, ticks: int) -> None:
         if raft._hung_ticks >= raft._member.options.hang_ticks:
             return
     role = raft._role
-    if not isinstance(role, Leader):
+    if type(role) is not Leader:
         raft._member.elapsed += ticks
         return
     role._heartbeat_ticks += ticks

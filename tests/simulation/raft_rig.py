@@ -13,6 +13,7 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from mesh.raft.configuration import Change
@@ -50,6 +51,8 @@ OPTIONS = RaftOptions(
     reads_max=16,
 )
 """Small bounds, so that all of them are met; heartbeats as `mesh.consensus` has them."""
+
+_by_name = attrgetter("peer")
 
 Event = tuple[Callable[[Any, Any, Any], None], Any, Any, Any]
 
@@ -198,17 +201,29 @@ class Rig:
             self.now = now = heapq.heappop(busy)
             alarmed = self._alarms.pop(now, None)
             if alarmed is not None:
-                for node in sorted(alarmed, key=lambda each: each.peer):
+                if len(alarmed) > 1:
+                    alarmed.sort(key=_by_name)
+                for node in alarmed:
                     self._alarm(node)
             for handler, first, second, third in self._events.pop(now, ()):
                 handler(first, second, third)
         self.now = end
 
     def _alarm(self, node: Node) -> None:
-        if node.raft is not None and node.alarm_ms <= self.now:
-            node.alarm_ms = NEVER
-            self.touch(node)
-            self._set_alarm(node)
+        """The tick is due that may do something, or was when the alarm was set."""
+        raft = node.raft
+        if raft is None or node.alarm_ms > self.now:
+            return
+        node.alarm_ms = NEVER
+        owed = (self.now - node.ticked_ms) // node.period_ms
+        quiet = quiet_ticks(raft) if self.skipping else 1
+        if 0 < owed < quiet:
+            self._skip(node, raft, owed)
+        elif owed:
+            assert owed == quiet, "an alarm came late"
+            self._skip(node, raft, quiet - 1)
+            self._tick(node, raft)
+        self._set_alarm(node)
 
     def _set_alarm(self, node: Node) -> None:
         assert node.raft is not None
@@ -224,24 +239,23 @@ class Rig:
                 alarmed.append(node)
 
     def touch(self, node: Node) -> None:
-        """Do the ticks that its clock owes by now."""
-        owed = (self.now - node.ticked_ms) // node.period_ms
-        if owed == 0:
-            return
+        """Count the ticks that its clock owes by now: before its alarm, none of them does more."""
         raft = node.raft
         assert raft is not None
-        node.ticked_ms += owed * node.period_ms
-        node.ticks += owed
-        quiet = quiet_ticks(raft) if self.skipping else 1
-        if owed < quiet:
-            skip(raft, owed)
-            return
-        assert owed == quiet, "an alarm came late"
-        if quiet > 1:
-            skip(raft, quiet - 1)
-        self._tick(node, raft)
+        assert node.alarm_ms > self.now
+        owed = (self.now - node.ticked_ms) // node.period_ms
+        if owed:
+            self._skip(node, raft, owed)
+
+    def _skip(self, node: Node, raft: Raft, ticks: int) -> None:
+        node.ticked_ms += ticks * node.period_ms
+        node.ticks += ticks
+        if ticks:
+            skip(raft, ticks)
 
     def _tick(self, node: Node, raft: Raft) -> None:
+        node.ticked_ms += node.period_ms
+        node.ticks += 1
         raft.tick()
         if node.saving is not None and raft._member.messages:
             self._send(node, raft.take_messages())  # beside the save

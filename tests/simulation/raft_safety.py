@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from mesh.raft import invariants
 from mesh.raft.leader import Leader
+from mesh.raft.log import RaftLog
 from mesh.raft.raft import Raft, RaftOptions
 from mesh.raft.ready import Configuration, Entry, EntryKind, Outgoing, Ready
 from mesh.raft.roles import Role
@@ -26,8 +27,8 @@ from protocols.raft import PreVote, PreVoteReply, Vote, VoteReply
 from tests.simulation.outcome import Violation
 from tests.simulation.raft_medium import Medium
 
-INVARIANTS_EVERY = 16
-"""Steps of a node, or as many as its log has entries, since they walk them all: they are about one member, and dear.
+INVARIANTS_EVERY = 8
+"""Steps of a node that changed something, or as many as its log has entries, since they walk them all: they are about one member, and dear.
 What is about the group is checked after every step."""
 
 GRACE_TICKS = 2
@@ -69,8 +70,8 @@ class Node:
     configuration: Configuration | None = None
     term: int = 0
     commit: int = 0
-    last: tuple[int, int] = (0, 0)
-    """Index and term of the log's end, of a leader."""
+    end: Entry | None = None
+    """The last of its log."""
     unchecked: int = 0
     check_after: int = 0
 
@@ -107,52 +108,50 @@ class Safety:
         raft = node.raft
         assert raft is not None
         member, role = raft._member, raft._role
+        log = member.log
+        end = log._entries[-1] if log._entries else None
+        if role is node.role and end is node.end and log.committed == node.commit and member.term == node.term:
+            return
         node.unchecked += 1
         if node.unchecked >= node.check_after:
-            node.unchecked, node.check_after = 0, max(INVARIANTS_EVERY, member.log.last_index - member.log.first_index)
+            node.unchecked, node.check_after = 0, max(INVARIANTS_EVERY, log.last_index - log.first_index)
             invariants.check(raft)
-        if member.term != node.term:
-            if member.term < node.term:
-                raise Violation(f"{node.peer} went back to term {member.term} from {node.term}")
-            node.term = member.term
-        was_leading = isinstance(node.role, Leader)
+        if member.term < node.term:
+            raise Violation(f"{node.peer} went back to term {member.term} from {node.term}")
+        node.term = member.term
+        led, leads = type(node.role) is Leader, type(role) is Leader
         if role is not node.role:
             node.role = role
             node.configuration = None
-            if isinstance(role, Leader):
-                self._leads(node)
-        if isinstance(role, Leader):
-            self._append_only(node, raft)
-        if member.log.committed != node.commit:
-            self._commits(node, raft, was_leading or isinstance(role, Leader))
+            if leads:
+                self._leads(node, log)
+        elif leads and end is not node.end:
+            self._append_only(node, log)
+        node.end = end
+        if leads and log.configurations.latest is not node.configuration:
+            node.configuration, node.quorum_due = log.configurations.latest, node.ticks
+        if log.committed != node.commit:
+            self._commits(node, log, led or leads)
 
-    def _leads(self, node: Node) -> None:
+    def _leads(self, node: Node, log: RaftLog) -> None:
         other = self.leaders.setdefault(node.term, node.peer)
         if other != node.peer:
             raise Violation(f"Election Safety: {node.peer} and {other} lead term {node.term}")
         self._tell(f"{node.peer} leads term {node.term}")
-        assert node.raft is not None
-        log = node.raft._member.log
-        node.last = (0, 0)
         for index in range(log.first_index, self.last_committed + 1):
             term, committed_in = self.committed[index]
             if committed_in < node.term and log.term(index) != term:
                 raise Violation(f"Leader Completeness: {node.peer} leads without entry {index} of term {term}")
 
-    def _append_only(self, node: Node, raft: Raft) -> None:
-        log = raft._member.log
-        index, term = node.last
-        if log.last_index < index or (index >= log.first_index and log.term(index) != term):
-            raise Violation(f"Leader Append-Only: {node.peer} had entry {index} of term {term}")
-        node.last = (log.last_index, log.last_term)
-        configuration = log.configurations.latest
-        if configuration is not node.configuration:
-            node.configuration = configuration
-            node.quorum_due = node.ticks
+    def _append_only(self, node: Node, log: RaftLog) -> None:
+        before = node.end
+        if before is not None and (
+            log.last_index < before.index or (before.index >= log.first_index and log.entry(before.index) is not before)
+        ):
+            raise Violation(f"Leader Append-Only: {node.peer} had {before}")
 
-    def _commits(self, node: Node, raft: Raft, leading: bool) -> None:
+    def _commits(self, node: Node, log: RaftLog, leading: bool) -> None:
         """`leading`: also one that left the lead with this step, as a leader does that its own commit removed."""
-        log = raft._member.log
         if log.committed < node.commit:
             raise Violation(f"{node.peer} went back to commit {log.committed} from {node.commit}")
         for index in range(max(node.commit + 1, log.first_index), log.committed + 1):
@@ -180,7 +179,7 @@ class Safety:
 
     def leads_rightly(self, node: Node) -> None:
         raft, configuration = node.raft, node.configuration
-        if raft is None or configuration is None or not isinstance(raft._role, Leader):
+        if raft is None or configuration is None or type(raft._role) is not Leader:
             return
         if node.saving is not None and node.ticks - node.saving_since > self._options.hang_ticks + GRACE_TICKS:
             raise Violation(f"{node.peer} leads beside a disk that hangs")
