@@ -117,8 +117,8 @@ class Chaos:
         if node is None:
             return
         kind = self.rng.choice(("sound", "sound", "sound", "slow disk", "hung disk", "disk fills"))
+        self.rig.mend_disk(node)  # what hung so far comes to its end
         if kind == "sound":
-            self.rig.mend_disk(node)
             return
         self._count(kind)
         self.rig.tell(f"{node.peer}: {kind}")
