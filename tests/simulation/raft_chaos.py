@@ -210,7 +210,12 @@ class Chaos:
 
     def coup(self) -> None:
         """Somebody is cut off, the others lose patience (and some of them their memory) and elect; and once more, with
-        somebody else cut off."""
+        somebody else cut off. At times every disk is slow, so that saves are overtaken by the next leader's entries."""
+        if self.rng.random() < 0.3:
+            self._count("slow disks")
+            for node in self.rig.alive():
+                self.rig.mend_disk(node)
+                node.sync_ms = self.rng.choice((10, 50, 200))
         for _ in range(self.rng.randint(1, 4)):
             self.isolate()
             for node in self.rig.alive():

@@ -101,7 +101,9 @@ def many(rig: str, seeds: list[int], processes: int) -> int:
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         for seed, outcome, failure in pool.imap_unordered(live, ((rig, seed) for seed in seeds)):
             if outcome is None:
-                print(failure, f"seed {seed} failed at {commit()}; replay: make simulate RIG={rig} SEEDS={seed}", sep="\n")
+                print(
+                    failure, f"seed {seed} failed at {commit()}; replay: make simulate RIG={rig} SEEDS={seed}", sep="\n"
+                )
                 return 1
             tally.add(outcome)
             if time.monotonic() - told > PROGRESS_SECONDS:
