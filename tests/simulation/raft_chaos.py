@@ -1,7 +1,8 @@
 """Faults at random for a simulated group of Raft cores. `run(seed)` is one life of a group: from its founding, through
 spells of faults and calmer stretches in turn, to the demand for progress of a random quorum and then of everybody.
 
-A calm stretch is a check too: with nothing broken but one member cut off and brought back, the leader must stay."""
+A calm stretch is a check too: with nothing broken but one member cut off, or deaf, and brought back, the leader must
+stay."""
 
 import random
 from collections.abc import Callable
@@ -10,10 +11,10 @@ from mesh import consensus
 from mesh.raft import quorum
 from mesh.raft.configuration import AddLearner, Change, Demote, Promote, Remove, Replace, changed
 from mesh.raft.errors import ChangeRefused
-from protocols.ids import PeerId
 from protocols.raft import Configuration
 from tests.simulation.outcome import Outcome, Violation
-from tests.simulation.raft_rig import OPTIONS, TICK_MS, Rig
+from tests.simulation.raft_group import Group
+from tests.simulation.raft_rig import OPTIONS, TICK_MS
 from tests.simulation.raft_safety import Node, is_majority
 
 SPELLS = 3
@@ -31,7 +32,7 @@ NODES_MAX = 12
 class Chaos:
     """What happens to the group, one random deed after another."""
 
-    def __init__(self, rig: Rig) -> None:
+    def __init__(self, rig: Group) -> None:
         self.rig = rig
         self.rng = rig.rng
         self.counter = 0
@@ -187,6 +188,12 @@ class Chaos:
             self._count("partition")
             self.rig.tell(f"{node.peer} is cut off")
 
+    def deafen(self, node: Node) -> None:
+        """It hears nobody, and everybody hears it: soon it wants an election, with a log as good as any."""
+        self.rig.weather.cut = {(peer, node.peer) for peer in self.rig.nodes if peer != node.peer}
+        self._count("one-way cut")
+        self.rig.tell(f"{node.peer} is deaf")
+
     def mend_links(self) -> None:
         self.rig.weather.cut.clear()
 
@@ -311,8 +318,10 @@ class Chaos:
         term = leader.term
         seconds = self.rng.randint(*CALM_SECONDS)
         absent = self._dispensable(leader)
-        if absent is not None:
+        if absent is not None and self.rng.random() < 0.5:
             self.isolate(absent)
+        elif absent is not None:
+            self.deafen(absent)
         for second in range(seconds):
             if second == seconds // 2:
                 self.mend_links()
@@ -353,11 +362,11 @@ class Chaos:
         self.rig.demand_progress(str(quorum_of))
 
 
-def live(seed: int, skipping: bool = True) -> Rig:
+def live(seed: int, skipping: bool = True) -> Group:
     """One simulated life of a group; `Violation` (or another assertion) tells what went wrong."""
     rng = random.Random(seed)
     options = rng.choice((OPTIONS, OPTIONS, OPTIONS, consensus.OPTIONS))
-    rig = Rig(seed, rng.choice((1, 2, 3, 3, 3, 5)), options, skipping)
+    rig = Group(seed, rng.choice((1, 2, 3, 3, 3, 5)), options, skipping)
     chaos = Chaos(rig)
     try:
         rig.advance(3000)

@@ -4,7 +4,7 @@ Time is whole milliseconds. Of one millisecond, first the ticks are done that ar
 arrives and what is synced, in the order in which it was sent off. Ticks in which a node only counts are done when
 something else happens to it (`raft_quiet`), so that a calm mesh costs little more than its messages.
 
-`raft_safety` checks every step, `raft_chaos.run` drives it.
+`raft_safety` checks every step, `raft_group` adds clients and operators, `raft_chaos.run` drives all of it.
 """
 
 import hashlib
@@ -16,9 +16,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
-from mesh.raft.configuration import Change
-from mesh.raft.errors import ChangeRefused, NotLeader, Overloaded
-from mesh.raft.raft import Raft, RaftOptions, RoleName
+from mesh.raft.raft import Raft, RaftOptions
 from mesh.raft.ready import Configuration, Entry, Outgoing, Ready
 from protocols.codec import decode, encode
 from protocols.ids import PeerId
@@ -29,8 +27,6 @@ from tests.simulation.raft_quiet import quiet_ticks, skip
 from tests.simulation.raft_safety import GONE, Node, Safety, is_majority
 
 TICK_MS = 50
-PROGRESS_MS_MAX = 20_000
-"""From a heal to a proposal that is applied everywhere, and a read."""
 LATE_MS = 20
 """A message that takes longer counts as delayed."""
 STORY_LINES_MAX = 200
@@ -400,90 +396,11 @@ class Rig:
         node.raft.step(sender, message)
         self.settle(node)
 
-    # Clients
-
-    def leader(self) -> Node | None:
-        """Who leads the newest term, if anybody."""
-        leading = [node for node in self.alive() if node.raft and node.raft._role.name is RoleName.LEADER]
-        return max(leading, key=lambda node: node.term, default=None)
-
-    def propose(self, node: Node, data: bytes) -> int | None:
-        assert node.raft is not None
-        self.touch(node)
-        try:
-            index = node.raft.propose(data)
-        except (NotLeader, Overloaded):
-            return None
-        self.settle(node)
-        return index
-
-    def read(self, node: Node) -> None:
-        assert node.raft is not None
-        self.touch(node)
-        self._context += 1
-        node.asked[self._context] = self.safety.last_committed
-        try:
-            node.raft.read_index(self._context)
-        except (NotLeader, Overloaded):
-            del node.asked[self._context]
-            return
-        self.settle(node)
-
     def _serve(self, node: Node, context: int, index: int) -> None:
         floor = node.asked.pop(context)
         if index < floor:
             raise Violation(f"Reads: {node.peer} may read at {index} although {floor} was committed when it asked")
         self.reads_served += 1
 
-    def change(self, node: Node, change: Change) -> bool:
-        assert node.raft is not None
-        self.touch(node)
-        try:
-            node.raft.propose_change(change)
-        except (NotLeader, ChangeRefused):
-            return False
-        self.tell(f"{node.peer} proposes {change}")
-        self.settle(node)
-        return True
-
     def tell(self, line: str) -> None:
         self.story.append(f"{self.now / 1000:9.3f} {line}")
-
-    # Healing
-
-    def mend(self) -> None:
-        """No more faults but for those who are down."""
-        self.weather = Weather()
-        for node in self.nodes.values():
-            if node.period_ms != TICK_MS:
-                self.set_clock(node, TICK_MS)
-            self.mend_disk(node)
-
-    def mend_disk(self, node: Node) -> None:
-        hung, node.sync_ms, node.medium.full = node.sync_ms is None, 2, False
-        if hung and node.saving is not None:
-            self.at(self.now + 1).append((self._synced, node, node.life, node.saving))
-
-    def demand_progress(self, whom: str) -> Node:
-        """A proposal must get to every member that is up, and a read must be answered; who leads then."""
-        deadline = self.now + PROGRESS_MS_MAX
-        goal: int | None = None
-        term = 0
-        while self.now < deadline:
-            self.advance(100)
-            leader = self.leader()
-            if leader is None or leader.raft is None:
-                continue
-            if goal is None or term != leader.term:  # what an earlier leader took may be gone with it
-                goal, term = self.propose(leader, b"after the heal"), leader.term
-            now = leader.raft._member.configuration
-            members = [self.nodes[peer] for peer in {*now.voters, *now.outgoing, *now.learners}]
-            if self._read_works(leader) and goal and all(node.raft is None or node.index >= goal for node in members):
-                return leader
-        raise Violation(f"no progress of {whom} {PROGRESS_MS_MAX / 1000:.0f} s after the heal")
-
-    def _read_works(self, leader: Node) -> bool:
-        before = self.reads_served
-        self.read(leader)
-        self.advance(50)
-        return self.reads_served > before

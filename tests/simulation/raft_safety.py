@@ -28,8 +28,8 @@ from tests.simulation.outcome import Violation
 from tests.simulation.raft_medium import Medium
 
 INVARIANTS_EVERY = 8
-"""Steps of a node that changed something, or as many as its log has entries, since they walk them all: they are about one member, and dear.
-What is about the group is checked after every step."""
+"""Steps of a node that changed something, or as many as its log has entries, since they walk them all: they are about
+one member, and dear. What is about the group is checked after every step."""
 
 GRACE_TICKS = 2
 """Beyond the bound of the core: a message that came in the middle of a tick."""

@@ -1,4 +1,4 @@
-"""Fences of the services that a run which goes well does not need: outbox, second copies, timers of a new coordinator."""
+"""Fences of the services that a run without trouble does not need: outbox, second copies, a new leader's timers."""
 
 from collections import Counter
 

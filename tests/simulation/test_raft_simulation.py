@@ -9,7 +9,7 @@ from mesh import consensus
 from tests.simulation.mutants import FAST, operate_on
 from tests.simulation.outcome import Violation
 from tests.simulation.raft_chaos import Chaos, live, run
-from tests.simulation.raft_rig import Rig
+from tests.simulation.raft_group import Group
 from tests.simulation.simulate import FRESH_SEEDS_MAX, seeds_of
 
 FRESH_SEEDS = 2
@@ -39,14 +39,14 @@ def test_a_life_is_the_same_with_every_tick_done() -> None:
 
 def test_what_is_simulated_is_what_runs() -> None:
     """A calm group of three with the service's own options: one election, and nothing after it."""
-    rig = Rig(1, 3, consensus.OPTIONS)
+    rig = Group(1, 3, consensus.OPTIONS)
     rig.advance(600_000)
     assert len(rig.safety.leaders) == 1
     assert rig.node_seconds == pytest.approx(3 * 600)
 
 
 def test_a_group_without_a_quorum_is_no_progress() -> None:
-    rig = Rig(1, 3)
+    rig = Group(1, 3)
     rig.advance(5_000)
     for peer in ("n01", "n02"):
         rig.crash(rig.nodes[peer])
@@ -55,7 +55,7 @@ def test_a_group_without_a_quorum_is_no_progress() -> None:
 
 
 def test_faults_never_take_the_last_quorum() -> None:
-    rig = Rig(3, 3)
+    rig = Group(3, 3)
     chaos = Chaos(rig)
     rig.advance(5_000)
     for _ in range(200):
