@@ -1,8 +1,8 @@
 """Faults at random for a simulated group of Raft cores. `run(seed)` is one life of a group: from its founding, through
 spells of faults and calmer stretches in turn, to the demand for progress of a random quorum and then of everybody.
 
-A calm stretch is a check too: with nothing broken but one member cut off, or deaf, and brought back, the leader must
-stay."""
+A calm stretch is a check too: with nothing broken but one member cut off, or deaf to the leader,
+and brought back, the leader must stay."""
 
 import random
 from collections.abc import Callable
@@ -188,11 +188,11 @@ class Chaos:
             self._count("partition")
             self.rig.tell(f"{node.peer} is cut off")
 
-    def deafen(self, node: Node) -> None:
-        """It hears nobody, and everybody hears it: soon it wants an election, with a log as good as any."""
-        self.rig.weather.cut = {(peer, node.peer) for peer in self.rig.nodes if peer != node.peer}
+    def deafen(self, node: Node, leader: Node) -> None:
+        """It hears everybody but the leader: soon it asks the others for an election, with a log as good as any."""
+        self.rig.weather.cut = {(leader.peer, node.peer)}
         self._count("one-way cut")
-        self.rig.tell(f"{node.peer} is deaf")
+        self.rig.tell(f"{node.peer} does not hear {leader.peer}")
 
     def mend_links(self) -> None:
         self.rig.weather.cut.clear()
@@ -232,6 +232,8 @@ class Chaos:
                 if node.raft is not None and self.rng.random() < 0.7:
                     self.rig.jump(node, self.rig.options.election_ticks)
             self.jump()
+            if self.rng.random() < 0.3:
+                self.change()  # by a leader that is cut off, as likely as not
             for deed in (self.propose, self.read):
                 self._pause(8.0)
                 deed()
@@ -321,7 +323,7 @@ class Chaos:
         if absent is not None and self.rng.random() < 0.5:
             self.isolate(absent)
         elif absent is not None:
-            self.deafen(absent)
+            self.deafen(absent, leader)
         for second in range(seconds):
             if second == seconds // 2:
                 self.mend_links()
