@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test properties chaos simulate check lock clean
+.PHONY: demo test properties chaos simulate mutants check lock clean
 
 demo: $(STAMP)
 	@$(BIN)/python examples/demo.py
@@ -29,10 +29,16 @@ chaos: $(STAMP)
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
 # Simulated lives. SEEDS: 17 (that one, told in full), 0-9999, +500 (fresh ones). RIG: core, or mesh (real services).
+
+# Simulated lives. SEEDS: 17 (that one, told in full), 0-9999, +500 (fresh ones). RIG: core, storms, mesh (real services).
 SEEDS ?= +200
 RIG ?= core
 simulate: $(STAMP)
 	@$(BIN)/python -m tests.simulation.simulate $(SEEDS) --rig $(RIG)
+
+# One fence at a time is taken out, and some seed or test must notice. MUTANTS: names with commas, or all.
+mutants: $(STAMP)
+	@$(BIN)/python -m tests.simulation.mutants "$(MUTANTS)"
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)

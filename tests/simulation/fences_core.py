@@ -2,7 +2,8 @@
 
 from tests.simulation.mutants import Mutant, Seeds, Tests
 
-SEEDS = Seeds("core", 25)
+SEEDS = Seeds("storms", 150)
+CALM = Seeds("core", 40)
 SCRIPTS = Tests(("tests/raft/test_raft_scripts.py",))
 UNITS = Tests(("tests/raft/test_raft_log.py", "tests/raft/test_raft_core.py"))
 
@@ -68,14 +69,14 @@ MUTANTS = (
         "mesh.raft.raft",
         "self._role = PreCandidate(self._member)",
         "self._role = Candidate(self._member, False)",
-        (SEEDS,),
+        (CALM,),
     ),
     Mutant(
         "no loyalty to a leader",
         "mesh.raft.member",
         "return self.leader is not None and self.elapsed < self.options.election_ticks",
         "return False",
-        (SEEDS, SCRIPTS),
+        (CALM, SCRIPTS),
     ),
     Mutant(
         "pre-votes of a low term unanswered",

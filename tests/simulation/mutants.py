@@ -168,7 +168,7 @@ def operate_on(names: Iterable[str], processes: int) -> list[Finding]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="take out one fence at a time")
-    parser.add_argument("names", nargs="*", help="of mutants; all of them, unless told")
+    parser.add_argument("names", nargs="?", default="", help="of mutants, with commas between them; all, unless told")
     parser.add_argument("--one", help="in this process, as JSON")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
@@ -177,7 +177,8 @@ def main() -> int:
         found = operate(mutants[options.one])
         print(json.dumps({name: getattr(found, name) for name in Finding.__slots__}))
         return 0
-    findings = operate_on(options.names or mutants, options.processes)
+    wanted = [name.strip() for name in options.names.split(",") if name.strip()]
+    findings = operate_on(wanted or mutants, options.processes)
     unnoticed = [found.mutant for found in findings if not found.by]
     print(f"{len(findings) - len(unnoticed)} of {len(findings)} fences are missed when they are gone")
     return 1 if unnoticed else 0

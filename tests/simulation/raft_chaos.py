@@ -364,8 +364,9 @@ class Chaos:
         self.rig.demand_progress(str(quorum_of))
 
 
-def live(seed: int, skipping: bool = True) -> Group:
-    """One simulated life of a group; `Violation` (or another assertion) tells what went wrong."""
+def live(seed: int, skipping: bool = True, calm: bool = True) -> Group:
+    """One simulated life of a group; `Violation` (or another assertion) tells what went wrong. Without calm stretches
+    it is mended between its spells of faults, and no more."""
     rng = random.Random(seed)
     options = rng.choice((OPTIONS, OPTIONS, OPTIONS, consensus.OPTIONS))
     rig = Group(seed, rng.choice((1, 2, 3, 3, 3, 5)), options, skipping)
@@ -375,7 +376,10 @@ def live(seed: int, skipping: bool = True) -> Group:
         for _ in range(SPELLS):
             for _ in range(DEEDS):
                 chaos.step()
-            chaos.calm()
+            if calm:
+                chaos.calm()
+            else:
+                chaos.heal()
         for _ in range(DEEDS // 2):
             chaos.step()
         chaos.heal_a_quorum()
@@ -387,5 +391,13 @@ def live(seed: int, skipping: bool = True) -> Group:
 
 
 def run(seed: int) -> Outcome:
-    rig = live(seed)
+    return _outcome(live(seed))
+
+
+def storms(seed: int) -> Outcome:
+    """Faults only: more of them a second, for whoever looks for a fault of safety."""
+    return _outcome(live(seed, calm=False))
+
+
+def _outcome(rig: Group) -> Outcome:
     return Outcome(rig.node_seconds, rig.faults, list(rig.story))

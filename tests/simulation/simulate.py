@@ -1,6 +1,7 @@
 """`make simulate SEEDS=… RIG=…`: many simulated lives, on every core of the machine, and what was done to them.
 
-A rig is a module with `run(seed) -> Outcome`; a life depends on its seed and the code alone, so that a failure is
+A rig is a function `run(seed) -> Outcome`: `core` and `storms` are cores only (`raft_chaos`, with and without calm
+stretches), `mesh` is the real services (`mesh_chaos`). A life depends on its seed and the code alone, so that a failure is
 replayed by its seed. SEEDS is a list of `17` (that one), `0-9999` (those) and `+500` (that many, drawn afresh).
 """
 
@@ -18,7 +19,11 @@ from importlib import import_module
 
 from tests.simulation.outcome import Outcome
 
-RIGS = {"core": "tests.simulation.raft_chaos", "mesh": "tests.simulation.mesh_chaos"}
+RIGS = {
+    "core": ("tests.simulation.raft_chaos", "run"),
+    "storms": ("tests.simulation.raft_chaos", "storms"),
+    "mesh": ("tests.simulation.mesh_chaos", "run"),
+}
 PROGRESS_SECONDS = 10.0
 FRESH_SEEDS_MAX = 10**9
 STORY_LINES = 60
@@ -39,7 +44,8 @@ def seeds_of(text: str) -> list[int]:
 
 
 def rig_of(name: str) -> Callable[[int], Outcome]:
-    run: Callable[[int], Outcome] = import_module(RIGS[name]).run
+    module, function = RIGS[name]
+    run: Callable[[int], Outcome] = getattr(import_module(module), function)
     return run
 
 
