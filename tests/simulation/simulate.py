@@ -1,8 +1,8 @@
 """`make simulate SEEDS=… RIG=…`: many simulated lives, on every core of the machine, and what was done to them.
 
 A rig is a function `run(seed) -> Outcome`: `core` and `storms` are cores only (`raft_chaos`, with and without calm
-stretches), `mesh` is the real services (`mesh_chaos`). A life depends on its seed and the code alone, so that a failure is
-replayed by its seed. SEEDS is a list of `17` (that one), `0-9999` (those) and `+500` (that many, drawn afresh).
+stretches), `mesh` is the real services (`mesh_chaos`). A life depends on its seed and the code alone, so that its seed
+replays a failure. SEEDS is a list of `17` (that one), `0-9999` (those) and `+500` (that many, drawn afresh).
 """
 
 import argparse
