@@ -2,7 +2,7 @@
 
 from tests.simulation.mutants import Mutant, Seeds, Tests
 
-SEEDS = Seeds("storms", 150)
+SEEDS = Seeds("storms", 80)
 CALM = Seeds("core", 40)
 SCRIPTS = Tests(("tests/raft/test_raft_scripts.py",))
 UNITS = Tests(("tests/raft/test_raft_log.py", "tests/raft/test_raft_core.py"))
@@ -27,7 +27,7 @@ MUTANTS = (
         "mesh.raft.log",
         "if index > self.saved and self.term(index) == term:",
         "if self.saved < index <= self.last_index:",
-        (SEEDS,),
+        (UNITS, SEEDS),
     ),
     Mutant(
         "forget the vote",

@@ -217,12 +217,15 @@ class Chaos:
 
     def coup(self) -> None:
         """Somebody is cut off, the others lose patience (and some of them their memory) and elect; and once more, with
-        somebody else cut off. At times every disk is slow, so that saves are overtaken by the next leader's entries."""
-        if self.rng.random() < 0.3:
+        somebody else cut off. At times one disk is slow, or all are, so that the next leader's entries overtake a
+        save."""
+        if self.rng.random() < 0.4:
             self._count("slow disks")
-            for node in self.rig.alive():
-                self.rig.mend_disk(node)
-                node.sync_ms = self.rng.choice((10, 50, 200))
+            slow = self.rng.choice(([self._someone()], self.rig.alive()))
+            for node in slow:
+                if node is not None:
+                    self.rig.mend_disk(node)
+                    node.sync_ms = self.rng.choice((10, 50, 200))
         for _ in range(self.rng.randint(1, 4)):
             self.isolate()
             for node in self.rig.alive():

@@ -284,6 +284,7 @@ class Rig:
         self.safety.step(node)
         while node.saving is None and raft.has_ready():
             ready = raft.ready()
+            node.saving_end = node.end
             if ready.entries:
                 self.safety.ready(node, ready)
             if ready.messages:
@@ -321,6 +322,7 @@ class Rig:
 
     def _finish(self, node: Node, raft: Raft, ready: Ready) -> None:
         """After the sync."""
+        self.safety.saved(node)
         if ready.messages_after_sync:
             self._send(node, ready.messages_after_sync)
         if ready.snapshot is not None:

@@ -5,7 +5,7 @@ content and its predecessor's term, hence all before it); Leader Completeness (a
 earlier terms); State Machine Safety (what is applied up to an index is the same everywhere, snapshots included).
 Beside them:
 - Terms and commit indexes never fall; a leader commits first, and what it commits is on the disks of a majority.
-- Nothing that promises something leaves, and nothing is applied, before the disk has it.
+- Nothing that promises something leaves, and nothing is applied, before the disk has it; and after a save it has all.
 - A read's index is at least every commit index that any node had when the read was asked.
 - A leader that hears no quorum, or whose disk hangs, is one for so many ticks only.
 
@@ -55,6 +55,8 @@ class Node:
     """When the next of its ticks does something, at the latest."""
     ticks: int = 0
     saving: Ready | None = None
+    saving_end: Entry | None = None
+    """The end of the log when that was taken."""
     saving_since: int = 0
     """By its own clock, in ticks; so are the next two."""
     heard: dict[PeerId, int] = field(default_factory=dict)
@@ -202,6 +204,14 @@ class Safety:
                 raise Violation(f"Log Matching: two entries at {entry.index} in term {entry.term}")
             if entry.kind is EntryKind.CONFIGURATION:
                 self.configurations[entry.index, entry.term] = decode(entry.data, Configuration)
+
+    def saved(self, node: Node) -> None:
+        """A `Ready` leaves the whole log on the disk, as it was when it was taken."""
+        end, medium = node.saving_end, node.medium
+        if end is None or (medium.entries and medium.entries[-1] is end):
+            return
+        if not medium.holds(end.index, end.term):
+            raise Violation(f"{node.peer} takes {end} as saved")
 
     def promises(self, node: Node, messages: Iterable[Outgoing]) -> None:
         """What leaves must be on the disk: its term, its vote, the entries that it acknowledges."""
