@@ -195,14 +195,14 @@ MUTANTS = (
         "mesh.raft.follower",
         "log.commit(min(message.commit, match))",
         "log.commit(min(message.commit, log.last_index))",
-        (SEEDS,),
+        (SCRIPTS, UNITS),
     ),
     Mutant(
         "a snapshot takes committed entries back",
         "mesh.raft.follower",
         "        if message.index <= log.committed:\n            member.send",
         "        if False:\n            member.send",
-        (SEEDS, SCRIPTS),
+        (SCRIPTS, SEEDS),
     ),
     Mutant(
         "a lost disk goes unnoticed",

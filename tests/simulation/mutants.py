@@ -23,7 +23,7 @@ from types import CodeType
 
 MUTANT_SECONDS_MAX = 900
 """A mutant that hangs its detectors is not noticed by them."""
-FAST = ("acknowledge before the sync", "count an unsynced own copy", "vote for any log", "no read barrier")
+FAST = ("acknowledge before the sync", "append behind an entry of another term", "heartbeats carry any commit index")
 """Of a few seeds each: they run with the suite."""
 
 

@@ -237,8 +237,9 @@ class Chaos:
             self.jump()
             if self.rng.random() < 0.3:
                 self.change()  # by a leader that is cut off, as likely as not
+            pause_ms = self.rng.choice((4.0, 8.0, 30.0))
             for deed in (self.propose, self.read):
-                self._pause(8.0)
+                self._pause(pause_ms)
                 deed()
 
     # The group
