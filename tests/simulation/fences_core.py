@@ -5,7 +5,7 @@ from tests.simulation.mutants import Mutant, Seeds, Tests
 SEEDS = Seeds("storms", 80)
 CALM = Seeds("core", 40)
 SCRIPTS = Tests(("tests/raft/test_raft_scripts.py",))
-UNITS = Tests(("tests/raft/test_raft_log.py", "tests/raft/test_raft_core.py"))
+UNITS = Tests(("tests/raft/test_raft_log.py", "tests/raft/test_raft_core.py", "tests/raft/test_raft_late_snapshot.py"))
 
 MUTANTS = (
     Mutant(
@@ -202,7 +202,7 @@ MUTANTS = (
         "mesh.raft.follower",
         "        if message.index <= log.committed:\n            member.send",
         "        if False:\n            member.send",
-        (SCRIPTS, SEEDS),
+        (UNITS,),
     ),
     Mutant(
         "a lost disk goes unnoticed",
