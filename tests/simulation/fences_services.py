@@ -86,13 +86,6 @@ MUTANTS = (
         (LOOP,),
     ),
     Mutant(
-        "a proposer takes another's result",
-        "mesh.consensus",
-        "ours = waiter.term == entry.term",
-        "ours = True",
-        (LOOP,),
-    ),
-    Mutant(
         "the coordinator serves before its no-op",
         "mesh.consensus",
         "return self._running and status.role is RoleName.LEADER and self._opened == status.term",
