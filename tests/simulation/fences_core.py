@@ -5,7 +5,7 @@ from tests.simulation.mutants import Mutant, Seeds, Tests
 SEEDS = Seeds("storms", 80)
 CALM = Seeds("core", 40)
 SCRIPTS = Tests(("tests/raft/test_raft_scripts.py",))
-UNITS = Tests(("tests/raft/test_raft_log.py", "tests/raft/test_raft_core.py", "tests/raft/test_raft_late_snapshot.py"))
+UNITS = Tests(("tests/raft/test_raft_log.py", "tests/raft/test_raft_core.py", "tests/raft/test_raft_late_messages.py"))
 
 MUTANTS = (
     Mutant(
@@ -195,7 +195,7 @@ MUTANTS = (
         "mesh.raft.follower",
         "log.commit(min(message.commit, match))",
         "log.commit(min(message.commit, log.last_index))",
-        (SCRIPTS, UNITS),
+        (UNITS,),
     ),
     Mutant(
         "a snapshot takes committed entries back",
