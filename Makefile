@@ -28,8 +28,6 @@ chaos: $(STAMP)
 	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(foreach option,TRIALS SEED FAULTS NODES PLAN SUITE,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
-# Simulated lives. SEEDS: 17 (that one, told in full), 0-9999, +500 (fresh ones). RIG: core, or mesh (real services).
-
 # Simulated lives. SEEDS: 17 (that one, told in full), 0-9999, +500 (fresh ones). RIG: core, storms, mesh (real services).
 SEEDS ?= +200
 RIG ?= core
