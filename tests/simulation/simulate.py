@@ -56,8 +56,7 @@ def live(job: tuple[str, int]) -> tuple[int, Outcome | None, str]:
         outcome = rig_of(rig)(seed)
     except Exception as error:
         return seed, None, "".join(traceback.format_exception(error))
-    outcome.story = []  # of no use to those who count
-    return seed, outcome, ""
+    return seed, Outcome(outcome.node_seconds, outcome.faults), ""  # a story is of no use to those who count
 
 
 class Tally:
