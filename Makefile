@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test properties chaos check bench-raft lock clean
+.PHONY: demo test properties simulate mutants chaos bench-raft check lock clean
 
 demo: $(STAMP)
 	@$(BIN)/python examples/demo.py
@@ -38,6 +38,16 @@ $(VENV)/benchmarks/.installed: benchmarks/requirements.txt $(STAMP)
 	$(PYTHON) -m venv $(VENV)/benchmarks
 	$(VENV)/benchmarks/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
+
+# Simulated lives. SEEDS: 17 (that one, told in full), 0-9999, +500 (fresh ones). RIG: core, storms, mesh (real services).
+SEEDS ?= +200
+RIG ?= core
+simulate: $(STAMP)
+	@$(BIN)/python -m tests.simulation.simulate $(SEEDS) --rig $(RIG)
+
+# One fence at a time is taken out, and some seed or test must notice. MUTANTS: names with commas, or all.
+mutants: $(STAMP)
+	@$(BIN)/python -m tests.simulation.mutants "$(MUTANTS)"
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)

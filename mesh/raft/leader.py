@@ -253,6 +253,8 @@ class Leader(Role):
         self._reads.add(read, log.committed)
 
     def _release_reads(self) -> None:
+        if not self._reads.waiting:
+            return
         number = quorum.agreed(self.member.configuration, self.replication.rounds(self._reads.round))
         for index, read in self._reads.answered(number):
             self._answer(read, index)

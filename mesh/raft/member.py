@@ -26,6 +26,9 @@ from protocols.raft import (
     Snapshot,
 )
 
+BESIDE_SYNC = (AppendEntries, Heartbeat, InstallSnapshot)
+"""They promise nothing of their sender's own disk."""
+
 
 class Member:
     def __init__(
@@ -88,8 +91,7 @@ class Member:
         return self.log.last_index == 0
 
     def send(self, to: PeerId, message: RaftMessage) -> None:
-        """Only what promises nothing of this member's own disk may leave beside its sync."""
-        if isinstance(message, AppendEntries | Heartbeat | InstallSnapshot):
+        if isinstance(message, BESIDE_SYNC):
             self.messages = [waiting for waiting in self.messages if not _supersedes(to, message, waiting)]
             self.messages.append(Outgoing(to, message))
         else:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from mesh.raft import voting
-from mesh.raft.candidate import Candidate, PreCandidate
+from mesh.raft.candidate import Campaign, Candidate, PreCandidate
 from mesh.raft.configuration import Change
 from mesh.raft.errors import NotLeader
 from mesh.raft.follower import Follower
@@ -51,6 +51,8 @@ from protocols.raft import (
 __all__ = ["PeerStatus", "Raft", "RaftOptions", "RaftStatus", "RoleName"]
 
 T = TypeVar("T")
+
+FROM_LEADER = (AppendEntries, Heartbeat, InstallSnapshot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ class Raft:
         elif isinstance(message, PreVoteReply) and message.granted:
             self._perform(self._role.step(sender, message))
         elif message.term < member.term:
-            if isinstance(message, AppendEntries | Heartbeat | InstallSnapshot):
+            if isinstance(message, FROM_LEADER):
                 member.send(sender, StaleTerm(member.term))
         else:
             self._current(sender, message)
@@ -153,8 +155,8 @@ class Raft:
 
     def _current(self, sender: PeerId, message: RaftMessage) -> None:
         member = self._member
-        from_leader = isinstance(message, AppendEntries | Heartbeat | InstallSnapshot)
-        if message.term > member.term or (from_leader and isinstance(self._role, PreCandidate | Candidate)):
+        from_leader = isinstance(message, FROM_LEADER)
+        if message.term > member.term or (from_leader and isinstance(self._role, Campaign)):
             self._perform(BecomeFollower(message.term, sender if from_leader else None))
         self._perform(self._role.step(sender, message))
 
@@ -232,11 +234,14 @@ class Raft:
         assert self._out is None, "advance() comes before the next ready()"
         member, log = self._member, self._member.log
         entries = log.unsaved()
-        committed = log.slice(log.applied + 1, log.committed, member.options.committed_bytes_max)
+        committed: tuple[Entry, ...] = ()
+        if log.applied < log.committed:
+            committed = log.slice(log.applied + 1, log.committed, member.options.committed_bytes_max)
         snapshot, log.restored = log.restored, None
-        hard_state = HardState(member.term, member.vote, log.committed)
+        saving: HardState | None = None
         promised = (member.term, member.vote) != (self._saved.term, self._saved.vote)
-        saving = hard_state if promised or (entries and hard_state != self._saved) or snapshot is not None else None
+        if promised or (entries and log.committed != self._saved.commit) or snapshot is not None:
+            saving = HardState(member.term, member.vote, log.committed)
         self._out = _Out(saving, entries[-1] if entries else None, committed[-1].index if committed else log.applied)
         return Ready(
             hard_state=saving,

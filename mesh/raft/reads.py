@@ -50,6 +50,11 @@ class Reads:
         self._waiting = [item for item in self._waiting if item[0] > number]
         return done
 
+    @property
+    def waiting(self) -> bool:
+        """For a round to be answered."""
+        return bool(self._waiting)
+
     def pending(self) -> list[Read]:
         return [*self._early, *(read for _, _, read in self._waiting)]
 

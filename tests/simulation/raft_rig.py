@@ -1,40 +1,42 @@
-"""A simulated group of Raft cores: one seed drives clocks, network, disks, clients and faults.
+"""A simulated group of Raft cores on integer time: one seed drives clocks, network, disks, clients and faults.
 
-After every event the paper's safety properties (figure 3) are checked over all nodes, dead ones' disks included:
-- Election Safety: at most one leader a term.
-- Log Matching: an entry's (index, term) determines its content and its predecessor's term, hence all before it.
-- Leader Completeness: a new leader has every entry that anybody knows as committed.
-- State Machine Safety: what is applied at an index is the same everywhere, snapshots included.
-- Reads: an index given to a read is at least every commit index that any node had when the read was asked.
-At the end everything is healed and progress is demanded.
+Time is whole milliseconds. Of one millisecond, first the ticks are done that are due, in order of the nodes; then what
+arrives and what is synced, in the order in which it was sent off. Ticks in which a node only counts are done when
+something else happens to it (`raft_quiet`), so that a calm mesh costs little more than its messages.
 
-`raft_chaos.run` drives it.
+`raft_safety` checks every step, `raft_group` adds clients and operators, `raft_chaos.run` drives all of it.
 """
 
 import hashlib
 import heapq
 import random
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
 
-from mesh.raft import invariants, quorum
-from mesh.raft.configuration import Change
-from mesh.raft.errors import ChangeRefused, NotLeader, Overloaded
-from mesh.raft.raft import Raft, RaftOptions, RoleName
-from mesh.raft.ready import Configuration, Entry, HardState, Outgoing, Ready, Snapshot
+from mesh.raft.raft import Raft, RaftOptions
+from mesh.raft.ready import Configuration, Entry, Outgoing, Ready
 from protocols.codec import decode, encode
 from protocols.ids import PeerId
 from protocols.raft import MESSAGE_BYTES_MAX, RAFT_MESSAGES, RaftMessage
+from tests.simulation.outcome import Violation
+from tests.simulation.raft_medium import records_of
+from tests.simulation.raft_quiet import quiet_ticks, skip
+from tests.simulation.raft_safety import GONE, Node, Safety, is_majority
 
-TICK_MS = 50.0
-HEAL_MS_MAX = 20_000.0
-GONE = 1_000_000
-"""Added to the life of a node that lost its disk: it never comes back under its peer ID."""
-INVARIANTS_EVERY = 8
-"""Events. They are about one member, and dear; what is about the group is checked after every event."""
+TICK_MS = 50
+LATE_MS = 20
+"""A message that takes longer counts as delayed."""
+STORY_LINES_MAX = 200
+ENCODE_EVERY = 50
+"""Messages, of which one goes through bytes."""
+NEVER = 1 << 60
 
 OPTIONS = RaftOptions(
-    hang_ticks=20,
+    heartbeat_ticks=6,
+    hang_ticks=30,
     append_bytes_max=400,
     inflight_messages_max=4,
     inflight_bytes_max=1500,
@@ -44,105 +46,79 @@ OPTIONS = RaftOptions(
     trailing_entries=3,
     reads_max=16,
 )
-"""Small bounds, so that all of them are met."""
+"""Small bounds, so that all of them are met; heartbeats as `mesh.consensus` has them."""
 
+_by_name = attrgetter("peer")
 
-class Violation(AssertionError):
-    """A safety property does not hold, or no progress was made after healing."""
-
-
-@dataclass(slots=True)
-class Medium:
-    """What survives a crash."""
-
-    hard_state: HardState = field(default_factory=HardState)
-    snapshot: Snapshot | None = None
-    entries: list[Entry] = field(default_factory=list)
-
-    def save(self, hard_state: HardState | None, entries: tuple[Entry, ...]) -> None:
-        if hard_state is not None:
-            self.hard_state = hard_state
-        if entries:
-            self.entries = [entry for entry in self.entries if entry.index < entries[0].index]
-            expected = self.entries[-1].index if self.entries else (self.snapshot.index if self.snapshot else 0)
-            assert entries[0].index == expected + 1, "no gap on disk"
-            self.entries += entries
-
-    def save_snapshot(self, snapshot: Snapshot) -> None:
-        if self.snapshot is not None and self.snapshot.index >= snapshot.index:
-            return
-        agrees = any((entry.index, entry.term) == (snapshot.index, snapshot.term) for entry in self.entries)
-        self.entries = [entry for entry in self.entries if entry.index > snapshot.index] if agrees else []
-        self.snapshot = snapshot
+Event = tuple[Callable[[Any, Any, Any], None], Any, Any, Any]
 
 
 @dataclass(slots=True)
-class Node:
-    peer: PeerId
-    medium: Medium = field(default_factory=Medium)
-    raft: Raft | None = None
-    life: int = 0
-    """Counts restarts: what was scheduled for an earlier life is void."""
-    pace: float = 1.0
-    """Of its clock."""
-    sync_ms: float = 2.0
-    saving: Ready | None = None
-    index: int = 0
-    digest: bytes = b""
-    """The state machine: a hash over all that was applied, up to `index`."""
-    commit: int = 0
-    term: int = 0
-    asked: dict[int, tuple[int, float]] = field(default_factory=dict)
-    """Reads under way: the commit index that the answer must reach, and when it was asked."""
-
-
-@dataclass(slots=True)
-class Faults:
-    """Of the network, changed all along."""
+class Weather:
+    """Faults of the network and of scheduling."""
 
     loss: float = 0.0
     duplication: float = 0.0
-    delay_ms: tuple[float, float] = (0.2, 2.0)
+    delay_ms: tuple[int, int] = (1, 1)
     cut: set[tuple[PeerId, PeerId]] = field(default_factory=set)
     """Directed links that carry nothing."""
+    idle: float = 0.0
+    """How likely something else comes between a `Ready` that saves nothing and its end."""
+
+    @property
+    def fair(self) -> bool:
+        return not self.loss and not self.duplication and self.delay_ms == (1, 1)
 
 
 class Rig:
-    def __init__(self, seed: int, founders: int, options: RaftOptions = OPTIONS) -> None:
+    def __init__(self, seed: int, founders: int, options: RaftOptions = OPTIONS, skipping: bool = True) -> None:
         self.rng = random.Random(seed)
         self.options = options
-        self.now = 0.0
+        self.skipping = skipping
+        self.now = 0
         self.nodes: dict[PeerId, Node] = {}
-        self.faults = Faults()
-        self.leaders: dict[int, PeerId] = {}
-        self.content: dict[tuple[int, int], tuple[int, bytes]] = {}
-        self.committed: dict[int, int] = {}
-        """Index -> term, of all that any node ever knew as committed."""
-        self.digests: dict[int, bytes] = {0: b""}
+        self.weather = Weather()
+        self.faults: Counter[str] = Counter()
         self.reads_served = 0
-        self.story: list[str] = []
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._sequence = 0
+        self.story: deque[str] = deque(maxlen=STORY_LINES_MAX)
+        self.safety = Safety(self.nodes, options, self.tell)
+        self._events: dict[int, list[Event]] = {}
+        self._alarms: dict[int, list[Node]] = {}
+        self._busy: list[int] = []
+        """Heap of the milliseconds in which there is something."""
+        self._node_ms = 0
+        self._counted_ms = 0
+        self._arrivals: dict[tuple[PeerId, PeerId], int] = {}
+        """When the last message of a link arrives, in foul weather."""
         self._names = 0
         self._context = 0
-        self._checks = 0
-        peers = [self._name() for _ in range(founders)]
+        self._delivered = 0
+        peers = [self.new_name() for _ in range(founders)]
         self.founding = Configuration(voters=tuple(peers))
         for peer in peers:
             self.start(peer)
 
     # Nodes
 
-    def _name(self) -> PeerId:
+    def new_name(self) -> PeerId:
         self._names += 1
         return PeerId(f"n{self._names:02}")
 
     def start(self, peer: PeerId) -> None:
         node = self.nodes.setdefault(peer, Node(peer))
+        medium = node.medium
+        if medium.full or node.gone:
+            return
+        if medium.rotten:
+            self.faults["bit rot found"] += 1
+            self.give_up(node, "finds that its log rotted")
+            return
+        medium.load()
+        self._count_time()
         node.life += 1
         node.saving = None
         node.asked.clear()
-        medium = node.medium
+        node.heard.clear()
         node.raft = Raft(
             peer=peer,
             options=self.options,
@@ -154,99 +130,204 @@ class Rig:
         )
         node.index = medium.snapshot.index if medium.snapshot else 0
         node.digest = medium.snapshot.data[:16] if medium.snapshot else b""
-        node.commit, node.term = node.raft.status().commit, node.raft.status().term
-        self.tell(f"{peer} starts at {medium.hard_state}, last {node.raft.status().last_index}")
-        self._schedule_tick(node, node.life)
-        self._pump(node)
+        node.role, node.term, node.commit = None, node.raft._member.term, node.raft._member.log.committed
+        node.ticked_ms, node.alarm_ms = self.now, NEVER
+        self.tell(f"{peer} starts at {medium.hard_state}, last {medium.last_index}")
+        self.settle(node)
 
     def crash(self, node: Node) -> None:
-        """Writes that are not synced are lost, or just made it: nobody knows which."""
+        """Of the writes that are not synced any prefix may have made it: nobody knows which."""
         if node.raft is None:
             return
-        kept = node.saving is not None and self.rng.random() < 0.3
-        if kept:
-            self._write(node, whole=self.rng.random() < 0.7)
-        self.tell(f"{node.peer} crashes, writes under way {'kept' if kept else 'lost'}")
-        node.raft = None
-        node.saving = None
+        self.faults["crash"] += 1
+        kept = torn = 0
+        if node.saving is not None and self.rng.random() < 0.4:
+            kept = self.rng.randint(1, records_of(node.saving) or 1)
+            torn = self.rng.random() < 0.3
+            node.medium.save_in_part(node.saving, kept, torn)
+            self.faults["torn tail" if torn else "unsynced writes kept in part"] += 1
+        self.tell(f"{node.peer} crashes, {kept} records of what it wrote are there{', the last torn' if torn else ''}")
+        self._stop(node)
+
+    def give_up(self, node: Node, why: str) -> None:
+        """It never comes back under this peer ID."""
+        self._stop(node)
+        node.life += GONE
+        self.tell(f"{node.peer} {why}: gone for ever")
+
+    def _stop(self, node: Node) -> None:
+        self._count_time()
+        node.raft = node.saving = None
         node.life += 1
 
     def alive(self) -> list[Node]:
         return [node for node in self.nodes.values() if node.raft is not None]
 
+    def bears_loss_of(self, peers: Iterable[PeerId]) -> bool:
+        """Whether every configuration that may be in effect has a quorum that can come back without them."""
+        lost = set(peers)
+        left = [peer for peer, node in self.nodes.items() if not node.gone and not node.medium.rotten]
+        left = [peer for peer in left if peer not in lost]
+        return all(is_majority(each, left) for each in self.safety.in_effect(self.founding))
+
     # Time
 
-    def at(self, delay_ms: float, what: Callable[[], None]) -> None:
-        self._sequence += 1
-        heapq.heappush(self._events, (self.now + delay_ms, self._sequence, what))
+    def _count_time(self) -> None:
+        self._node_ms += (self.now - self._counted_ms) * sum(node.raft is not None for node in self.nodes.values())
+        self._counted_ms = self.now
 
-    def advance(self, ms: float) -> None:
+    @property
+    def node_seconds(self) -> float:
+        self._count_time()
+        return self._node_ms / 1000
+
+    def at(self, when: int) -> list[Event]:
+        """What happens at a later millisecond."""
+        events = self._events.get(when)
+        if events is None:
+            assert when > self.now
+            events = self._events[when] = []
+            heapq.heappush(self._busy, when)
+        return events
+
+    def advance(self, ms: int) -> None:
         end = self.now + ms
-        while self._events and self._events[0][0] <= end:
-            self.now, _, what = heapq.heappop(self._events)
-            what()
+        busy = self._busy
+        while busy and busy[0] <= end:
+            self.now = now = heapq.heappop(busy)
+            alarmed = self._alarms.pop(now, None)
+            if alarmed is not None:
+                if len(alarmed) > 1:
+                    alarmed.sort(key=_by_name)
+                for node in alarmed:
+                    self._alarm(node)
+            for handler, first, second, third in self._events.pop(now, ()):
+                handler(first, second, third)
         self.now = end
 
-    def _schedule_tick(self, node: Node, life: int) -> None:
-        def tick() -> None:
-            if node.life == life and node.raft is not None:
-                node.raft.tick()
-                self.settle_node(node)
-                self._schedule_tick(node, life)
+    def _alarm(self, node: Node) -> None:
+        """The tick is due that may do something, or was when the alarm was set."""
+        raft = node.raft
+        if raft is None or node.alarm_ms > self.now:
+            return
+        node.alarm_ms = NEVER
+        owed = (self.now - node.ticked_ms) // node.period_ms
+        quiet = quiet_ticks(raft) if self.skipping else 1
+        if 0 < owed < quiet:
+            self._skip(node, raft, owed)
+        elif owed:
+            assert owed == quiet, "an alarm came late"
+            self._skip(node, raft, quiet - 1)
+            self._tick(node, raft)
+        self._set_alarm(node)
 
-        self.at(TICK_MS * node.pace, tick)
-
-    def tick(self, node: Node, count: int) -> None:
-        """Its clock jumps ahead."""
+    def _set_alarm(self, node: Node) -> None:
         assert node.raft is not None
-        for _ in range(count):
-            node.raft.tick()
-        self.settle_node(node)
+        quiet = quiet_ticks(node.raft) if self.skipping else 1
+        due = node.ticked_ms + quiet * node.period_ms
+        if due < node.alarm_ms:
+            node.alarm_ms = due
+            alarmed = self._alarms.get(due)
+            if alarmed is None:
+                self._alarms[due] = [node]
+                heapq.heappush(self._busy, due)
+            else:
+                alarmed.append(node)
+
+    def touch(self, node: Node) -> None:
+        """Count the ticks that its clock owes by now: before its alarm, none of them does more."""
+        raft = node.raft
+        assert raft is not None
+        assert node.alarm_ms > self.now
+        owed = (self.now - node.ticked_ms) // node.period_ms
+        if owed:
+            self._skip(node, raft, owed)
+
+    def _skip(self, node: Node, raft: Raft, ticks: int) -> None:
+        node.ticked_ms += ticks * node.period_ms
+        node.ticks += ticks
+        if ticks:
+            skip(raft, ticks)
+
+    def _tick(self, node: Node, raft: Raft) -> None:
+        node.ticked_ms += node.period_ms
+        node.ticks += 1
+        raft.tick()
+        if node.saving is not None and raft._member.messages:
+            self._send(node, raft.take_messages())  # beside the save
+        self.settle(node)
+        self.safety.leads_rightly(node)
+
+    def jump(self, node: Node, ticks: int) -> None:
+        """Its clock jumps ahead."""
+        self.touch(node)
+        for _ in range(ticks):
+            if node.raft is not None:
+                node.ticks += 1
+                node.raft.tick()
+        self.settle(node)
+
+    def set_clock(self, node: Node, period_ms: int) -> None:
+        if node.raft is not None:
+            self.touch(node)
+            node.ticked_ms = self.now
+        node.period_ms = period_ms
+        node.alarm_ms = NEVER
+        if node.raft is not None:
+            self._set_alarm(node)
 
     # Doing what a node's core wants
 
-    def settle_node(self, node: Node) -> None:
-        self.check(node)
-        if node.saving is not None and node.raft is not None and self.rng.random() < 0.5:
-            self._send(node, node.raft.take_messages())
-        self._pump(node)
-
-    def _pump(self, node: Node) -> None:
+    def settle(self, node: Node) -> None:
         raft = node.raft
         assert raft is not None
-        if not raft.has_ready():
+        self.safety.step(node)
+        while node.saving is None and raft.has_ready():
+            ready = raft.ready()
+            node.saving_end = node.end
+            if ready.entries:
+                self.safety.ready(node, ready)
+            if ready.messages:
+                self._send(node, ready.messages)
+            if ready.must_sync or (self.weather.idle and self.rng.random() < self.weather.idle):
+                self._save(node, ready)
+            else:
+                self._finish(node, raft, ready)
+                self.safety.step(node)
+        self._set_alarm(node)
+
+    def _save(self, node: Node, ready: Ready) -> None:
+        node.saving, node.saving_since = ready, node.ticks
+        if node.sync_ms is not None or not ready.must_sync:
+            longest = (node.sync_ms or 0) * 2 if ready.must_sync else 2
+            self.at(self.now + 1 + int(self.rng.random() * longest)).append((self._synced, node, node.life, ready))
+
+    def _synced(self, node: Node, life: int, ready: Ready) -> None:
+        raft = node.raft
+        if raft is None or node.life != life or node.saving is not ready:
             return
-        ready = raft.ready()
-        self._check_entries(node, ready)
-        node.saving = ready
-        self._send(node, ready.messages)
-        life = node.life
-        delay = self.rng.uniform(0.3, 1.7) * node.sync_ms if ready.must_sync else 0.0
-
-        def synced() -> None:
-            if node.life == life:
-                self._finish(node, ready)
-
-        self.at(delay, synced)
-
-    def _write(self, node: Node, whole: bool) -> None:
-        """Snapshot and log are two writes: a crash may come between them."""
-        ready = node.saving
-        assert ready is not None
-        if ready.snapshot is not None:
-            node.medium.save_snapshot(ready.snapshot)
-        if whole or ready.snapshot is None:
+        self.touch(node)
+        if ready.must_sync:
+            if node.medium.full:
+                self.faults["full disk"] += 1
+                self.tell(f"{node.peer} stops: its disk is full")
+                self._stop(node)
+                return
+            if ready.snapshot is not None:
+                node.medium.save_snapshot(ready.snapshot)
             node.medium.save(ready.hard_state, ready.entries)
-
-    def _finish(self, node: Node, ready: Ready) -> None:
-        raft = node.raft
-        assert raft is not None
-        self._write(node, whole=True)
         node.saving = None
-        self._send(node, ready.messages_after_sync)
+        self._finish(node, raft, ready)
+        self.settle(node)
+
+    def _finish(self, node: Node, raft: Raft, ready: Ready) -> None:
+        """After the sync."""
+        self.safety.saved(node)
+        if ready.messages_after_sync:
+            self._send(node, ready.messages_after_sync)
         if ready.snapshot is not None:
             node.index, node.digest = ready.snapshot.index, ready.snapshot.data[:16]
-            self._check_digest(node)
+            self.safety.is_state(node, node.index, node.digest)
         for entry in ready.committed:
             self._apply(node, entry)
         for read in ready.reads:
@@ -254,170 +335,74 @@ class Rig:
         for context in ready.reads_failed:
             node.asked.pop(context, None)
         raft.advance()
-        self._maybe_compact(node)
-        self.settle_node(node)
+        if ready.committed:
+            self._maybe_compact(node, raft)
 
     def _apply(self, node: Node, entry: Entry) -> None:
         if entry.index != node.index + 1:
             raise Violation(f"{node.peer} applies {entry.index} after {node.index}")
         node.index = entry.index
-        node.digest = hashlib.blake2b(node.digest + encode(entry), digest_size=16).digest()
-        self._check_digest(node)
+        content = b"%d %d %d %b" % (entry.index, entry.term, entry.kind, entry.data)
+        node.digest = hashlib.blake2b(node.digest + content, digest_size=16).digest()
+        self.safety.applies(node, node.index, node.digest)
 
-    def _check_digest(self, node: Node) -> None:
-        if self.digests.setdefault(node.index, node.digest) != node.digest:
-            raise Violation(f"State Machine Safety: {node.peer} has another state at {node.index}")
-
-    def _maybe_compact(self, node: Node) -> None:
-        raft, held = node.raft, node.medium.snapshot
-        assert raft is not None
+    def _maybe_compact(self, node: Node, raft: Raft) -> None:
+        held = node.medium.snapshot
         if node.index - (held.index if held else 0) >= 12 and self.rng.random() < 0.2:
-            snapshot = raft.make_snapshot(node.index, node.digest + bytes(self.rng.randrange(300)))
-            if snapshot is not None:
+            snapshot = raft.make_snapshot(node.index, node.digest + bytes(int(self.rng.random() * 300)))
+            if snapshot is not None and not node.medium.full:
                 node.medium.save_snapshot(snapshot)
                 raft.compact(snapshot)
 
     # Network
 
     def _send(self, node: Node, messages: tuple[Outgoing, ...]) -> None:
+        self.safety.promises(node, messages)
+        weather, sender = self.weather, node.peer
+        if weather.fair:
+            events = self.at(self.now + 1)
+            for to, message in messages:
+                events.append((self._deliver, to, sender, message))
+            return
         for to, message in messages:
-            copies = 1 + (self.rng.random() < self.faults.duplication)
-            for _ in range(copies):
-                if self.rng.random() >= self.faults.loss:
-                    self.at(self.rng.uniform(*self.faults.delay_ms), self._delivery(node.peer, to, message))
+            if self.rng.random() < weather.loss:
+                self.faults["message lost"] += 1
+                continue
+            if self.rng.random() < weather.duplication:
+                self.faults["message duplicated"] += 1
+                self._post(sender, to, message)
+            self._post(sender, to, message)
 
-    def _delivery(self, sender: PeerId, to: PeerId, message: RaftMessage) -> Callable[[], None]:
-        def deliver() -> None:
-            node = self.nodes.get(to)
-            if node is None or node.raft is None or (sender, to) in self.faults.cut:
-                return
-            arrived = message
-            if self.rng.random() < 0.02:
-                raw = encode(message)
-                assert len(raw) < MESSAGE_BYTES_MAX
-                arrived = decode(raw, *RAFT_MESSAGES)
-                assert arrived == message
-            node.raft.step(sender, arrived)
-            self.settle_node(node)
+    def _post(self, sender: PeerId, to: PeerId, message: RaftMessage) -> None:
+        delay = self.rng.randint(*self.weather.delay_ms)
+        arrival = self.now + delay
+        self.faults["message delayed"] += delay > LATE_MS
+        self.faults["message reordered"] += arrival < self._arrivals.get((sender, to), 0)
+        self._arrivals[sender, to] = arrival
+        self.at(arrival).append((self._deliver, to, sender, message))
 
-        return deliver
-
-    # Clients
-
-    def leader(self) -> Node | None:
-        """Who leads the newest term, if anybody."""
-        leading = [node for node in self.alive() if node.raft and node.raft.status().role is RoleName.LEADER]
-        return max(leading, key=lambda node: node.term, default=None)
-
-    def propose(self, node: Node, data: bytes) -> int | None:
-        assert node.raft is not None
-        try:
-            index = node.raft.propose(data)
-        except (NotLeader, Overloaded):
-            return None
-        self.settle_node(node)
-        return index
-
-    def read(self, node: Node) -> int | None:
-        assert node.raft is not None
-        self._context += 1
-        node.asked[self._context] = (max(self.committed, default=0), self.now)
-        try:
-            node.raft.read_index(self._context)
-        except (NotLeader, Overloaded):
-            del node.asked[self._context]
-            return None
-        self.settle_node(node)
-        return self._context
+    def _deliver(self, to: PeerId, sender: PeerId, message: RaftMessage) -> None:
+        node = self.nodes.get(to)
+        if node is None or node.raft is None:
+            return
+        if self.weather.cut and (sender, to) in self.weather.cut:
+            self.faults["message cut off"] += 1
+            return
+        self.touch(node)
+        self._delivered += 1
+        if self._delivered % ENCODE_EVERY == 0:
+            raw = encode(message)
+            assert len(raw) < MESSAGE_BYTES_MAX
+            message = decode(raw, *RAFT_MESSAGES)
+        node.heard[sender] = node.ticks
+        node.raft.step(sender, message)
+        self.settle(node)
 
     def _serve(self, node: Node, context: int, index: int) -> None:
-        floor, _ = node.asked.pop(context)
+        floor = node.asked.pop(context)
         if index < floor:
             raise Violation(f"Reads: {node.peer} may read at {index} although {floor} was committed when it asked")
         self.reads_served += 1
 
-    def change(self, node: Node, change: Change) -> None:
-        assert node.raft is not None
-        try:
-            node.raft.propose_change(change)
-        except (NotLeader, ChangeRefused):
-            return
-        self.tell(f"{node.peer} proposes {change}")
-        self.settle_node(node)
-
-    # Checks
-
-    def check(self, node: Node) -> None:
-        assert node.raft is not None
-        raft = node.raft
-        self._checks += 1
-        if self._checks % INVARIANTS_EVERY == 0:
-            invariants.check(raft)
-        status = raft.status()
-        if status.term < node.term or (status.commit < node.commit):
-            raise Violation(f"{node.peer} went back: {status}")
-        node.term = status.term
-        if status.role is RoleName.LEADER and self.leaders.get(status.term) != node.peer:
-            if status.term in self.leaders:
-                raise Violation(f"Election Safety: two leaders in term {status.term}")
-            self.leaders[status.term] = node.peer
-            self.tell(f"{node.peer} leads term {status.term}")
-            self._check_complete(node)
-        if status.commit > node.commit:
-            log = raft._member.log
-            for index in range(max(node.commit + 1, log.first_index), status.commit + 1):
-                term = log.term(index)
-                assert term is not None
-                if self.committed.setdefault(index, term) != term:
-                    raise Violation(f"{node.peer} committed another entry at {index}")
-            node.commit = status.commit
-
-    def _check_complete(self, node: Node) -> None:
-        assert node.raft is not None
-        log = node.raft._member.log
-        for index, term in self.committed.items():
-            if index >= log.first_index and log.term(index) != term:
-                raise Violation(f"Leader Completeness: {node.peer} leads without entry {index} of term {term}")
-
-    def _check_entries(self, node: Node, ready: Ready) -> None:
-        assert node.raft is not None
-        for entry in ready.entries:
-            previous = node.raft._member.log.term(entry.index - 1)
-            assert previous is not None
-            content = (previous, encode(entry))
-            if self.content.setdefault((entry.index, entry.term), content) != content:
-                raise Violation(f"Log Matching: two entries at {entry.index} in term {entry.term}")
-
     def tell(self, line: str) -> None:
-        self.story.append(f"{self.now / 1000:8.3f} {line}")
-
-    # The end
-
-    def heal(self) -> None:
-        """No more faults, everybody back; then a proposal and a read must get through."""
-        self.tell("heal")
-        self.faults = Faults()
-        for node in self.nodes.values():
-            node.pace, node.sync_ms = 1.0, 2.0
-            if node.raft is None and node.life < GONE:
-                self.start(node.peer)
-        deadline = self.now + HEAL_MS_MAX
-        goal: int | None = None
-        term = 0
-        while self.now < deadline:
-            self.advance(100.0)
-            leader = self.leader()
-            if leader is None or leader.raft is None:
-                continue
-            if goal is None or term != leader.term:  # what an earlier leader took may be gone with it
-                goal, term = self.propose(leader, b"after the heal"), leader.term
-            members = [self.nodes[peer] for peer in quorum.members(leader.raft.status().configuration)]
-            if self._read_works(leader) and goal and all(node.raft is None or node.index >= goal for node in members):
-                return
-        raise Violation(f"no progress {HEAL_MS_MAX / 1000:.0f} s after the heal")
-
-    def _read_works(self, leader: Node) -> bool:
-        before = self.reads_served
-        self.read(leader)
-        self.advance(50.0)
-        return self.reads_served > before
+        self.story.append(f"{self.now / 1000:9.3f} {line}")

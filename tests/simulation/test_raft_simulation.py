@@ -1,92 +1,75 @@
-"""Lives of simulated groups, a seed each; and that the simulator would notice if a fence of the core were missing."""
+"""Lives of simulated groups, a seed each; that idle ticks may be counted instead of done; and that the simulator would
+notice if a fence were missing. `make simulate` and `make mutants` are the long forms."""
 
-from collections.abc import Callable
+import secrets
 
 import pytest
-from raft_chaos import run
-from raft_rig import Medium, Node, Rig
 
-from mesh.raft.errors import LogLost
-from mesh.raft.leader import Leader
-from mesh.raft.log import RaftLog
-from mesh.raft.reads import Read
-from mesh.raft.ready import HardState, Ready
-from mesh.raft.replication import Replication
-from protocols.errors import RemoteProtocolError
-from protocols.ids import PeerId
-from protocols.raft import Entry
+from mesh import consensus
+from tests.simulation.mutants import FAST, operate_on
+from tests.simulation.outcome import Violation
+from tests.simulation.raft_chaos import Chaos, live, run
+from tests.simulation.raft_group import Group
+from tests.simulation.simulate import FRESH_SEEDS_MAX, seeds_of
+
+FRESH_SEEDS = 2
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(8))
 def test_a_group_stays_safe_and_recovers(seed: int) -> None:
-    rig = run(seed)
-    assert max(rig.committed) > 3
+    rig = live(seed)
+    assert rig.safety.last_committed > 3
     assert rig.reads_served > 0
+    assert rig.faults["crash"] > 0
 
 
-def count_own_copy_unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Replication.acknowledged
-
-    def acknowledged(self: Replication) -> dict[PeerId, int]:
-        return real(self) | {self.member.peer: self.member.log.last_index}
-
-    monkeypatch.setattr(Replication, "acknowledged", acknowledged)
+def test_fresh_seeds_are_safe_too() -> None:
+    """A failure's note names its seed: `make simulate SEEDS=…` replays it."""
+    for _ in range(FRESH_SEEDS):
+        assert run(secrets.randbelow(FRESH_SEEDS_MAX)).node_seconds > 0
 
 
-def answer_before_the_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Rig._check_entries
-
-    def check_entries(self: Rig, node: Node, ready: Ready) -> None:
-        real(self, node, ready)
-        self._send(node, ready.messages_after_sync)
-
-    monkeypatch.setattr(Rig, "_check_entries", check_entries)
+def test_a_life_is_the_same_with_every_tick_done() -> None:
+    counted, done = live(8), live(8, skipping=False)
+    assert counted.story == done.story
+    assert counted.safety.committed == done.safety.committed
+    assert (counted.now, counted.node_seconds, counted.faults) == (done.now, done.node_seconds, done.faults)
+    assert counted.rng.random() == done.rng.random()
 
 
-def forget_votes(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Medium.save
-
-    def save(self: Medium, hard_state: HardState | None, entries: tuple[Entry, ...]) -> None:
-        real(self, hard_state and HardState(hard_state.term, None, hard_state.commit), entries)
-
-    monkeypatch.setattr(Medium, "save", save)
-
-
-def vote_for_any_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RaftLog, "up_to_date", lambda self, last_index, last_term: True)
+def test_what_is_simulated_is_what_runs() -> None:
+    """A calm group of three with the service's own options: one election, and nothing after it."""
+    rig = Group(1, 3, consensus.OPTIONS)
+    rig.advance(600_000)
+    assert len(rig.safety.leaders) == 1
+    assert rig.node_seconds == pytest.approx(3 * 600)
 
 
-def read_without_a_quorum(monkeypatch: pytest.MonkeyPatch) -> None:
-    def enqueue(self: Leader, read: Read) -> None:
-        self._answer(read, self.member.log.committed)
-
-    monkeypatch.setattr(Leader, "_enqueue", enqueue)
-
-
-def read_before_the_no_op(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Leader, "_established", property(lambda self: True))
+def test_a_group_without_a_quorum_is_no_progress() -> None:
+    rig = Group(1, 3)
+    rig.advance(5_000)
+    for peer in ("n01", "n02"):
+        rig.crash(rig.nodes[peer])
+    with pytest.raises(Violation, match="no progress"):
+        rig.demand_progress("one of three")
 
 
-@pytest.mark.parametrize(
-    "fence",
-    [
-        count_own_copy_unsynced,
-        answer_before_the_sync,
-        forget_votes,
-        vote_for_any_log,
-        read_without_a_quorum,
-        read_before_the_no_op,
-    ],
-    ids=lambda fence: fence.__name__,
-)
-def test_a_missing_fence_is_noticed(
-    fence: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fence(monkeypatch)
-    with pytest.raises((AssertionError, LogLost, RemoteProtocolError)):
-        _run_many(60)
+def test_faults_never_take_the_last_quorum() -> None:
+    rig = Group(3, 3)
+    chaos = Chaos(rig)
+    rig.advance(5_000)
+    for _ in range(200):
+        chaos.lose()
+    assert sum(node.gone or node.medium.rotten for node in rig.nodes.values()) == 1
 
 
-def _run_many(count: int) -> None:
-    for seed in range(count):
-        run(seed)
+def test_seeds_are_lists_ranges_and_fresh_ones() -> None:
+    assert seeds_of("17") == [17]
+    assert seeds_of("3,0-2") == [3, 0, 1, 2]
+    first, second = seeds_of("+2")
+    assert second == first + 1
+
+
+def test_missing_fences_are_noticed() -> None:
+    for found in operate_on(FAST, processes=1):
+        assert found.by, f"nothing notices: {found.mutant}"

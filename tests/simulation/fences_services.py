@@ -1,0 +1,95 @@
+"""The fences of the replicated state and of the services, and what is to notice that one is gone."""
+
+from tests.simulation.mutants import Mutant, Tests
+
+APPLY = Tests(("tests/state/test_state_apply.py",))
+MACHINE = Tests(("tests/scheduler/test_scheduler_machine.py",))
+MESH = Tests(("tests/simulation/test_mesh_fences.py", "tests/simulation/test_mesh_services.py"))
+LOOP = Tests(("tests/consensus/test_consensus.py",))
+
+MUTANTS = (
+    Mutant(
+        "completions count tests that are not open",
+        "mesh.state.apply",
+        "counted = sorted(test for test in place if ranges.locate(lease.open, test) is not None)",
+        "counted = sorted(place)",
+        (APPLY, MACHINE),
+    ),
+    Mutant(
+        "an expired lease stays open",
+        "mesh.state.apply",
+        "    tasks = lease.open\n    _close(state, lease)\n",
+        "    tasks = list(lease.open)\n",
+        (APPLY, MACHINE),
+    ),
+    Mutant(
+        "grant what is not pending",
+        "mesh.state.apply",
+        "if not ranges.disjoint(ordered) or not all(ranges.holds(run.pending, task) for task in ordered):",
+        "if False:",
+        (APPLY, MACHINE),
+    ),
+    Mutant(
+        "grant to an earlier process of a worker",
+        "mesh.state.apply",
+        "if worker is None or worker.incarnation != command.incarnation:",
+        "if worker is None:",
+        (APPLY, MACHINE),
+    ),
+    Mutant(
+        "a restarted worker keeps its leases",
+        "mesh.state.apply",
+        "            _expire_lease(state, state.leases[lease])\n",
+        "            pass\n",
+        (APPLY, MACHINE),
+    ),
+    Mutant(
+        "a repeated submission is another run",
+        "mesh.state.apply",
+        "    if known is not None:\n        return Applied(run=known)",
+        "    if False:\n        return Applied(run=known)",
+        (APPLY,),
+    ),
+    Mutant(
+        "a result is forgotten before its Ack",
+        "mesh.worker.agent",
+        "            await self._deliver(result)\n            await self._outbox.remove(key)\n",
+        "            await self._outbox.remove(key)\n            await self._deliver(result)\n",
+        (MESH,),
+    ),
+    Mutant(
+        "an inherited outbox is not offered",
+        "mesh.worker.agent",
+        "self._inherited = self._outbox.items()",
+        "self._inherited = []",
+        (MESH,),
+    ),
+    Mutant(
+        "a completion before its chunk has two copies",
+        "mesh.coordinator.service",
+        "        await self._replicas.secure(request.chunk, peer, nodes)\n",
+        "",
+        (MESH,),
+    ),
+    Mutant(
+        "a new coordinator goes on with old timers",
+        "mesh.coordinator.service",
+        "        self._fleet.restart()\n",
+        "",
+        (MESH,),
+    ),
+    Mutant(
+        "the loop acknowledges before its save",
+        "mesh.consensus",
+        "        self._send(ready.messages)\n        if ready.snapshot",
+        "        self._send(ready.messages + ready.messages_after_sync)\n        if ready.snapshot",
+        (LOOP,),
+    ),
+    Mutant(
+        "the coordinator serves before its no-op",
+        "mesh.consensus",
+        "return self._running and status.role is RoleName.LEADER and self._opened == status.term",
+        "return self._running and status.role is RoleName.LEADER",
+        (LOOP, MESH),
+    ),
+)
