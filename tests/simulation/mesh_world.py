@@ -20,7 +20,7 @@ from mesh.coordinator import TestCoordinator
 from mesh.duties import Duties
 from mesh.log_home import LogHome
 from mesh.membership import Membership
-from mesh.net.identity import next_incarnation
+from mesh.net.identity import Identity
 from mesh.ports import CollectionFailed, Job
 from mesh.presence import PresenceTable
 from mesh.worker.agent import WorkerAgent
@@ -196,7 +196,7 @@ class SimNode:
     def _presence(self) -> Presence:
         home = self.world.folder / self.peer
         home.mkdir(exist_ok=True)
-        incarnation = next_incarnation(home, int(self.clock.now() * 1e9))
+        incarnation = Identity(home, b"", self.peer).next_incarnation(int(self.clock.now() * 1e9))
         return Presence(
             self.peer, f"host-{self.peer}", self.role, incarnation, 0, (), self.slots, 0, False,
             {"hostname": f"host-{self.peer}"}, {}, (), (),
