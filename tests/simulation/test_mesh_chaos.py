@@ -3,11 +3,18 @@ is all there is to a life."""
 
 import os
 import random
+import re
 import subprocess
 import sys
 
 import mesh_chaos
 import pytest
+import trio
+
+from mesh.coordinator.replicas import Replicas
+from mesh.worker.agent import WorkerAgent
+from protocols.work import Result
+from tests.fakes.disk import FakeDisk
 
 FIXED = (0, 1, 2)
 FRESH = tuple(random.SystemRandom().randrange(10**6, 10**9) for _ in range(2))
@@ -46,3 +53,37 @@ def test_a_failure_tells_its_seed_and_its_story(monkeypatch: pytest.MonkeyPatch)
     assert note[0].startswith("seed 3, commit ")
     assert len(note) > 20
     assert note[-1] == "Violation: a test was lost"
+
+
+async def no_second_copy(self, root, origin, nodes, reason=""):
+    await trio.lowlevel.checkpoint()
+    return (origin,)
+
+
+async def forgotten_at_once(self, request, real=WorkerAgent._deliver):
+    if not isinstance(request, Result):
+        await real(self, request)
+
+
+async def synced_too_late(self, work):
+    async def later() -> None:
+        await trio.sleep(0.01)
+        work()
+
+    trio.lowlevel.spawn_system_task(later)
+    await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "broken", "told"),
+    [
+        (Replicas, "secure", no_second_copy, "was committed, and lies on one node"),
+        (WorkerAgent, "_deliver", forgotten_at_once, "that the log has not decided about"),
+        (FakeDisk, "_transact", synced_too_late, "before (it|that) is synced"),
+    ],
+)
+def test_the_ledger_notices_what_is_missing(owner, name, broken, told, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(owner, name, broken)
+    with pytest.raises(ExceptionGroup) as caught:
+        mesh_chaos.run(2)
+    assert re.search(told, caught.value.__notes__[0].splitlines()[-1])
