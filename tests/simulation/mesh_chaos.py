@@ -129,7 +129,10 @@ class Chaos:
         self.unlucky = self.rng.choice(sorted(self.world.nodes))
         self.world.tell(f"born; {self.unlucky} is the unlucky one")
         end = trio.current_time() + self.seconds
-        weights = [weight for weight, _ in self.deeds]
+        weights = [
+            weight * self.rng.choice((0, 1, 1, 4)) for weight, _ in self.deeds
+        ]  # each life is bad in its own way
+        weights[0] = self.deeds[0][0]
         self.clients.submit()
         while trio.current_time() < end:
             self.rng.choices([deed for _, deed in self.deeds], weights)[0]()
