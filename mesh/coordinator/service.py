@@ -27,7 +27,7 @@ from mesh.state.model import CoordinatorState, Lease, RunPhase
 from mesh.state.results import Applied
 from protocols.codec import decode, encode
 from protocols.commands import Abandon, Cancel, Collected, CollectFailed, Command, Complete, Register, Return
-from protocols.errors import MeshError, NodeUnavailable, RemoteCallError, UsageError
+from protocols.errors import MeshError, MeshFailed, NodeUnavailable, RemoteCallError, UsageError
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
 from protocols.manifests import Chunk, Manifest, Outcome, Record
 from protocols.work import (
@@ -305,7 +305,8 @@ class TestCoordinator:
             if now - self._sent.get(lease, now - REASSIGN_SECONDS) >= REASSIGN_SECONDS:
                 self._sent[lease] = now
                 self._nursery.start_soon(self._assign, lease)
-        return HeartbeatAck(tuple(lease for lease in beat.leases if lease not in open_leases), registered)
+        closed = (lease for lease in beat.leases if lease not in open_leases and lease <= self._log.applied)
+        return HeartbeatAck(tuple(closed), registered)
 
     async def _collected(self, peer: PeerId, request: Collection) -> Ack:
         lease = self._open_lease(request.lease, peer)
@@ -362,6 +363,10 @@ class TestCoordinator:
         return Ack()
 
     def _open_lease(self, lease_id: LeaseId, peer: PeerId) -> Lease | None:
+        """None for a lease that is closed. One that lies ahead of this log was granted by a newer coordinator, who is
+        the one to ask: this one, though it does not know it yet, coordinates no more."""
+        if lease_id > self._log.applied:
+            raise MeshFailed(f"lease {lease_id} is not known here")
         lease = self._state.leases.get(lease_id)
         return lease if lease is not None and lease.worker == peer else None
 

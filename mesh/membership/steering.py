@@ -169,23 +169,33 @@ class Steering:
         return Joined(group.mesh, member=True)
 
     async def dismiss(self, peer: PeerId) -> Left | NotHere:
-        """A voter hands its seat to a spare, if there is one."""
+        """A voter hands its seat to a spare, if there is one. It keeps it while those who would vote without it are no
+        majority of themselves: such a group could never commit anything again, nor take anybody back."""
         group = self._group
-        if group.configuration.voters == (peer,):
-            return NotHere("the last voter can't leave", group.mesh, peer)
+        refusals: list[str] = []
 
         def change() -> Change | None:
+            refusals.clear()
             if peer not in members(group):
                 return None
+            if peer not in group.configuration.voters:
+                return Remove(peer)
             seats = self._seats()
             spares = [each for each in group.configuration.learners if each != peer and seats[each].healthy]
             match = group.status().peers
-            kept = [each for each in spares if each in match and match[each].match >= group.status().commit]
-            is_voter = peer in group.configuration.voters
-            return Replace(peer, by=kept[0]) if is_voter and kept else Remove(peer)
+            kept = [each for each in spares if each in match and match[each].match >= group.status().commit][:1]
+            staying = [each for each in group.configuration.voters if each != peer] + kept
+            if 2 * sum(self._is_here(each, seats[each]) for each in staying) <= len(staying):
+                refusals.append("those who would stay are no majority" if staying else "the last voter can't leave")
+                return None
+            return Replace(peer, by=kept[0]) if kept else Remove(peer)
 
         await self._change(change)
-        return Left()
+        return NotHere(refusals[0], group.mesh, self._me) if refusals else Left()
+
+    def _is_here(self, peer: PeerId, seat: Seat) -> bool:
+        seen = self._group.status().peers.get(peer)
+        return peer == self._me or (seat.alive and seen is not None and seen.active)
 
     async def _change(self, change: Callable[[], Change | None]) -> None:
         """Make a change, decided anew whenever another one was under way."""

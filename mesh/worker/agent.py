@@ -284,7 +284,6 @@ class WorkerAgent:
                         registered = coordinator
                     if not await self._heartbeat(coordinator):
                         registered = None
-                        continue
                 except (NodeUnavailable, RemoteCallError, ProtocolError) as error:
                     log.debug("heartbeat to %s: %s", coordinator, error)
                     registered = None

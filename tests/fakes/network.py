@@ -9,6 +9,7 @@ messages (a full queue drops them, gossip repeats and overtakes) are lost, doubl
 
 import heapq
 import itertools
+import math
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -51,6 +52,7 @@ class Lan:
         self.nodes: dict[PeerId, FakeNetwork] = {}
         self.links: set[frozenset[PeerId]] = set()
         self.sent = 0
+        self.sent_max = math.inf
         self.faults: Counter[str] = Counter()
         self.mute: set[tuple[PeerId, str]] = set()
         """(peer, protocol): the peer's calls of it arrive nowhere, as if that part of the process hung."""
@@ -99,6 +101,7 @@ class Lan:
     def carry(self, source: PeerId, target: PeerId, protocol: str, deliver: Callable[[], None]) -> None:
         """Deliver later, in order, unless the way is cut then, or the connection another one."""
         self.sent += 1
+        assert self.sent <= self.sent_max, f"{source} and others send without end: {protocol} to {target}"
         link, weather, rng = frozenset((source, target)), self.weather, self.rng
         birth, called = self._births[link], protocol in ONE_WAY
 

@@ -62,7 +62,7 @@ WEATHERS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """What one seed came to."""
 
@@ -82,8 +82,8 @@ class Chaos:
         self.world = world
         self.rng = random.Random(world.rng.getrandbits(32))
         self.clients = Clients(world, random.Random(world.rng.getrandbits(32)))
-        self.pause = self.rng.choice((0.3, 0.8, 1.5))
-        self.seconds = self.rng.choice((8.0, 15.0, 25.0))
+        self.pause = self.rng.choice((0.2, 0.4, 0.8))
+        self.seconds = self.rng.choice((5.0, 9.0, 14.0))
         self.unlucky = PeerId("")
         self.kept_down: frozenset[PeerId] = frozenset()
         self.over = False
@@ -129,7 +129,10 @@ class Chaos:
         self.unlucky = self.rng.choice(sorted(self.world.nodes))
         self.world.tell(f"born; {self.unlucky} is the unlucky one")
         end = trio.current_time() + self.seconds
-        weights = [weight for weight, _ in self.deeds]
+        weights = [
+            weight * self.rng.choice((0, 1, 1, 4)) for weight, _ in self.deeds
+        ]  # each life is bad in its own way
+        weights[0] = self.deeds[0][0]
         self.clients.submit()
         while trio.current_time() < end:
             self.rng.choices([deed for _, deed in self.deeds], weights)[0]()
@@ -244,7 +247,7 @@ class Chaos:
         if node is not None:
             self._did("crash", node.peer)
             node.crash()
-            self._come_back(node, self.rng.choice((0.0, 0.5, 3.0, 12.0)))
+            self._come_back(node, self.rng.choice((0.0, 0.3, 2.0, 6.0)))
 
     def crash_all(self) -> None:
         self._did("crash of all")
@@ -307,14 +310,14 @@ class Chaos:
             self._did("slow disk", node.peer)
             node.disk.sync = self.rng.choice(((0.02, 0.2), (0.2, 1.0)))
             self.world.shelves.slow[node.peer] = self.rng.uniform(0.02, 0.5)
-            self._for_a_while(node, self.rng.uniform(3, 15))
+            self._for_a_while(node, self.rng.uniform(2, 8))
 
     def hang_disk(self) -> None:
         node = self._anyone()
         if node is not None and node.disk.hung is None:
             self._did("hung disk", node.peer)
             node.disk.hung = trio.Event()
-            self._for_a_while(node, self.rng.uniform(1, 15))
+            self._for_a_while(node, self.rng.uniform(0.5, 8))
 
     def fill_disk(self) -> None:
         """The node stops as soon as it writes; room is made, and it is started again."""
@@ -323,7 +326,7 @@ class Chaos:
             self._did("full disk", node.peer)
             node.disk.broken = node.outbox.broken = True
             self.world.shelves.full.add(node.peer)
-            self._for_a_while(node, after := self.rng.uniform(3, 15))
+            self._for_a_while(node, after := self.rng.uniform(2, 8))
             self._come_back(node, after + 0.1)
 
     def jump_clock(self) -> None:
@@ -358,7 +361,7 @@ class Chaos:
         if node is not None:
             self._did("order to leave", node.peer)
             node.obey(CommandVerb.STOP)
-            self._come_back(node, self.rng.uniform(5, 30))
+            self._come_back(node, self.rng.uniform(3, 12))
 
     def drain(self) -> None:
         node = self._anyone()
@@ -451,6 +454,7 @@ def run(seed: int) -> Outcome:
         patch.object(scheduler, "_r", random.Random(seed)),
         patch.object(trio.to_thread, "run_sync", _at_once),
         patch("trio._path.run_sync", _at_once),
+        patch("os.fsync"),  # the disks that crash are fakes
     ):
         gc.disable()  # what one life leaves behind is little, and looking for it all the time takes long
         try:

@@ -70,10 +70,10 @@ class Clients:
         rng = self.rng
         if rng.random() < 0.06:
             return Suite([], failure=CollectionFailed(rng.choice((2, 4)), "E   ValueError: boom\n"))
-        count = rng.choice((0, 1, 5, 10, 20, 40))
+        count = rng.choice((0, 1, 5, 10, 20, 40)) if number else 40
         per = rng.choice((1, 4, 10))
         tests = [CollectedTest(f"t{number}_{i // per}.py::test_{i}", f"t{number}_{i // per}.py") for i in range(count)]
-        seconds = {test.id: rng.choice((0.02, 0.05, 0.2, 0.6)) for test in tests}
+        seconds = {test.id: rng.choice((0.05, 0.2, 0.6, 1.5)) for test in tests}
         outcomes = dict.fromkeys(seconds, Outcome.PASSED)
         for test in rng.sample(tests, min(count, rng.choice((0, 0, 2)))):
             outcomes[test.id] = rng.choice((Outcome.FAILED, Outcome.SKIPPED, Outcome.XFAILED))

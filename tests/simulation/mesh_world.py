@@ -20,6 +20,7 @@ from mesh.coordinator import TestCoordinator
 from mesh.duties import Duties
 from mesh.log_home import LogHome
 from mesh.membership import Membership
+from mesh.net.identity import Identity
 from mesh.ports import CollectionFailed, Job
 from mesh.presence import PresenceTable
 from mesh.worker.agent import WorkerAgent
@@ -40,6 +41,8 @@ from tests.simulation.mesh_ledger import Ledger, WatchedConsensus
 
 EPOCH = 1_700_000_000.0
 DRAIN_SECONDS = 30.0
+SENT_MAX = 200_000
+"""Messages and calls of one life of a mesh: more are a storm."""
 NEVER_ALONE = 99
 """Nodes that one expects which must not found a mesh."""
 
@@ -191,8 +194,11 @@ class SimNode:
             network.know(other, (f"/memory/{other}",))
 
     def _presence(self) -> Presence:
+        home = self.world.folder / self.peer
+        home.mkdir(exist_ok=True)
+        incarnation = Identity(home, b"", self.peer).next_incarnation(int(self.clock.now() * 1e9))
         return Presence(
-            self.peer, f"host-{self.peer}", self.role, int(self.clock.now() * 1e9), 0, (), self.slots, 0, False,
+            self.peer, f"host-{self.peer}", self.role, incarnation, 0, (), self.slots, 0, False,
             {"hostname": f"host-{self.peer}"}, {}, (), (),
         )  # fmt: skip
 
@@ -280,6 +286,7 @@ class World:
         self.folder = folder
         self.nursery = nursery
         self.lan = Lan(self.rng.getrandbits(32))
+        self.lan.sent_max = SENT_MAX
         self.faults: Counter[str] = self.lan.faults
         self.shelves = Shelves(self.lan)
         self.story: list[str] = []

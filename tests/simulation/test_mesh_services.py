@@ -1,11 +1,16 @@
 """The way of a run, through real services on fake ports, and what crashes and cuts do to it."""
 
+import pytest
 import trio
 
 from mesh.ports import CollectionFailed
 from mesh.scheduler.hopeless import HOPELESS_SECONDS
 from mesh.state.invariants import check
+from protocols.codec import decode
+from protocols.errors import MeshFailed
+from protocols.ids import Cid, LeaseId
 from protocols.manifests import CollectedTest, Outcome
+from protocols.work import Collection, GiveBack, Heartbeat, HeartbeatAck, Result
 from tests.fakes.runner import Suite, suite_of
 from tests.fakes.waiting import until
 from tests.simulation.mesh_rig import Rig, mesh, verdicts
@@ -220,6 +225,25 @@ async def test_a_worker_that_is_only_silent_may_come_back(tmp_path, autojump_clo
         await trio.sleep(2 * HOPELESS_SECONDS)
         await rig.restart("b")
         await done(rig, other, run, suite)
+
+
+async def test_a_coordinator_that_was_replaced_closes_no_lease_of_its_successor(tmp_path, autojump_clock):
+    """A worker may ask it once more, before it notices: it must not take a lease that it has not heard of for one that
+    is closed, or the worker would forget results that nobody recorded."""
+    async with mesh(tmp_path, suite_of(1)) as rig:
+        node = await rig.leader()
+        await until(lambda: len(node.log.state.workers) == 3)
+        ahead = LeaseId(node.log.applied + 1)
+        beat = Heartbeat(node.incarnation, (LeaseId(1), ahead), ())
+        answer = decode(await node.coordinator.handle_work(node.peer, beat), HeartbeatAck)
+        assert answer.closed == (LeaseId(1),)
+        for request in (
+            Result(ahead, Cid("x"), (), b"", ()),
+            GiveBack(ahead, ()),
+            Collection(ahead, None, 2, "", None),
+        ):
+            with pytest.raises(MeshFailed, match="not known here"):
+                await node.coordinator.handle_work(node.peer, request)
 
 
 async def test_the_coordinator_draws_what_it_knows(tmp_path, autojump_clock):
