@@ -17,8 +17,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -39,6 +37,7 @@ from protocols.raft import Configuration  # noqa: E402
 from protocols.work import CommandVerb  # noqa: E402
 from tests.fakes.disk import SYNC_SECONDS  # noqa: E402
 from tests.fakes.network import Weather  # noqa: E402
+from tests.simulation.life import Outcome  # noqa: E402
 from tests.simulation.mesh_clients import Clients  # noqa: E402
 from tests.simulation.mesh_ledger import demand  # noqa: E402
 from tests.simulation.mesh_world import NEVER_ALONE, SimNode, World  # noqa: E402
@@ -60,19 +59,6 @@ WEATHERS = (
     Weather(loss=0.02, duplication=0.05, reorder=0.05),
     Weather(delay=(0.001, 0.05), loss=0.1, duplication=0.1, reorder=0.2),
 )
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What one seed came to."""
-
-    node_seconds: float
-    faults: Counter[str]
-    story: list[str]
-
-    @property
-    def digest(self) -> str:
-        return sha256("\n".join(self.story).encode()).hexdigest()[:16]
 
 
 class Chaos:

@@ -12,7 +12,7 @@ from mesh.raft import quorum
 from mesh.raft.configuration import AddLearner, Change, Demote, Promote, Remove, Replace, changed
 from mesh.raft.errors import ChangeRefused
 from protocols.raft import Configuration
-from tests.simulation.outcome import Outcome, Violation
+from tests.simulation.life import Outcome, Violation
 from tests.simulation.raft_group import Group
 from tests.simulation.raft_rig import OPTIONS, TICK_MS
 from tests.simulation.raft_safety import Node, is_majority

@@ -3,7 +3,7 @@
 from mesh.raft.configuration import Change
 from mesh.raft.errors import ChangeRefused, NotLeader, Overloaded
 from mesh.raft.raft import RoleName
-from tests.simulation.outcome import Violation
+from tests.simulation.life import Violation
 from tests.simulation.raft_rig import TICK_MS, Rig, Weather
 from tests.simulation.raft_safety import Node
 

@@ -21,7 +21,7 @@ from mesh.raft.ready import Configuration, Entry, Outgoing, Ready
 from protocols.codec import decode, encode
 from protocols.ids import PeerId
 from protocols.raft import MESSAGE_BYTES_MAX, RAFT_MESSAGES, RaftMessage
-from tests.simulation.outcome import Violation
+from tests.simulation.life import Violation
 from tests.simulation.raft_medium import records_of
 from tests.simulation.raft_quiet import quiet_ticks, skip
 from tests.simulation.raft_safety import GONE, Node, Safety, is_majority

@@ -24,7 +24,7 @@ from mesh.raft.roles import Role
 from protocols.codec import decode
 from protocols.ids import PeerId
 from protocols.raft import PreVote, PreVoteReply, Vote, VoteReply
-from tests.simulation.outcome import Violation
+from tests.simulation.life import Violation
 from tests.simulation.raft_medium import Medium
 
 INVARIANTS_EVERY = 8

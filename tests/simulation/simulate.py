@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib import import_module
 
-from tests.simulation.outcome import Outcome
+from tests.simulation.life import Outcome
 
 RIGS = {
     "core": ("tests.simulation.raft_chaos", "run"),

@@ -6,8 +6,8 @@ import secrets
 import pytest
 
 from mesh import consensus
+from tests.simulation.life import Violation
 from tests.simulation.mutants import FAST, operate_on
-from tests.simulation.outcome import Violation
 from tests.simulation.raft_chaos import Chaos, live, run
 from tests.simulation.raft_group import Group
 from tests.simulation.simulate import FRESH_SEEDS_MAX, seeds_of
