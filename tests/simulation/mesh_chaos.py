@@ -37,6 +37,7 @@ from protocols.raft import Configuration  # noqa: E402
 from protocols.work import CommandVerb  # noqa: E402
 from tests.fakes.disk import SYNC_SECONDS  # noqa: E402
 from tests.fakes.network import Weather  # noqa: E402
+from tests.fakes.threads import no_threads  # noqa: E402
 from tests.simulation.life import Outcome  # noqa: E402
 from tests.simulation.mesh_clients import Clients  # noqa: E402
 from tests.simulation.mesh_ledger import demand  # noqa: E402
@@ -412,12 +413,6 @@ def _majority(configuration: Configuration, left: frozenset[PeerId]) -> bool:
     return all(2 * sum(peer in left for peer in half) > len(half) for half in halves)
 
 
-async def _at_once(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """Simulated time would not wait for a thread."""
-    await trio.lowlevel.checkpoint()
-    return function(*arguments)
-
-
 def run(seed: int) -> Outcome:
     """One simulated life of a mesh; a `Violation` (or another error) tells what went wrong, and how it came to it."""
     story: list[str] = []
@@ -438,8 +433,7 @@ def run(seed: int) -> Outcome:
     with (
         patch.object(scheduler, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
         patch.object(scheduler, "_r", random.Random(seed)),
-        patch.object(trio.to_thread, "run_sync", _at_once),
-        patch("trio._path.run_sync", _at_once),
+        no_threads(),
         patch("os.fsync"),  # the disks that crash are fakes
     ):
         gc.disable()  # what one life leaves behind is little, and looking for it all the time takes long

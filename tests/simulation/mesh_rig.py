@@ -7,11 +7,10 @@ the same disk, blocks and outbox.
 
 import itertools
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import trio
 
@@ -36,6 +35,7 @@ from tests.fakes.disk import FakeDisk
 from tests.fakes.network import FakeNetwork, Lan
 from tests.fakes.outbox import FakeOutbox
 from tests.fakes.runner import FakeRunner, Suite
+from tests.fakes.threads import no_threads
 from tests.fakes.waiting import until
 
 MESH = "1000.a"
@@ -217,21 +217,13 @@ async def mesh(
     capabilities: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
 ) -> AsyncIterator[Rig]:
-    """A running mesh of voters "a", "b", "c", with two slots each unless told otherwise.
-
-    What services do in threads is done at once: simulated time would not wait for a thread.
-    """
-    with patch.object(trio.to_thread, "run_sync", _at_once):
+    """A running mesh of voters "a", "b", "c", with two slots each unless told otherwise."""
+    with no_threads():
         async with trio.open_nursery() as nursery:
             rig = Rig(folder, suite, nursery, seed)
             await rig.start(slots or {"a": 2, "b": 2, "c": 2}, capabilities or {})
             yield rig
             nursery.cancel_scope.cancel()
-
-
-async def _at_once(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    await trio.lowlevel.checkpoint()
-    return function(*arguments)
 
 
 def verdicts(events: list[dict[str, Any]]) -> dict[str, str]:
