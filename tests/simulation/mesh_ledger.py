@@ -6,6 +6,7 @@ insides (who was granted a test last, which leases are closed, which verdicts st
 same, by a hash over the log, the results and, now and then, the whole state.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -15,8 +16,8 @@ from mesh.consensus import Consensus
 from mesh.raft.raft import RoleName
 from mesh.raft.ready import Entry, Outgoing, Snapshot
 from mesh.state import invariants
-from mesh.state.apply import apply
-from mesh.state.model import CoordinatorState
+from mesh.state.apply import EXIT_MESH_FAILED, apply
+from mesh.state.model import COLLECT_LOSSES_MAX, CoordinatorState
 from mesh.state.results import Applied, Result
 from mesh.state.snapshot import encode_state
 from protocols.codec import decode
@@ -52,6 +53,8 @@ class Book:
     terms: dict[PeerId, int] = field(default_factory=dict)
     runs: dict[bytes, RunId] = field(default_factory=dict)
     tests: dict[RunId, int] = field(default_factory=dict)
+    collections: Counter[RunId] = field(default_factory=Counter)
+    """Leases to collect."""
     granted: dict[tuple[RunId, int], LeaseId] = field(default_factory=dict)
     closed: set[LeaseId] = field(default_factory=set)
     settled: set[tuple[LeaseId, Cid]] = field(default_factory=set)
@@ -144,6 +147,7 @@ class Ledger:
             case CollectFailed() if run is not None:
                 book.cut_short[run] = command.exit_code
             case Grant() if run is not None:
+                book.collections[run] += not command.tasks
                 for task in command.tasks:
                     for test in range(task.first, task.first + task.count):
                         demand(
@@ -187,7 +191,10 @@ class Ledger:
         else:
             demand(None not in outcomes, f"run {run} finished, and a test has no verdict")
             bad = any(outcome.bad for outcome in outcomes if outcome)
-            wanted = int(bad) if outcomes else 5
+            wanted = int(bad)
+            if not outcomes:  # nothing to collect, or every collection was lost with its worker
+                uncollected = run not in book.tests and book.collections[run] >= COLLECT_LOSSES_MAX
+                wanted = EXIT_MESH_FAILED if uncollected else 5
             demand(finish.exit_code == wanted, f"run {run} finished with {finish.exit_code}, not {wanted}")
         demand(finish.report, f"run {run} finished without a report")
         if finish.report is not None:
