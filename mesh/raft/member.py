@@ -22,6 +22,7 @@ from protocols.raft import (
     HardState,
     Heartbeat,
     InstallSnapshot,
+    PreVoteReply,
     RaftMessage,
     Snapshot,
 )
@@ -101,6 +102,8 @@ class Member:
         assert term >= self.term, "terms never fall"
         if term > self.term:
             self.term, self.vote = term, None
+            # An answer that waits for its sync may speak of entries that the new leader replaces before that.
+            self.messages_after_sync = [sent for sent in self.messages_after_sync if _outlives(sent.message, term)]
 
     def reset_timer(self) -> None:
         self.elapsed = 0
@@ -111,6 +114,11 @@ class Member:
         `missed` turns later than the first. A timer still, since nobody knows who else is gone."""
         rank = missed + sum(peer < self.peer for peer in quorum.voters(self.configuration) if peer != gone)
         self.timeout = self.elapsed + self.rng.randint(1, self.options.suspect_ticks) + rank * self.options.turn_ticks
+
+
+def _outlives(message: RaftMessage, term: int) -> bool:
+    """Whether a message is of use in `term`, which just began."""
+    return message.term >= term or isinstance(message, PreVoteReply)
 
 
 def _supersedes(to: PeerId, message: RaftMessage, waiting: Outgoing) -> bool:

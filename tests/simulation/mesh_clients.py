@@ -168,7 +168,7 @@ class Clients:
         assert ticket.run is not None
         finish = book.finished.get(ticket.run)
         demand(finish and finish.report == event["report"], f"run {ticket.run} is told to be finished otherwise")
-        if ticket.run in book.cut_short:
+        if ticket.run in book.cut_short or ticket.run in book.uncollected:
             return
         demand(set(ticket.seen) == {test.id for test in ticket.suite.tests}, "finished, without all verdicts")
         for place, test in enumerate(ticket.suite.tests):

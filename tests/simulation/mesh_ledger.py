@@ -63,6 +63,8 @@ class Book:
     abandoned: set[tuple[RunId, int]] = field(default_factory=set)
     cut_short: dict[RunId, int] = field(default_factory=dict)
     """Runs that were cancelled, given up or not collected, and the exit code of that."""
+    uncollected: set[RunId] = field(default_factory=set)
+    """Runs whose collections were all lost with their workers."""
     finished: dict[RunId, Finish] = field(default_factory=dict)
 
 
@@ -192,9 +194,12 @@ class Ledger:
             demand(None not in outcomes, f"run {run} finished, and a test has no verdict")
             bad = any(outcome.bad for outcome in outcomes if outcome)
             wanted = int(bad)
-            if not outcomes:  # nothing to collect, or every collection was lost with its worker
-                uncollected = run not in book.tests and book.collections[run] >= COLLECT_LOSSES_MAX
-                wanted = EXIT_MESH_FAILED if uncollected else 5
+            if run in book.tests and not outcomes:
+                wanted = 5
+            elif run not in book.tests:
+                demand(book.collections[run] >= COLLECT_LOSSES_MAX, f"run {run} finished without being collected")
+                book.uncollected.add(run)
+                wanted = EXIT_MESH_FAILED
             demand(finish.exit_code == wanted, f"run {run} finished with {finish.exit_code}, not {wanted}")
         demand(finish.report, f"run {run} finished without a report")
         if finish.report is not None:
