@@ -29,7 +29,7 @@ NONCE_BYTES_MAX = 64
 ENVIRONMENTS = ("ambient", "uv")
 
 _SPEC_FIELDS: dict[str, tuple[str, ...]] = {
-    "text": ("bundle", "name", "project", "command", "requires", "prefers", "test_type", "environment"),
+    "text": ("bundle", "name", "project", "command", "requires", "prefers", "test_type", "environment", "python"),
     "texts": ("arguments", "files"),
     "integer": ("priority", "worker_count", "retries"),
     "number": ("timeout",),
