@@ -69,7 +69,7 @@ class RunSpec:
     variables: tuple[tuple[str, str], ...] = ()
     """Environment variables of the tests."""
     python: str = ""
-    """Python of the suite: a version such as "3.12", or an interpreter's path on the worker; empty: the worker's own."""
+    """A version such as "3.12", or an interpreter's path on the worker; empty: the worker's own Python."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.priority <= 100:

@@ -1,4 +1,5 @@
-"""The Pythons here: "python" is the interpreter that runs the node, "pythons" the other CPython releases on the PATH.
+"""The Pythons here: "python" is the interpreter that runs the node, "pythons" the other CPython releases on the PATH,
+and where uv and pyenv keep theirs; "uv" is the version of that program, where there is one.
 
 A name such as `python3.12` may be a shim that starts nothing, so each is asked for its version, once per file.
 """
@@ -8,7 +9,9 @@ import logging
 import os
 import platform
 import re
+import shutil
 import sys
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,10 @@ from mesh.hardware.command import CommandFailed, CommandHung, output
 
 log = logging.getLogger(__name__)
 
-INTERPRETERS_MAX = 16
+INTERPRETERS_MAX = 32
 """Interpreters asked, at most."""
+
+UV_SECONDS_MAX = 5.0
 
 _NAME = re.compile(r"python3(\.\d{1,2})?")
 _VERSION = re.compile(r"\d+\.\d+\.\d+\w*\+?")
@@ -25,15 +30,46 @@ _QUESTION = "import platform; print(platform.python_implementation(), platform.p
 
 
 def probe(home: Path) -> dict[str, Any]:
-    own = platform.python_version()
-    others = set()
-    for path in interpreters(os.environ.get("PATH", os.defpath)):
+    own = {"python": platform.python_version(), "python.implementation": sys.implementation.name}
+    return {**own, "pythons": tuple(installed()), **_uv()}
+
+
+def installed() -> dict[str, Path]:
+    """Version -> interpreter, of all Pythons but the node's own, the oldest first."""
+    found: dict[str, Path] = {}
+    for path in interpreters(os.pathsep.join([*kept_elsewhere(), os.environ.get("PATH", os.defpath)])):
         try:
             stat = path.stat()
-            others.add(_version(str(path), stat.st_mtime_ns, stat.st_ino))
+            found.setdefault(_version(str(path), stat.st_mtime_ns, stat.st_ino), path)
         except (CommandHung, OSError) as error:
             log.debug("left out of the Pythons: %s", error)
-    return {"python": own, "python.implementation": sys.implementation.name, "pythons": _sorted(others - {own, ""})}
+    return {version: found[version] for version in _sorted(set(found) - {platform.python_version(), ""})}
+
+
+def kept_elsewhere() -> list[str]:
+    """Folders of interpreters that uv and pyenv installed for this user, which are on no PATH."""
+    user = os.path.expanduser("~")
+    uv = os.environ.get("UV_PYTHON_INSTALL_DIR") or os.path.join(user, ".local", "share", "uv", "python")
+    pyenv = os.environ.get("PYENV_ROOT") or os.path.join(user, ".pyenv")
+    return sorted([*glob(os.path.join(uv, "*", "bin")), *glob(os.path.join(pyenv, "versions", "*", "bin"))])
+
+
+def find_uv() -> str | None:
+    """uv on the PATH, or installed beside the interpreter that runs the node."""
+    beside = os.path.join(os.path.dirname(sys.executable), "uv")
+    return shutil.which("uv") or (beside if os.access(beside, os.X_OK) else None)
+
+
+def _uv() -> dict[str, str]:
+    uv = find_uv()
+    if uv is None:
+        return {}
+    try:
+        match = _VERSION.search(output([uv, "--version"], UV_SECONDS_MAX))
+    except CommandFailed as error:
+        log.debug("left out: %s", error)
+        return {}
+    return {"uv": match[0]} if match else {}
 
 
 def interpreters(search_path: str) -> list[Path]:
