@@ -14,7 +14,7 @@ import trio
 from runner_harness import gone, job, run, write
 from wheelhouse import pack, uv_variables, write_wheel
 
-from mesh.hardware.python import find_uv
+from mesh.hardware.python import find_uv, installed
 from mesh.worker import environments
 from mesh.worker.environments import META, Environment, Environments
 from mesh.worker.uv import BuildFailed, HostFailed
@@ -344,3 +344,31 @@ async def test_another_python_must_be_there_and_have_pytest(tmp_path: Path, kept
     assert (named.python, named.version) == (str(bare / "bin" / "python"), sys.version.split()[0])
     with pytest.raises(NoCapableWorker, match="has no uv"):
         await make(Environments(kept, dict, lambda: None), write(tmp_path / "t", {"requirements.txt": "pytest"}))
+
+
+async def test_a_suite_runs_under_another_python(tmp_path: Path, kept: Path) -> None:
+    """The newest that is here, which is the node's own where there is no other."""
+    others = {version: path for version, path in installed().items() if int(version.split(".")[1]) >= 10}
+    version = next(reversed(others), sys.version.split()[0])
+    root = write(
+        tmp_path / "tree",
+        {
+            "requirements.txt": "pytest\n",
+            "test_x.py": """
+                import os, platform, pytest
+                def test_version(): assert platform.python_version() == os.environ["WANTED"]
+                def test_fails(): assert 1 == 2
+                def test_crashes(): os.abort()
+                @pytest.mark.parametrize("n", range(20))
+                def test_many(n, worker_id, tmp_path, mesh_artifacts): (mesh_artifacts / "x").write_text(worker_id)
+            """,
+        },
+    )
+    spec = dataclasses.replace(SPEC, python=version)
+    async with Environments(kept, installed, find_uv).hold(spec, root) as environment:
+        assert environment.version == version
+        variables = {**dict(environment.variables), "WANTED": version}
+        records = await run(job(root, python=environment.python, variables=variables))
+    outcomes = [records[f"test_{name}"].outcome for name in ("version", "fails", "crashes")]
+    assert outcomes == [Outcome.PASSED, Outcome.FAILED, Outcome.ERROR], [each.longrepr for each in records.values()]
+    assert {records[f"test_many[{n}]"].outcome for n in range(20)} == {Outcome.PASSED}
