@@ -32,7 +32,8 @@ from mesh.disk.log import LOG_FILE, RaftDisk
 from mesh.disk.neighbours import NeighbourFile
 from mesh.disk.outbox import Outbox
 from mesh.duties import Duties
-from mesh.hardware.python import find_uv, installed
+from mesh.hardware.python import installed
+from mesh.hardware.uv import find_uv
 from mesh.log_home import LogHome
 from mesh.membership import Membership
 from mesh.net.host import MeshNetwork, open_network
@@ -343,6 +344,8 @@ class Node:
         """Hardware now and then, load all the time; in a thread, since probes block."""
         in_thread = partial(trio.to_thread.run_sync, abandon_on_cancel=True)
         labels = self._options.labels
+        soon = await in_thread(hardware.soon, self._options.home)
+        self._nodes.update(capabilities={**self._nodes.own.capabilities, **soon})
         probed = -PROBE_SECONDS
         while True:
             if trio.current_time() - probed >= PROBE_SECONDS:

@@ -82,7 +82,7 @@ def prepare(args: argparse.Namespace) -> Submission:
     }
     if args.env == "uv" and not any(_INSTALLABLE.fullmatch(name) for name in names):
         raise UsageError(
-            f"--env uv: {root} has none of uv.lock, pyproject.toml and requirements.txt, and there is nothing to install"
+            f"--env uv: {root} has none of uv.lock, pyproject.toml and requirements.txt: there is nothing to install"
         )
     if args.exec is not None:
         spec |= {"command": args.exec, "files": [_each(word, root) for word in args.each]}

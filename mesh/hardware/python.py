@@ -1,5 +1,5 @@
 """The Pythons here: "python" is the interpreter that runs the node, "pythons" the other CPython releases on the PATH,
-and where uv and pyenv keep theirs; "uv" is the version of that program, where there is one.
+and where uv and pyenv keep theirs.
 
 A name such as `python3.12` may be a shim that starts nothing, so each is asked for its version, once per file.
 """
@@ -9,7 +9,6 @@ import logging
 import os
 import platform
 import re
-import shutil
 import sys
 from glob import glob
 from pathlib import Path
@@ -22,8 +21,6 @@ log = logging.getLogger(__name__)
 INTERPRETERS_MAX = 32
 """Interpreters asked, at most."""
 
-UV_SECONDS_MAX = 5.0
-
 _NAME = re.compile(r"python3(\.\d{1,2})?")
 _VERSION = re.compile(r"\d+\.\d+\.\d+\w*\+?")
 _QUESTION = "import platform; print(platform.python_implementation(), platform.python_version())"
@@ -31,13 +28,15 @@ _QUESTION = "import platform; print(platform.python_implementation(), platform.p
 
 def probe(home: Path) -> dict[str, Any]:
     own = {"python": platform.python_version(), "python.implementation": sys.implementation.name}
-    return {**own, "pythons": tuple(installed()), **_uv()}
+    return {**own, "pythons": tuple(installed())}
 
 
 def installed() -> dict[str, Path]:
     """Version -> interpreter, of all Pythons but the node's own, the oldest first."""
     found: dict[str, Path] = {}
-    for path in interpreters(os.pathsep.join([*kept_elsewhere(), os.environ.get("PATH", os.defpath)])):
+    shims = os.path.join(_pyenv(), "shims")  # each starts a shell, and leads to what is found without it
+    on_path = [folder for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if folder != shims]
+    for path in interpreters(os.pathsep.join([*kept_elsewhere(), *on_path])):
         try:
             stat = path.stat()
             found.setdefault(_version(str(path), stat.st_mtime_ns, stat.st_ino), path)
@@ -50,26 +49,11 @@ def kept_elsewhere() -> list[str]:
     """Folders of interpreters that uv and pyenv installed for this user, which are on no PATH."""
     user = os.path.expanduser("~")
     uv = os.environ.get("UV_PYTHON_INSTALL_DIR") or os.path.join(user, ".local", "share", "uv", "python")
-    pyenv = os.environ.get("PYENV_ROOT") or os.path.join(user, ".pyenv")
-    return sorted([*glob(os.path.join(uv, "*", "bin")), *glob(os.path.join(pyenv, "versions", "*", "bin"))])
+    return sorted([*glob(os.path.join(uv, "*", "bin")), *glob(os.path.join(_pyenv(), "versions", "*", "bin"))])
 
 
-def find_uv() -> str | None:
-    """uv on the PATH, or installed beside the interpreter that runs the node."""
-    beside = os.path.join(os.path.dirname(sys.executable), "uv")
-    return shutil.which("uv") or (beside if os.access(beside, os.X_OK) else None)
-
-
-def _uv() -> dict[str, str]:
-    uv = find_uv()
-    if uv is None:
-        return {}
-    try:
-        match = _VERSION.search(output([uv, "--version"], UV_SECONDS_MAX))
-    except CommandFailed as error:
-        log.debug("left out: %s", error)
-        return {}
-    return {"uv": match[0]} if match else {}
+def _pyenv() -> str:
+    return os.environ.get("PYENV_ROOT") or os.path.join(os.path.expanduser("~"), ".pyenv")
 
 
 def interpreters(search_path: str) -> list[Path]:

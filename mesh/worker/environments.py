@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,9 @@ BUILDS_AT_ONCE = 2
 ASK_SECONDS_MAX = 20.0
 """For an interpreter to say what it is."""
 DIGEST_CHARACTERS = 32
+
+PYTEST_OLDEST = (7, 4)
+"""The oldest that mesh/worker/pytest_side runs under."""
 
 META = "mesh-environment.json"
 """In each environment: what it is. Its time of modification is that of the last use."""
@@ -127,8 +131,9 @@ class Environments:
         if python == sys.executable:
             return _own()
         described = await _described(python)
-        if spec.command is None and not _has_pytest(described["distributions"]):
-            raise NoCapableWorker(f"its Python {described['python']} ({python}) has no pytest")
+        fault = _pytest_fault(described["distributions"]) if spec.command is None else ""
+        if fault:
+            raise NoCapableWorker(f"its Python {described['python']} ({python}) has {fault}")
         return _environment("ambient", _digest_of(described), python, described, _variables(Path(python), None))
 
     async def _interpreter(self, wanted: str) -> str:
@@ -251,9 +256,10 @@ def _environment(
 
 def _built(home: Path, needs_pytest: bool) -> Environment:
     meta = _meta(home)
-    if needs_pytest and not _has_pytest(meta["distributions"]):
+    fault = _pytest_fault(meta["distributions"]) if needs_pytest else ""
+    if fault:
         raise UsageError(
-            "the suite's uv environment has no pytest: add it to the dependencies, or name its group or extra in "
+            f"the suite's uv environment has {fault}: add it to the dependencies, or name its group or extra in "
             "[tool.mesh] of pyproject.toml"
         )
     python = home / "bin" / "python"
@@ -284,8 +290,14 @@ def _fits(version: Any, wanted: str) -> bool:
     return version == wanted or str(version).startswith(f"{wanted}.")
 
 
-def _has_pytest(distributions: list[str]) -> bool:
-    return any(line.split()[0] == "pytest" for line in distributions)
+def _pytest_fault(distributions: Iterable[str]) -> str:
+    """What is wrong with the pytest that is installed, as the end of "it has"; empty if nothing is."""
+    version = next((line.partition(" ")[2] for line in distributions if line.startswith("pytest ")), None)
+    if version is None:
+        return "no pytest"
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < PYTEST_OLDEST:
+        return f"pytest {version}, which is older than {'.'.join(map(str, PYTEST_OLDEST))}"
+    return ""
 
 
 def _meta(home: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import IO
 
 import trio
 
-from protocols.errors import MeshFailed, UsageError
+from protocols.errors import MeshFailed, NoCapableWorker, UsageError
 
 POLL_SECONDS = 0.02
 TAIL_BYTES_MAX = 16 * 1024
@@ -38,6 +38,9 @@ _OF_THIS_HOST = re.compile(
     r"|read-only file system|failed to acquire lock",
     re.IGNORECASE,
 )
+_OF_THIS_PYTHON = re.compile(
+    r"incompatible with the project's Python requirement|current Python version \([^)]*\) does not satisfy"
+)
 _BUILT = re.compile(r"failed to (?:build|prepare) `([^`]+)`", re.IGNORECASE)
 _FRAMES = "×╰─▶│├ \t"
 
@@ -51,11 +54,12 @@ class BuildFailed(UsageError):
 
 
 class HostFailed(MeshFailed):
-    """This host can't build it now; `output` as above."""
+    """This host can't build it now; `output` as above. The exit code is the run's if no host can."""
 
-    def __init__(self, text: str, output: str) -> None:
+    def __init__(self, text: str, output: str, exit_code: int = MeshFailed.exit_code) -> None:
         super().__init__(text)
         self.output = output
+        self.exit_code = exit_code
 
 
 async def call_uv(uv: str, arguments: Sequence[str], folder: Path, variables: Mapping[str, str]) -> None:
@@ -105,6 +109,8 @@ def failure(verb: str, code: int, output: str, root: str) -> BuildFailed | HostF
     text = f"the uv environment can't be built: {sentence(shown) or f'uv {verb} ended with exit code {code}'}"
     built = _BUILT.search(output)
     others = built is not None and root not in built[1]  # a dependency that does not compile here may do so elsewhere
+    if _OF_THIS_PYTHON.search(" ".join(shown.split())):
+        return HostFailed(text, shown, NoCapableWorker.exit_code)
     if code < 0 or others or _OF_THIS_HOST.search(output):
         return HostFailed(text, shown)
     return BuildFailed(text, shown)

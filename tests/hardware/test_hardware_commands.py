@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mesh.hardware import browsers, python
+from mesh.hardware import browsers, python, uv
 from mesh.hardware.command import OUTPUT_BYTES_MAX, CommandFailed, output
 
 
@@ -62,7 +62,10 @@ def test_pythons_of_pyenv_and_uv_are_found(tmp_path: Path, monkeypatch: pytest.M
     for folder, version in (("PYENV_ROOT/versions/3.9.18/bin", "3.9.18"), ("UV_PYTHON_INSTALL_DIR/x/bin", "3.12.1")):
         (tmp_path / folder).mkdir(parents=True)
         script(tmp_path / folder, "python3", f"echo CPython {version}")
-    monkeypatch.setenv("PATH", str(tmp_path / "absent"))
+    shims = tmp_path / "PYENV_ROOT" / "shims"
+    shims.mkdir()
+    script(shims, "python3.10", "echo CPython 3.10.1")
+    monkeypatch.setenv("PATH", f"{shims}{os.pathsep}{tmp_path}/absent")
     assert list(python.installed()) == ["3.9.18", "3.12.1"]
     assert python.installed()["3.9.18"] == tmp_path / "PYENV_ROOT/versions/3.9.18/bin/python3"
 
@@ -70,11 +73,11 @@ def test_pythons_of_pyenv_and_uv_are_found(tmp_path: Path, monkeypatch: pytest.M
 def test_uv_is_a_capability_of_who_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    assert "uv" not in python.probe(tmp_path)
+    assert uv.probe(tmp_path) == {}
     script(tmp_path, "uv", "echo 'uv 0.9.2 (some platform)'")
-    assert python.probe(tmp_path)["uv"] == "0.9.2"
+    assert uv.probe(tmp_path) == {"uv": "0.9.2"}
     script(tmp_path, "uv", "exit 1")
-    assert "uv" not in python.probe(tmp_path)
+    assert uv.probe(tmp_path) == {}
 
 
 def test_other_pythons_are_asked_and_shims_that_start_nothing_are_left_out(

@@ -14,7 +14,8 @@ import trio
 from runner_harness import gone, job, run, write
 from wheelhouse import pack, uv_variables, write_wheel
 
-from mesh.hardware.python import find_uv, installed
+from mesh.hardware.python import installed
+from mesh.hardware.uv import find_uv
 from mesh.worker import environments
 from mesh.worker.environments import META, Environment, Environments
 from mesh.worker.uv import BuildFailed, HostFailed
@@ -24,6 +25,7 @@ from protocols.manifests import Outcome, RunSpec
 
 SPEC = RunSpec(Cid("bafybundle"), "tree", "project", PeerId("client"), environment="uv")
 PROJECT = '[project]\nname = "demo"\nversion = "1.2"\n'
+LOCK = 'version = 1\nrevision = 3\nrequires-python = ">=3.99"\n'
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +33,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """pytest and what it needs, and `hello`, which needs nothing; with uv's cache beside them."""
     folder = pack(tmp_path_factory.mktemp("uv") / "wheels")
     write_wheel(folder, "hello-3.1", {"hello.py": b"WORD = 'hello'\n"})
+    write_wheel(folder, "pytest-7.3.2", {"pytest.py": b""})
     return folder
 
 
@@ -192,6 +195,7 @@ async def test_a_tree_that_is_installed_has_its_own(tmp_path: Path, kept: Path) 
     ("files", "sentence"),
     [
         ({"requirements.txt": "hello"}, "the suite's uv environment has no pytest: add it"),
+        ({"requirements.txt": "pytest==7.3.2"}, "has pytest 7.3.2, which is older than 7.4: add"),
         ({"requirements.txt": "hello==9"}, "can't be built: No solution found .* hello==9"),
         ({"requirements.txt": "-r gone.txt"}, "the requirement file gone.txt is not in the tree"),
         ({"pyproject.toml": "[tool.mesh]\ngroups = 5"}, r"groups in \[tool.mesh\] of pyproject.toml must be a list"),
@@ -231,6 +235,15 @@ async def test_without_the_network_it_is_the_hosts_fault_unless_the_cache_has_al
     fails_once = f'case "$*" in *--offline*|venv*) exec {find_uv()} "$@";; esac; echo error: Failed to fetch; exit 2'
     await make(store(kept, logging_uv(tmp_path, fails_once)), root, dataclasses.replace(SPEC, command="true"))
     assert [words[-1] == "--offline" for words in calls(tmp_path)] == [False, False, True]
+
+
+@pytest.mark.parametrize("lock", [True, False])
+async def test_a_project_for_another_python_may_go_to_another_host(tmp_path: Path, kept: Path, lock: bool) -> None:
+    newer = f'{PROJECT}requires-python = ">=3.99"\ndependencies = ["hello"]\n[build-system]\nrequires = []\n'
+    root = write(tmp_path / "tree", {"pyproject.toml": newer, "demo.py": "", **({"uv.lock": LOCK} if lock else {})})
+    with pytest.raises(HostFailed, match=r"3\.99") as failed:
+        await make(store(kept), root)
+    assert failed.value.exit_code == 10
 
 
 async def test_a_build_that_is_cancelled_leaves_nothing(tmp_path: Path, kept: Path) -> None:
