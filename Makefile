@@ -56,9 +56,9 @@ $(STAMP): requirements.lock pyproject.toml
 	rm -rf $(VENV)/lib/python*/site-packages/trio-stubs # of trio-typing, which libp2p needs: old, and they hide trio's types
 	@touch $@
 
-# Needs uv; no index address is written into the lock.
-lock:
-	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+# No index address is written into the lock.
+lock: $(STAMP)
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock
 
 clean:

@@ -32,6 +32,8 @@ from mesh.disk.log import LOG_FILE, RaftDisk
 from mesh.disk.neighbours import NeighbourFile
 from mesh.disk.outbox import Outbox
 from mesh.duties import Duties
+from mesh.hardware.python import installed
+from mesh.hardware.uv import find_uv
 from mesh.log_home import LogHome
 from mesh.membership import Membership
 from mesh.net.host import MeshNetwork, open_network
@@ -42,7 +44,9 @@ from mesh.net.ticket import Ticket, format_ticket, is_ticket, parse_ticket
 from mesh.options import NodeOptions
 from mesh.ports import Content, Runner
 from mesh.presence import PresenceTable
+from mesh.scheduler.hopeless import PROBING
 from mesh.worker.agent import WorkerAgent
+from mesh.worker.environments import Environments
 from mesh.worker.runner import PytestRunner
 from mesh.worker.sessions import Workshop
 from protocols.errors import UsageError
@@ -233,7 +237,7 @@ class Node:
             slots=self._slots,
             busy=0,
             draining=False,
-            capabilities={**self._essentials, "python": platform.python_version(), **labels},
+            capabilities={**self._essentials, "python": platform.python_version(), PROBING: True, **labels},
             load={},
             bundles=(),
             links=(),
@@ -288,6 +292,7 @@ class Node:
             folder=self._options.home / "bundles",
             peer=self._network.peer_id,
             slots=self._slots,
+            environments=Environments(self._options.home / "environments", installed, find_uv),
         )
         return WorkerAgent(
             network=self._network,
@@ -339,6 +344,8 @@ class Node:
         """Hardware now and then, load all the time; in a thread, since probes block."""
         in_thread = partial(trio.to_thread.run_sync, abandon_on_cancel=True)
         labels = self._options.labels
+        soon = await in_thread(hardware.soon, self._options.home)
+        self._nodes.update(capabilities={**self._nodes.own.capabilities, **soon})
         probed = -PROBE_SECONDS
         while True:
             if trio.current_time() - probed >= PROBE_SECONDS:

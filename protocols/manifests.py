@@ -68,6 +68,8 @@ class RunSpec:
     environment: str = "ambient"
     variables: tuple[tuple[str, str], ...] = ()
     """Environment variables of the tests."""
+    python: str = ""
+    """A version such as "3.12", or an interpreter's path on the worker; empty: the worker's own Python."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.priority <= 100:
@@ -86,6 +88,23 @@ class CollectedTest:
     timeout: float = 0.0
 
 
+@message("m.environment")
+class EnvironmentInfo:
+    """What a suite was collected in, so that a later run can tell whether it is in the same, or build it again."""
+
+    kind: str
+    """ "ambient" or "uv"."""
+    digest: str
+    """Of what the environment was made from (uv), or of what was found in it (ambient)."""
+    implementation: str
+    python: str
+    """Such as "3.12.1"."""
+    platform: str
+    """Such as "linux-x86_64"."""
+    distributions: Cid | None = None
+    """A raw block: the installed distributions, a line "name version" each, sorted."""
+
+
 @message("m.manifest")
 class Manifest:
     """The ordered list of collected tests of a bundle."""
@@ -94,6 +113,7 @@ class Manifest:
     tests: tuple[CollectedTest, ...]
     requirements: tuple[tuple[str, str], ...] = (("", ""),)
     """(requires, prefers) expressions that the markers asked for, beside the run's own."""
+    environment: EnvironmentInfo | None = None
 
 
 @message("m.phase")

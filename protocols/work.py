@@ -81,6 +81,8 @@ class GiveBack:
     tests: tuple[TestIndex, ...]
     reason: str = ""
     """Why this worker can't run them at all ("the bundle can't be had"); empty for a drain."""
+    exit_code: int = 12
+    """What the run ends with if no worker can."""
 
 
 class CommandVerb(enum.StrEnum):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from mesh.scheduler.environments import OLDEST
+
 ROOT = Path(__file__).resolve().parent.parent
 FILE_LINES_MAX = 450
 LONGER_FILES = {"mesh.worker.runner": 560}
@@ -170,6 +172,21 @@ def test_what_runs_inside_pytest_needs_nothing_of_ours(module: str) -> None:
     for line, name in imports(module):
         known = name.partition(".")[0] in INSIDE_PYTEST_MAY_USE or name.startswith(INSIDE_PYTEST)
         assert known, f"{module}:{line} imports {name}"
+
+
+OLD_PYTHON = [name for name in MODULES if name.startswith(INSIDE_PYTEST) or name == "mesh.worker.interpreter"]
+"""They run under a suite's interpreter, which may be as old as `mesh.scheduler.environments.OLDEST`."""
+
+
+@pytest.mark.parametrize("module", OLD_PYTHON)
+def test_what_runs_under_older_pythons_is_in_their_grammar(module: str) -> None:
+    """And evaluates no annotation, since `X | None` is newer."""
+    source = MODULES[module].read_text(encoding="utf-8")
+    tree = ast.parse(source, feature_version=OLDEST)
+    futures = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+    annotated = any(isinstance(node, ast.FunctionDef | ast.AnnAssign) for node in ast.walk(tree))
+    assert "__future__" in futures or not annotated, f"{module} evaluates its annotations"
+    assert not any(isinstance(node, ast.Match) for node in ast.walk(tree))
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -12,6 +12,7 @@ from typing import Any
 from starlette.requests import Request
 
 from mesh.api.checks import parse_cid
+from mesh.scheduler.environments import ENVIRONMENTS, checked_python, with_needs
 from mesh.scheduler.requirements import parse as parse_requirement
 from protocols.codec import encode
 from protocols.errors import UsageError
@@ -26,10 +27,8 @@ NAMES_BYTES_MAX = 64 * 1024 * 1024
 
 NONCE_BYTES_MAX = 64
 
-ENVIRONMENTS = ("ambient", "uv")
-
 _SPEC_FIELDS: dict[str, tuple[str, ...]] = {
-    "text": ("bundle", "name", "project", "command", "requires", "prefers", "test_type", "environment"),
+    "text": ("bundle", "name", "project", "command", "requires", "prefers", "test_type", "environment", "python"),
     "texts": ("arguments", "files"),
     "integer": ("priority", "worker_count", "retries"),
     "number": ("timeout",),
@@ -89,6 +88,8 @@ def spec(document: Any, submitter: PeerId) -> RunSpec:
         raise UsageError(f"'name' of 'spec' must be a plain directory name, not {fields['name'][:80]!r}")
     if fields.get("environment", ENVIRONMENTS[0]) not in ENVIRONMENTS:
         raise UsageError(f"'environment' of 'spec' must be one of {', '.join(ENVIRONMENTS)}")
+    python = fields["python"] = checked_python(fields["python"]) if fields.get("python") else ""
+    fields["requires"] = with_needs(fields.get("requires", ""), fields.get("environment", ENVIRONMENTS[0]), python)
     for name in ("requires", "prefers"):
         parse_requirement(fields.get(name, ""))
     try:

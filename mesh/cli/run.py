@@ -5,14 +5,16 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mesh.cli.arguments import checked_home, output_path, seconds, slots, vacant_directory, whole
+from mesh.cli.arguments import checked, checked_home, output_path, seconds, slots, vacant_directory, whole
 from mesh.cli.client import Client
 from mesh.cli.follow import follow, save_report
+from mesh.cli.matrix import check_pythons, follow_all, in_name, worst
 from mesh.cli.output import note, print_json
 from mesh.cli.progress import MODES
 from mesh.cli.session import find, home_of, with_node
 from mesh.cli.signals import termination_interrupts
-from mesh.cli.submission import ENVIRONMENTS, Submission, prepare
+from mesh.cli.submission import named_python, prepare
+from mesh.scheduler.environments import ENVIRONMENTS
 from protocols.errors import NodeUnavailable
 
 HELP = """Run a suite on the mesh: PATH is a directory, a file or a test, pytest's arguments follow after '--'.
@@ -38,26 +40,43 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report-dir", type=Path, metavar="DIR", help="write the whole report there")
     parser.add_argument("-n", type=slots, default=None, metavar="N", help="slots, when no node runs here; or auto")
     parser.add_argument("--env", choices=ENVIRONMENTS, default="ambient", help="where the suite's packages come from")
+    parser.add_argument(
+        "--python",
+        type=checked(named_python),
+        action="append",
+        metavar="3.12|PATH",
+        help="the suite's Python; given more than once, a run for each",
+    )
     parser.add_argument("--progress", choices=MODES, default="auto", help="how to show progress")
-    parser.set_defaults(each=[], pytest_args=[])
+    parser.set_defaults(each=[], pytest_args=[], python=[])
 
 
 def run(args: argparse.Namespace) -> int:
-    junitxml = output_path(args.junitxml, ()) if args.junitxml else None
-    directory = vacant_directory(args.report_dir) if args.report_dir else None
+    args.python = check_pythons(args.python)
     if args.home is not None:
         checked_home(args.home)
     submission = prepare(args)
+    pythons = args.python or [submission.spec["python"]]
+    outputs = {python: _outputs(args, python if len(pythons) > 1 else "") for python in pythons}
     nonce = os.urandom(NONCE_BYTES)
     submitted: list[str] = []
 
     def work(client: Client) -> int:
-        submitted.append(_submit(client, submission, nonce))
+        bundle = client.post("/api/content", {"path": str(submission.root), "names": submission.names})["cid"]
+        for number, python in enumerate(pythons):
+            spec = {**submission.spec, "bundle": bundle, "python": python}
+            submitted.append(client.submit(nonce + bytes([number]), spec))
         if args.detach:
-            _print_submitted(args, submitted[0])
+            for run in submitted:
+                _print_submitted(args, run)
             return 0
+        if len(pythons) > 1:
+            ended = follow_all(args, client, dict(zip(submitted, pythons, strict=True)))
+            for python, finished in ended.items():
+                save_report(client, finished, *outputs[python])
+            return worst(ended)
         finished = follow(args, client, submitted[0], cancel=True)
-        save_report(client, finished, junitxml, directory)
+        save_report(client, finished, *outputs[pythons[0]])
         _print_way(args, finished, inside=client is not running)
         return int(finished["exit_code"])
 
@@ -65,7 +84,8 @@ def run(args: argparse.Namespace) -> int:
         note("interrupted: cancelling the run (again to leave at once)")
         if not submitted:
             raise KeyboardInterrupt
-        client.post(f"/api/runs/{submitted[0]}/cancel", {})
+        for run in submitted:
+            client.post(f"/api/runs/{run}/cancel", {})
 
     running = find(args)
     if running is not None:
@@ -76,9 +96,15 @@ def run(args: argparse.Namespace) -> int:
     return with_node(args, args.n, work, interrupt)
 
 
-def _submit(client: Client, submission: Submission, nonce: bytes) -> str:
-    bundle = client.post("/api/content", {"path": str(submission.root), "names": submission.names})["cid"]
-    return client.submit(nonce, {**submission.spec, "bundle": bundle})
+def _outputs(args: argparse.Namespace, python: str) -> tuple[Path | None, Path | None]:
+    """Where a run's junit.xml and report go; `python`: which of several."""
+    junitxml, directory = (
+        path and (in_name(path, python) if python else path) for path in (args.junitxml, args.report_dir)
+    )
+    return (
+        output_path(junitxml, ()) if junitxml else None,
+        vacant_directory(directory) if directory else None,
+    )
 
 
 def _print_submitted(args: argparse.Namespace, run: str) -> None:

@@ -6,14 +6,18 @@ A path is what exists from where the command was typed; an argument that is a fl
 
 import argparse
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mesh.scheduler.environments import checked_python
 from mesh.scheduler.requirements import parse as parse_requirement
 from protocols.errors import UsageError
 
-ENVIRONMENTS = ("ambient", "uv")
+VERSION_FILE = ".python-version"
+"""Where uv and pyenv look for a project's Python."""
+VERSION_FILE_BYTES_MAX = 4096
 
 PATH_CHARACTERS_MAX = 4096
 
@@ -73,8 +77,13 @@ def prepare(args: argparse.Namespace) -> Submission:
         "worker_count": args.worker_count,
         "retries": args.retries,
         "timeout": args.test_timeout,
-        "environment": _environment(args.env),
+        "environment": args.env,
+        "python": (args.python or [_pinned_python(root, names) if args.env == "uv" else ""])[0],
     }
+    if args.env == "uv" and not any(_INSTALLABLE.fullmatch(name) for name in names):
+        raise UsageError(
+            f"--env uv: {root} has none of uv.lock, pyproject.toml and requirements.txt: there is nothing to install"
+        )
     if args.exec is not None:
         spec |= {"command": args.exec, "files": [_each(word, root) for word in args.each]}
     return Submission(root, names, spec)
@@ -130,7 +139,21 @@ def _each(word: str, root: Path) -> str:
     return inside
 
 
-def _environment(name: str) -> str:
-    if name != "ambient":
-        raise UsageError(f"--env {name}: nodes run suites in their own environment only (ambient)")
-    return name
+_INSTALLABLE = re.compile(r"uv\.lock|pyproject\.toml|requirements[^/]*\.txt")
+
+
+def named_python(text: str) -> str:
+    """The value of --python: a version, or the absolute path of an interpreter."""
+    return checked_python(os.path.abspath(os.path.expanduser(text)) if "/" in text else text)
+
+
+def _pinned_python(root: Path, names: tuple[str, ...]) -> str:
+    """The version in the tree's .python-version; empty where it has none, or names another implementation."""
+    if VERSION_FILE not in names:
+        return ""
+    with (root / VERSION_FILE).open("rb") as file:
+        words = file.read(VERSION_FILE_BYTES_MAX).decode("utf-8", "replace").split()
+    try:
+        return checked_python(words[0]) if words and "/" not in words[0] else ""
+    except UsageError:
+        return ""

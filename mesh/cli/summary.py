@@ -40,9 +40,9 @@ def print_summary(client: Client, tally: Tally) -> None:
         for event in tally.bad:
             message = records.get(event["test"], {}).get("message", "")
             print(painted_failure(event, f" - {human.short(message, COLUMNS_MAX)}" if message else ""))
-    if finished["exit_code"] == EXIT_COLLECTION and finished.get("report"):
+    if finished["exit_code"] in (EXIT_COLLECTION, UsageError.exit_code) and finished.get("report"):
         output = collection_output(client, finished["report"])
-        if output:
+        if output and output != finished.get("reason"):
             print(output)
     if finished.get("reason") and finished["state"] != "error":  # an error's is said on stderr
         print(f"{finished['state']}: {finished['reason']}")
@@ -69,6 +69,11 @@ def print_record(record: dict[str, Any]) -> None:
 
 def last_line(finished: dict[str, Any]) -> str:
     """ "==== 1 failed, 2 passed in 1.50s ===="."""
+    return painted(_rule(result(finished)), "red" if finished["exit_code"] != 0 else "green", "bold")
+
+
+def result(finished: dict[str, Any]) -> str:
+    """ "1 failed, 2 passed in 1.50s"."""
     counts = finished["counts"]
     parts = []
     for outcome in OUTCOMES:
@@ -79,8 +84,7 @@ def last_line(finished: dict[str, Any]) -> str:
     text = ", ".join(parts) or "no tests ran"
     if finished["state"] in ("cancelled", "error"):
         text = f"{finished['state']}: {text}"
-    bad = finished["exit_code"] != 0
-    return painted(_rule(f"{text} in {_seconds(finished['wall_seconds'])}"), "red" if bad else "green", "bold")
+    return f"{text} in {_seconds(finished['wall_seconds'])}"
 
 
 def collection_output(client: Client, cid: str) -> str:

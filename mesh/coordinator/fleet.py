@@ -27,7 +27,8 @@ class _Seen:
     heard: float
     connected: float
     running: tuple[tuple[LeaseId, TestIndex], ...] = ()
-    unfit: dict[RunId, tuple[float, str]] = field(default_factory=dict)
+    unfit: dict[RunId, tuple[float, str, int]] = field(default_factory=dict)
+    """Run -> (when it said so, why, and the exit code of the run if nobody can)."""
 
 
 class Fleet:
@@ -47,9 +48,9 @@ class Fleet:
         seen.heard = seen.connected = now
         seen.running = running
 
-    def unfit(self, peer: PeerId, run: RunId, reason: str, now: float) -> None:
-        """The worker says that it can't work on this run."""
-        self._of(peer, now).unfit[run] = (now, reason)
+    def unfit(self, peer: PeerId, run: RunId, reason: str, exit_code: int, now: float) -> None:
+        """The worker says that it can't work on this run, and what the run ends with if nobody can."""
+        self._of(peer, now).unfit[run] = (now, reason, exit_code)
 
     def running(self) -> list[tuple[PeerId, LeaseId, TestIndex]]:
         """Tests under way, as last heard."""
@@ -60,6 +61,14 @@ class Fleet:
         return {
             peer: seen.unfit[run][1]
             for peer, seen in sorted(self._seen.items())
+            if run in seen.unfit and now - seen.unfit[run][0] < UNFIT_SECONDS
+        }
+
+    def unfit_codes(self, run: RunId, now: float) -> set[int]:
+        """The exit codes that go with these reasons."""
+        return {
+            seen.unfit[run][2]
+            for seen in self._seen.values()
             if run in seen.unfit and now - seen.unfit[run][0] < UNFIT_SECONDS
         }
 
@@ -88,7 +97,7 @@ class Fleet:
             capabilities=presence.capabilities,
             load=_share_busy(presence),
             bundles=frozenset(presence.bundles),
-            unfit=frozenset(run for run, (at, _) in seen.unfit.items() if now - at < UNFIT_SECONDS),
+            unfit=frozenset(run for run, (at, _, _) in seen.unfit.items() if now - at < UNFIT_SECONDS),
         )
 
 

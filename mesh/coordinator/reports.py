@@ -77,6 +77,8 @@ class ReportBuilder:
             if run.failure is not None and run.failure.record is not None:
                 with suppress(ContentNotFound):
                     files["collection.txt"] = await self._content.get(run.failure.record)
+            if manifest is not None and manifest.environment is not None and manifest.environment.distributions:
+                files["distributions.txt"] = manifest.environment.distributions
             root = await self._content.add_files(files)
         finally:
             await trio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))

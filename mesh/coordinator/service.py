@@ -56,6 +56,9 @@ ASSIGN_SECONDS = 10.0
 REASSIGN_SECONDS = 3.0
 """A lease that its worker does not name this long after it was sent is sent again."""
 
+REASONS_SHOWN_MAX = 3
+"""Workers' reasons in the sentence of a run that none of them could prepare."""
+
 WorkRequest = RegisterWorker | Heartbeat | Collection | Result | GiveBack
 WORK_REQUESTS = (RegisterWorker, Heartbeat, Collection, Result, GiveBack)
 
@@ -163,7 +166,7 @@ class TestCoordinator:
         """Ends of runs whose rest nobody here can do, once that has been so for a while and nothing of them runs."""
         now = trio.current_time()
         verdicts = {
-            waiting.run: verdict
+            waiting.run: self._with_reasons(waiting.run, *verdict)
             for waiting in self._plan.waiting
             if not self._state.runs[waiting.run].leased and (verdict := hopeless(waiting, fleet))
         }
@@ -173,6 +176,16 @@ class TestCoordinator:
             for run, since in self._hopeless.items()
             if now - since >= HOPELESS_SECONDS
         ]
+
+    def _with_reasons(self, run: RunId, code: int, text: str) -> tuple[int, str]:
+        """An end of a run that no worker could prepare: with what they said, and the code that they all mean."""
+        reasons = self._fleet.unfit_reasons(run, trio.current_time())
+        if code != MeshFailed.exit_code or not reasons:
+            return code, text
+        codes = self._fleet.unfit_codes(run, trio.current_time())
+        names = {peer: worker.name for peer, worker in self._state.workers.items()}
+        said = [f"{names.get(peer) or peer}: {reason}" for peer, reason in list(reasons.items())[:REASONS_SHOWN_MAX]]
+        return codes.pop() if len(codes) == 1 else code, f"{text}; {'; '.join(said)}"
 
     def _look_after_runs(self, state: CoordinatorState) -> None:
         for run in state.runs.values():
@@ -319,6 +332,9 @@ class TestCoordinator:
             return Ack()
         await self._replicas.secure(request.manifest, peer, self._nodes.nodes(), f"run {lease.run}")
         manifest = await self._history.manifest(request.manifest, (peer,))
+        if manifest.environment is not None and manifest.environment.distributions is not None:
+            named = manifest.environment.distributions
+            await self._replicas.secure(named, peer, self._nodes.nodes(), f"run {lease.run}")
         run = self._state.runs[lease.run]
         wrong = _wrong_requirement(manifest)
         if wrong:
@@ -358,7 +374,7 @@ class TestCoordinator:
             return Ack()
         if request.reason:
             log.warning("%s can't work on run %d: %s", peer, lease.run, request.reason)
-            self._fleet.unfit(peer, lease.run, request.reason, trio.current_time())
+            self._fleet.unfit(peer, lease.run, request.reason, request.exit_code, trio.current_time())
         await self._log.propose(Return(lease.id, request.tests))
         return Ack()
 

@@ -17,11 +17,14 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-PROBES = ("cpu", "memory", "disk", "system", "python", "gpu", "browsers")
+PROBES = ("cpu", "memory", "disk", "system", "uv", "python", "gpu", "browsers")
 """Modules here with `probe(home) -> dict`; an earlier one's name wins."""
 
 QUICK = ("cpu", "memory", "disk", "system")
 """Probes that start no process."""
+
+SOON = (*QUICK, "uv")
+"""Those and what starts one short process: told before the others have looked for what they look for."""
 
 LOADS = ("cpu", "memory", "disk", "gpu")
 """Modules here with `load(home) -> dict`."""
@@ -39,6 +42,11 @@ def probe(home: Path, labels: Mapping[str, str]) -> dict[str, Any]:
 def essentials(home: Path) -> dict[str, Any]:
     """What `probe` gives without starting a process: quick enough for a node's first presence."""
     return _gather(QUICK, "probe", home, logging.WARNING)
+
+
+def soon(home: Path) -> dict[str, Any]:
+    """What a node tells second, a moment after its start: runs in environments of uv should not wait for `probe`."""
+    return _gather(SOON, "probe", home, logging.DEBUG)
 
 
 def load(home: Path) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""The Pythons here: "python" is the interpreter that runs the node, "pythons" the other CPython releases on the PATH.
+"""The Pythons here: "python" is the interpreter that runs the node, "pythons" the other CPython releases on the PATH,
+and where uv and pyenv keep theirs.
 
 A name such as `python3.12` may be a shim that starts nothing, so each is asked for its version, once per file.
 """
@@ -9,6 +10,7 @@ import os
 import platform
 import re
 import sys
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from mesh.hardware.command import CommandFailed, CommandHung, output
 
 log = logging.getLogger(__name__)
 
-INTERPRETERS_MAX = 16
+INTERPRETERS_MAX = 32
 """Interpreters asked, at most."""
 
 _NAME = re.compile(r"python3(\.\d{1,2})?")
@@ -25,15 +27,33 @@ _QUESTION = "import platform; print(platform.python_implementation(), platform.p
 
 
 def probe(home: Path) -> dict[str, Any]:
-    own = platform.python_version()
-    others = set()
-    for path in interpreters(os.environ.get("PATH", os.defpath)):
+    own = {"python": platform.python_version(), "python.implementation": sys.implementation.name}
+    return {**own, "pythons": tuple(installed())}
+
+
+def installed() -> dict[str, Path]:
+    """Version -> interpreter, of all Pythons but the node's own, the oldest first."""
+    found: dict[str, Path] = {}
+    shims = os.path.join(_pyenv(), "shims")  # each starts a shell, and leads to what is found without it
+    on_path = [folder for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if folder != shims]
+    for path in interpreters(os.pathsep.join([*kept_elsewhere(), *on_path])):
         try:
             stat = path.stat()
-            others.add(_version(str(path), stat.st_mtime_ns, stat.st_ino))
+            found.setdefault(_version(str(path), stat.st_mtime_ns, stat.st_ino), path)
         except (CommandHung, OSError) as error:
             log.debug("left out of the Pythons: %s", error)
-    return {"python": own, "python.implementation": sys.implementation.name, "pythons": _sorted(others - {own, ""})}
+    return {version: found[version] for version in _sorted(set(found) - {platform.python_version(), ""})}
+
+
+def kept_elsewhere() -> list[str]:
+    """Folders of interpreters that uv and pyenv installed for this user, which are on no PATH."""
+    user = os.path.expanduser("~")
+    uv = os.environ.get("UV_PYTHON_INSTALL_DIR") or os.path.join(user, ".local", "share", "uv", "python")
+    return sorted([*glob(os.path.join(uv, "*", "bin")), *glob(os.path.join(_pyenv(), "versions", "*", "bin"))])
+
+
+def _pyenv() -> str:
+    return os.environ.get("PYENV_ROOT") or os.path.join(os.path.expanduser("~"), ".pyenv")
 
 
 def interpreters(search_path: str) -> list[Path]:

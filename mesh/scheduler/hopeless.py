@@ -12,6 +12,9 @@ from mesh.scheduler.plan import Waiting
 from protocols.errors import MeshFailed, NoCapableWorker, UsageError
 from protocols.ids import PeerId
 
+PROBING = "probing"
+"""A capability that a worker has until it has looked what it has: no judgement yet."""
+
 HOPELESS_SECONDS = 10.0
 """How long a run may have been without hope before it is ended; meanwhile another worker may join."""
 
@@ -24,6 +27,8 @@ def hopeless(waiting: Waiting, fleet: Mapping[PeerId, WorkerView]) -> tuple[int,
     if all(waiting.run in view.unfit for view in alive):
         return MeshFailed.exit_code, f"none of {len(alive)} workers could prepare the run"
     if not waiting.requirement or any(_meets(waiting.requirement, view) for view in fleet.values()):
+        return None
+    if any(PROBING in view.capabilities for view in alive):
         return None
     reasons = "; ".join(f"{reason.name or reason.peer} {reason.text}" for reason in waiting.reasons[:5])
     what = f"{waiting.tests} tests" if waiting.tests else "the run"

@@ -3,6 +3,7 @@
 Pure and piecemeal: long documents come as iterators of pieces, so that the caller can let others run in between.
 """
 
+import dataclasses
 import json
 from array import array
 from collections.abc import Iterator, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 from mesh.state.model import NO_VERDICT, Run, RunSummary, final_state
 from protocols.ids import Cid, PeerId, TestIndex
-from protocols.manifests import Manifest, Outcome, Record
+from protocols.manifests import EnvironmentInfo, Manifest, Outcome, Record
 
 TESTS_PER_PIECE = 1_000
 
@@ -72,6 +73,7 @@ def report_json(
         "bundle": run.spec.bundle,
         "manifest": run.manifest,
         "workers": list(run.workers),
+        "environment": environment_document(manifest.environment if manifest else None),
     }
     yield _json(head)[:-1] + b',\n"tests": ['
     workers, attempts = who_ran(run)
@@ -93,6 +95,11 @@ def report_json(
         ]
         yield (b",\n" if start else b"\n") + b",\n".join(entries)
     yield b"\n]}\n"
+
+
+def environment_document(environment: EnvironmentInfo | None) -> dict[str, Any] | None:
+    """What the suite was collected in; None where that is not known."""
+    return None if environment is None else dataclasses.asdict(environment)
 
 
 def who_ran(run: Run) -> tuple[list[PeerId | None], "array[int]"]:

@@ -18,7 +18,7 @@ from mesh.worker.machine import Collect, Feed, Instruction, Kill, Offer, Prepare
 from mesh.worker.results import Ended, ResultBuffer
 from mesh.worker.sessions import RunSession, Workshop
 from protocols.codec import decode, encode
-from protocols.errors import MeshError, NodeUnavailable, ProtocolError, RemoteCallError
+from protocols.errors import MeshError, MeshFailed, NodeUnavailable, ProtocolError, RemoteCallError
 from protocols.ids import Cid, LeaseId, PeerId, RunId
 from protocols.manifests import Chunk
 from protocols.work import (
@@ -137,9 +137,9 @@ class WorkerAgent:
                     self._sessions[assign.run].feed(assign, tests)
                 case Kill(run, lease):
                     self._kill(run, lease)
-                case Offer(lease, tests, reason):
+                case Offer(lease, tests, reason, code):
                     self._giving_back += 1
-                    self._nursery.start_soon(self._give_back, GiveBack(lease, tests, reason))
+                    self._nursery.start_soon(self._give_back, GiveBack(lease, tests, reason, code))
         self._changed()
 
     def _kill(self, run: RunId, lease: LeaseId) -> None:
@@ -152,7 +152,7 @@ class WorkerAgent:
     async def _serve_run(self, assign: Assign) -> None:
         """One run's processes, from the bundle's arrival until they are idle or break."""
         run = assign.run
-        reason = "its processes ended"
+        reason, code = "its processes ended", MeshFailed.exit_code
         try:
             async with self._workshop.open(assign) as session:
                 self._sessions[run] = session
@@ -161,12 +161,12 @@ class WorkerAgent:
                     async for event in session.events():
                         await self._take(run, event)
         except MeshError as error:
-            reason = str(error)
+            reason, code = str(error), error.exit_code
             log.warning("run %d can't be worked on here: %s", run, reason)
         finally:
             self._sessions.pop(run, None)
         if self._machine.wants(run):
-            self._perform(self._machine.unfit(run, reason))
+            self._perform(self._machine.unfit(run, reason, code))
         else:
             self._machine.closed_session(run)
 
@@ -226,7 +226,7 @@ class WorkerAgent:
                 try:
                     answer: Collection | GiveBack = await self._workshop.collect(assign)
                 except MeshError as error:
-                    answer = GiveBack(assign.lease, (), str(error))
+                    answer = GiveBack(assign.lease, (), str(error), error.exit_code)
                 await self._deliver(answer)
             finally:
                 del self._collecting[assign.lease]

@@ -11,6 +11,7 @@ Rejected: one queue over all runs (a session of processes belongs to one bundle 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from protocols.errors import MeshFailed
 from protocols.ids import LeaseId, RunId, TestIndex
 from protocols.work import Assign
 
@@ -55,6 +56,8 @@ class Offer:
     lease: LeaseId
     tests: tuple[TestIndex, ...]
     reason: str
+    exit_code: int = MeshFailed.exit_code
+    """What the run ends with if no worker can run them."""
 
 
 Instruction = Prepare | Collect | Feed | Kill | Offer
@@ -128,7 +131,7 @@ class WorkerMachine:
         self._ready.add(run)
         return self._feed()
 
-    def unfit(self, run: RunId, reason: str) -> list[Instruction]:
+    def unfit(self, run: RunId, reason: str, exit_code: int = MeshFailed.exit_code) -> list[Instruction]:
         """The run's session could not be opened, or broke: give back everything of it."""
         self._preparing.discard(run)
         self._ready.discard(run)
@@ -136,7 +139,7 @@ class WorkerMachine:
         for lease in self.leases():
             held = self.held[lease]
             if held.assign.run == run and held.open:
-                offers.append(Offer(lease, tuple(held.open), reason))
+                offers.append(Offer(lease, tuple(held.open), reason, exit_code))
                 self._drop_open(lease)
         return offers + self._feed()
 

@@ -7,7 +7,6 @@ until `BUNDLES_MAX` newer ones push it out. Rejected: a checkout for each run (c
 import dataclasses
 import re
 import shutil
-import sys
 import tempfile
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
@@ -18,10 +17,12 @@ from pathlib import Path
 import trio
 
 from mesh.ports import CollectionFailed, Content, Finished, Job, Runner, RunnerEvent, RunnerSession, WorkItem
+from mesh.worker.environments import Environment, Environments
+from mesh.worker.uv import BuildFailed
 from protocols.codec import decode, encode
-from protocols.errors import ContentNotFound
+from protocols.errors import ContentNotFound, UsageError
 from protocols.ids import Cid, LeaseId, PeerId, TestIndex
-from protocols.manifests import Manifest, Record
+from protocols.manifests import EnvironmentInfo, Manifest, Record
 from protocols.work import Assign, Collection
 
 BUNDLES_MAX = 8
@@ -68,12 +69,22 @@ class RunSession:
 class Workshop:
     """Where this worker keeps bundles and runs their tests."""
 
-    def __init__(self, *, content: Content, runner: Runner, folder: Path, peer: PeerId, slots: int) -> None:
+    def __init__(
+        self,
+        *,
+        content: Content,
+        runner: Runner,
+        folder: Path,
+        peer: PeerId,
+        slots: int,
+        environments: Environments,
+    ) -> None:
         self._content = content
         self._runner = runner
         self._folder = folder
         self._peer = peer
         self._slots = slots
+        self._environments = environments
         self._in_use: dict[Cid, int] = {}
         self._checkout = trio.Lock()
         folder.mkdir(parents=True, exist_ok=True)
@@ -89,24 +100,44 @@ class Workshop:
         """The run's processes, ready for tests; `MeshError` when the bundle or manifest can't be had."""
         if assign.manifest is None:
             raise ContentNotFound(f"run {assign.run} has no manifest yet")
-        async with self._tree(assign) as root:
+        async with self._tree(assign) as root, self._environments.hold(assign.spec, root) as environment:
             manifest = await self._manifest(assign.manifest)
-            async with self._runner.session(self._job(assign, root)) as session:
+            async with self._runner.session(self._job(assign, root, environment)) as session:
                 yield RunSession(session, manifest)
 
     async def collect(self, assign: Assign) -> Collection:
         """Collect the run's tests; the manifest is stored here as a UnixFS file."""
         async with self._tree(assign) as root:
-            found = await self._runner.collect(self._job(assign, root))
+            try:
+                async with self._environments.hold(assign.spec, root) as environment:
+                    found = await self._runner.collect(self._job(assign, root, environment))
+            except UsageError as error:  # on every host the same
+                output = error.output if isinstance(error, BuildFailed) else str(error)
+                record = await self._content.put(output.encode())
+                return Collection(assign.lease, None, error.exit_code, str(error), record)
         if isinstance(found, CollectionFailed):
             output = found.output.replace(f"{root}/", "")  # as pytest would say it in the submitter's own tree
             record = await self._content.put(output.encode(errors="backslashreplace"))
             return Collection(assign.lease, None, found.exit_code, _reason(found.exit_code, output), record)
-        manifest = dataclasses.replace(found, bundle=assign.spec.bundle)
+        info = await self._info(environment)
+        manifest = dataclasses.replace(found, bundle=assign.spec.bundle, environment=info)
         with tempfile.NamedTemporaryFile(dir=self._folder.parent, prefix="manifest-") as file:
             await trio.Path(file.name).write_bytes(encode(manifest))
             cid = await self._content.add_path(Path(file.name))
         return Collection(assign.lease, cid, 0, "", None)
+
+    async def _info(self, environment: Environment) -> EnvironmentInfo:
+        """What the manifest tells of the environment; the list of distributions is stored."""
+        lines = "".join(f"{line}\n" for line in environment.distributions)
+        cid = await self._content.put(lines.encode())
+        return EnvironmentInfo(
+            environment.kind,
+            environment.digest,
+            environment.implementation,
+            environment.version,
+            environment.platform,
+            cid,
+        )
 
     async def keep_artifacts(self, event: Finished) -> Cid | None:
         """Store what the test left in its artifact folder, and remove the folder."""
@@ -121,7 +152,7 @@ class Workshop:
         """The record with what only this side knows."""
         return dataclasses.replace(record, worker=self._peer, artifacts=artifacts)
 
-    def _job(self, assign: Assign, root: Path) -> Job:
+    def _job(self, assign: Assign, root: Path, environment: Environment) -> Job:
         spec = assign.spec
         return Job(
             root=root,
@@ -129,8 +160,8 @@ class Workshop:
             command=spec.command,
             files=spec.files,
             timeout=spec.timeout,
-            python=sys.executable,
-            variables=dict(spec.variables),
+            python=environment.python,
+            variables={**dict(environment.variables), **dict(spec.variables)},
             slots=self._slots,
             run=str(assign.run),
             worker=self._peer,
@@ -154,6 +185,7 @@ class Workshop:
                 if not target.exists():
                     await self._content.fetch(bundle, assign.holders)
                     home.mkdir(exist_ok=True)
+                    await self._environments.forget(bundle)
                     await self._content.checkout(bundle, target)
                 self._bundles[bundle] = None
                 self._bundles.move_to_end(bundle)

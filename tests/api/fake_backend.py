@@ -66,6 +66,8 @@ class FakeBackend:
             verdict("tests/test_a.py::test_later", "skipped"),
         ]
         self.exit_code = 1
+        self.exit_codes: dict[str, int] = {}
+        """By the Python that a run asked for; others end with `exit_code`."""
         self.state = "failed"
 
     def _check(self) -> None:
@@ -120,7 +122,7 @@ class FakeBackend:
     async def submit(self, nonce: bytes, spec: RunSpec) -> RunId:
         self._check()
         self.submitted[nonce] = spec
-        return RunId(17)
+        return RunId(17 + list(self.submitted).index(nonce))
 
     async def cancel(self, run: RunId) -> None:
         self._known(run)
@@ -164,11 +166,13 @@ class FakeBackend:
                 yield {**self.finished(), "run": str(run), "state": "cancelled", "exit_code": 2, "cursor": place}
                 return
             yield {**test, "run": str(run), "cursor": place + 1}
-        yield {**self.finished(), "run": str(run), "cursor": len(self.tests)}
+        codes = [self.exit_codes.get(spec.python, self.exit_code) for spec in self.submitted.values()]
+        code = codes[run - 17] if codes else self.exit_code
+        yield {**self.finished(), "exit_code": code, "run": str(run), "cursor": len(self.tests)}
 
     def _known(self, run: RunId) -> None:
         self._check()
-        if run != 17:
+        if not 17 <= run < 17 + max(1, len(self.submitted)):
             raise UsageError(f"there is no run {run} in this mesh")
 
     async def why(self, target: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mesh.hardware import browsers, python
+from mesh.hardware import browsers, python, uv
 from mesh.hardware.command import OUTPUT_BYTES_MAX, CommandFailed, output
 
 
@@ -50,6 +50,34 @@ def test_a_flood_is_cut_off() -> None:
 def test_failures_are_told_apart(command: list[str], sentence: str) -> None:
     with pytest.raises(CommandFailed, match=sentence):
         output(command, seconds=20.0)
+
+
+@pytest.fixture(autouse=True)
+def no_pythons_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PYENV_ROOT", "UV_PYTHON_INSTALL_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+
+
+def test_pythons_of_pyenv_and_uv_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder, version in (("PYENV_ROOT/versions/3.9.18/bin", "3.9.18"), ("UV_PYTHON_INSTALL_DIR/x/bin", "3.12.1")):
+        (tmp_path / folder).mkdir(parents=True)
+        script(tmp_path / folder, "python3", f"echo CPython {version}")
+    shims = tmp_path / "PYENV_ROOT" / "shims"
+    shims.mkdir()
+    script(shims, "python3.10", "echo CPython 3.10.1")
+    monkeypatch.setenv("PATH", f"{shims}{os.pathsep}{tmp_path}/absent")
+    assert list(python.installed()) == ["3.9.18", "3.12.1"]
+    assert python.installed()["3.9.18"] == tmp_path / "PYENV_ROOT/versions/3.9.18/bin/python3"
+
+
+def test_uv_is_a_capability_of_who_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert uv.probe(tmp_path) == {}
+    script(tmp_path, "uv", "echo 'uv 0.9.2 (some platform)'")
+    assert uv.probe(tmp_path) == {"uv": "0.9.2"}
+    script(tmp_path, "uv", "exit 1")
+    assert uv.probe(tmp_path) == {}
 
 
 def test_other_pythons_are_asked_and_shims_that_start_nothing_are_left_out(

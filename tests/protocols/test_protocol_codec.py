@@ -21,7 +21,7 @@ from protocols.codec import DEPTH_MAX, Value, decode, encode, encode_value
 from protocols.commands import COMMANDS, Command, Complete, Found, Grant, TaskRange
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
-from protocols.manifests import CollectedTest, Manifest, Outcome, RunSpec
+from protocols.manifests import CollectedTest, EnvironmentInfo, Manifest, Outcome, RunSpec
 from protocols.presence import Presence, Role
 from protocols.raft import AppendEntries, Configuration, Entry, EntryKind, GroupMessage, InstallSnapshot
 from tests.properties import examples
@@ -205,7 +205,12 @@ SAMPLES = [
     for m in (
         GRANT,
         Complete(LeaseId(1), Cid("c"), (TestIndex(1), TestIndex(2)), b"\0\1", (5, 6)),
-        Manifest(Cid("b"), (CollectedTest("a.py::t", "a.py", 1),), (("", ""), ("gpu", ""))),
+        Manifest(
+            Cid("b"),
+            (CollectedTest("a.py::t", "a.py", 1),),
+            (("", ""), ("gpu", "")),
+            EnvironmentInfo("uv", "d1", "cpython", "3.12.1", "linux-x86_64", Cid("l")),
+        ),
         Presence(PeerId("p"), "n", Role.AUTO, 1, 2, ("/ip4",), 1, 0, False, {"a": (1, {"z": None})}, {}, (), ()),
         GroupMessage(
             "m", AppendEntries(2, 3, 1, (Entry(4, 2, EntryKind.NORMAL, b"x"), Entry(5, 2, EntryKind(2), b"")), 3)

@@ -24,6 +24,7 @@ from mesh.state.model import CoordinatorState
 from mesh.state.snapshot import encode_state
 from mesh.views.render import draw_overview
 from mesh.worker.agent import WorkerAgent
+from mesh.worker.environments import Environments
 from mesh.worker.sessions import Workshop
 from protocols.commands import Found
 from protocols.ids import Cid, PeerId, RunId
@@ -138,8 +139,9 @@ class Node:
             scratch=folder / "scratch", name=self.peer, draw=draw_overview,
         )  # fmt: skip
         workshop = Workshop(
-            content=content, runner=FakeRunner(rig.suite), folder=folder / "bundles", peer=self.peer, slots=self.slots
-        )
+            content=content, runner=FakeRunner(rig.suite), folder=folder / "bundles", peer=self.peer, slots=self.slots,
+            environments=Environments(folder / "environments", dict, lambda: None),
+        )  # fmt: skip
         self.agent = WorkerAgent(
             network=network, content=content, workshop=workshop, outbox=self._outbox, name=f"host-{self.peer}",
             incarnation=lambda: self.incarnation, slots=self.slots, coordinator=lambda: self.log.leader,

@@ -24,6 +24,7 @@ from mesh.net.identity import Identity
 from mesh.ports import CollectionFailed, Job
 from mesh.presence import PresenceTable
 from mesh.worker.agent import WorkerAgent
+from mesh.worker.environments import Environments
 from mesh.worker.sessions import Workshop
 from protocols.codec import decode
 from protocols.errors import MeshError, NodeUnavailable, StorageError
@@ -172,7 +173,7 @@ class SimNode:
         )  # fmt: skip
         workshop = Workshop(
             content=self.content, runner=SuiteRunner(world.suites), folder=folder / "bundles", peer=self.peer,
-            slots=self.slots,
+            slots=self.slots, environments=Environments(folder / "environments", dict, lambda: None),
         )  # fmt: skip
         self.agent = WorkerAgent(
             network=network, content=self.content, workshop=workshop, outbox=self.outbox, name=f"host-{self.peer}",

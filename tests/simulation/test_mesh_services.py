@@ -261,3 +261,16 @@ async def test_the_coordinator_draws_what_it_knows(tmp_path, autojump_clock):
         ]
         await node.coordinator.generate_visualization(tmp_path / "sheet.svg")
         assert "30 / 30" in (tmp_path / "sheet.svg").read_text()
+
+
+async def test_a_run_whose_python_nobody_has_says_so_of_everyone(tmp_path, autojump_clock):
+    """An interpreter's path is no capability: each worker that is asked gives the run back, and says why."""
+    suite = suite_of(10)
+    async with mesh(tmp_path, suite) as rig:
+        node = await rig.leader()
+        await until(lambda: len(node.log.state.workers) == 3)
+        run = await rig.submit(node, python="/nowhere/bin/python")
+        (*_, finished) = await rig.follow(node, run)
+        assert (finished["state"], finished["exit_code"]) == ("error", 10)
+        assert finished["reason"].startswith("none of 3 workers could prepare the run; host-")
+        assert finished["reason"].count("has no interpreter /nowhere/bin/python") == 3

@@ -1,5 +1,6 @@
 """Reports: documents that other tools read."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from mesh.state.model import Run, RunPhase, Task
 from mesh.state.retention import summary
 from protocols.commands import Abandon, Cancel, CollectFailed, Expire, Finish
 from protocols.ids import Cid, PeerId, TestIndex
-from protocols.manifests import CollectedTest, Manifest, Outcome, Phase, Record
+from protocols.manifests import CollectedTest, EnvironmentInfo, Manifest, Outcome, Phase, Record
 
 
 def manifest(*tests: str) -> Manifest:
@@ -47,12 +48,23 @@ def test_report_json() -> None:
         "run": str(run.id), "name": "suite", "state": "failed", "exit_code": 1, "reason": "",
         "counts": {"passed": 1, "failed": 1, "error": 1, "skipped": 1, "xfailed": 0, "xpassed": 0},
         "wall_seconds": 3.25, "bundle": "bafybundle", "manifest": MANIFEST, "workers": ["alice", "bob"],
+        "environment": None,
         "tests": [
             dict(zip(FIELDS, ("a.py::z", "skipped", 0.001, "alice", 1, "bafk2"), strict=True)),
             dict(zip(FIELDS, ("b.py::a", "passed", 0.001, "alice", 1, "bafk1"), strict=True)),
             dict(zip(FIELDS, ("b.py::x", "failed", 1.5, "bob", 2, "bafk0"), strict=True)),
             dict(zip(FIELDS, ("c.py::q", "error", 0.0, None, 1, "bafk3"), strict=True)),
         ],
+    }  # fmt: skip
+
+
+def test_report_json_tells_the_environment() -> None:
+    info = EnvironmentInfo("uv", "d1", "cpython", "3.12.1", "linux-x86_64", Cid("bafkl"))
+    made = dataclasses.replace(manifest("b.py::x", "b.py::a", "a.py::z", "c.py::q"), environment=info)
+    document = json.loads(b"".join(report.report_json(mixed(), made, [None] * 4, 103.25)))
+    assert document["environment"] == {
+        "kind": "uv", "digest": "d1", "implementation": "cpython", "python": "3.12.1", "platform": "linux-x86_64",
+        "distributions": "bafkl",
     }  # fmt: skip
 
 

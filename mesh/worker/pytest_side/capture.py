@@ -6,6 +6,8 @@ backslashes. What escapes that capture (capture=no, capture=sys, output between 
 descriptors 1 and 2, which are files too ("fd1" and "fd2"), and is added to the test that ran.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 import types

@@ -1,5 +1,7 @@
 """From collected items to the manifest's data."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from typing import Any
 

@@ -11,6 +11,8 @@ The session's hooks (`pytest_sessionstart`, `pytest_sessionfinish`) run once, in
 have `config.workerinput`, as with xdist.
 """
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Callable, Iterator

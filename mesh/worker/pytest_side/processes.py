@@ -1,5 +1,7 @@
 """Operating system's matters of the zygote and its slots: dying with the parent, priority, descriptors."""
 
+from __future__ import annotations
+
 import contextlib
 import ctypes
 import os

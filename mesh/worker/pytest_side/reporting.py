@@ -4,6 +4,8 @@ The verdict is pytest's: what the call gave, with xfail and xpass; an `error` wh
 call that did not fail.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 from _mesh_pytest_side import wire

@@ -1,17 +1,19 @@
 """A slot that runs shell commands: each token names a line of the item file, which the command's `{}` stands for."""
 
+from __future__ import annotations
+
 import os
 import select
 import shlex
 import signal
 import subprocess
 import time
-from typing import Any, Optional
+from typing import Any
 
 from _mesh_pytest_side import processes, wire
 
 
-def read_file(path: str) -> "tuple[str, int]":
+def read_file(path: str) -> tuple[str, int]:
     size = os.path.getsize(path)
     with open(path, "rb") as file:
         if size <= wire.OUTPUT_BYTES_MAX:
@@ -22,7 +24,7 @@ def read_file(path: str) -> "tuple[str, int]":
         return wire.join_ends(head, file.read(), size - 2 * half)
 
 
-def take(tokens: int) -> Optional["tuple[int, int]"]:
+def take(tokens: int) -> tuple[int, int] | None:
     """The next token that names a command; None when it is time to stop."""
     while True:
         try:

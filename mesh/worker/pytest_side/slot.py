@@ -5,6 +5,8 @@ test back while it runs a long one, and the node may still give the next one to 
 everything but the session's fixtures is torn down.
 """
 
+from __future__ import annotations
+
 import atexit
 import contextlib
 import faulthandler
@@ -41,7 +43,7 @@ class Nothing(pytest.Item):
 class NextItem:
     """The test that follows, found out when someone asks: pytest does when it tears the current one down."""
 
-    def __init__(self, slot: "Slot") -> None:
+    def __init__(self, slot: Slot) -> None:
         self.__slot = slot
 
     def listchain(self) -> list[Any]:

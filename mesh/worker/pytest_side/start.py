@@ -4,6 +4,8 @@ The folder of this file must not stay on `sys.path`, where its modules would sha
 loaded under a name of its own. The suite's root takes that place, as with `python -m pytest`.
 """
 
+from __future__ import annotations
+
 import importlib.util
 import json
 import os

@@ -1,5 +1,7 @@
 """What tests change in their process and forget to undo: the working directory and signal handlers."""
 
+from __future__ import annotations
+
 import os
 import signal
 from typing import Any

@@ -4,6 +4,8 @@ A token is `(offset, length)`: the test's node ID is that piece of the item file
 tests that passed without a word are a few numbers; every other result is one JSON object.
 """
 
+from __future__ import annotations
+
 import json
 import struct
 from typing import Any

@@ -5,6 +5,8 @@ session and a process group of its own, killed as a whole before its end is told
 socket closes, everything is killed.
 """
 
+from __future__ import annotations
+
 import contextlib
 import gc
 import json
