@@ -134,7 +134,7 @@ class Record:
     warnings: tuple[str, ...] = ()
     """Each as pytest prints it: "path:line: Category: message", and the line of source."""
     reruns: int = 0
-    """Tries that failed before this outcome, in the same process (`flaky(reruns=)`, `--reruns`): `phases` has them all."""
+    """Tries that failed before, in the same process (`flaky(reruns=)`, `--reruns`): `phases` has them all."""
     subtests: tuple[Phase, ...] = ()
     """Those that did not pass, each with its description; they count towards the test's outcome."""
 

@@ -129,6 +129,10 @@ def record_line(index: TestIndex, record: Record, cid: Cid) -> bytes:
                 "signal": record.signal,
                 "properties": dict(record.properties),
                 "artifacts": record.artifacts,
+                "warnings": list(record.warnings),
+                "reruns": record.reruns,
+                "flaky": record.flaky,
+                "subtests": [{"name": p.name, "outcome": p.outcome, "duration": p.duration} for p in record.subtests],
                 "record": cid,
             }
         )

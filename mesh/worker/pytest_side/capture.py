@@ -6,6 +6,7 @@ backslashes. What escapes that capture (capture=no, capture=sys, output between 
 descriptors 1 and 2, which are files too ("fd1" and "fd2"), and is added to the test that ran.
 """
 
+import contextlib
 import os
 import sys
 import types
@@ -13,7 +14,7 @@ from typing import Any
 
 import _pytest.capture
 import pytest
-from _mesh_pytest_side import wire
+from _mesh_pytest_side import processes, wire
 
 
 def read_ends(fd: int, size: int) -> tuple[str, int]:
@@ -53,6 +54,7 @@ class SlotCapture:
         if manager._global_capturing is not None:
             manager._global_capturing.stop_capturing()
             manager._global_capturing = None
+            processes.redirect(self._directory)  # stopping has put the zygote's own descriptors back
         names = iter(("out", "err"))
         anonymous = _pytest.capture.TemporaryFile  # type: ignore[attr-defined]
 
@@ -118,6 +120,9 @@ class SlotCapture:
     def escaped(self) -> list[str]:
         """What reached the slot's own descriptors since the last call: ["", ""] as a rule. Mends closed ones."""
         texts = ["", ""]
+        for stream in (sys.__stdout__, sys.__stderr__):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()  # type: ignore[union-attr]
         for index, fd in enumerate(self._outer):
             try:
                 os.fstat(index + 1)

@@ -13,11 +13,12 @@ have `config.workerinput`, as with xdist.
 
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from _mesh_pytest_side import collecting, processes, surroundings
+from _mesh_pytest_side import collecting, processes, reporting, surroundings, wire
 
 MARKERS = (
     "requires(expression): what a worker must have to run this test",
@@ -51,6 +52,8 @@ class MeshPlugin:
         """Node ID of a file that skips itself as a whole -> (reason, where it says so)."""
         self.reports: list[Any] = []
         """Those of the test under way."""
+        self.warnings: list[str] = []
+        """Since the last test was reported: its own, and those of what was imported for it."""
         self.artifacts = ""
         """Where the test under way may put artifacts."""
         self.artifacts_used = False
@@ -69,7 +72,11 @@ class MeshPlugin:
             if hasattr(config.option, name):
                 setattr(config.option, name, value)
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
+        if getattr(config.option, "randomly_seed", None) == "default":
+            # pytest-randomly draws one in each process; all hosts of a run must have the same
+            config.option.randomly_seed = zlib.crc32(str(self._settings["uid"]).encode())
         for line in MARKERS:
             config.addinivalue_line("markers", line)
 
@@ -121,12 +128,13 @@ class MeshPlugin:
         slot.Slot(self, self._session, settings, directory, number, tokens, frames).run()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if str(report.outcome) == "rerun":  # pytest-rerunfailures: what came before does not count
-            self.reports.clear()
-        else:
-            self.reports.append(report)
-            if report.sections and report.when != "teardown" and self.keep_early is not None:
-                self.keep_early(self.reports)
+        self.reports.append(report)
+        if report.sections and report.when != "teardown" and self.keep_early is not None:
+            self.keep_early(self.reports)
+
+    def pytest_warning_recorded(self, warning_message: Any) -> None:
+        if len(self.warnings) < wire.WARNINGS_MAX:
+            self.warnings.append(reporting.warning(warning_message, self._settings["root"]))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self) -> Iterator[None]:

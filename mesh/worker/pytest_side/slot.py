@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from _mesh_pytest_side import capture, collecting, processes, reporting, wire
+from _pytest.warnings import catch_warnings_for_item
 
 Token = tuple[int, int]
 
@@ -133,6 +134,9 @@ class Slot:
         for plugin_name in ("lfplugin", "nfplugin", "stepwiseplugin"):
             if config.pluginmanager.hasplugin(plugin_name):
                 config.pluginmanager.unregister(name=plugin_name)
+        rerun: Any = sys.modules.get("pytest_rerunfailures")
+        if rerun is not None:  # it takes us for an xdist of long ago, which ended a test with its first report
+            rerun.works_with_current_xdist = lambda: True
         random.seed()
         self._root_fd = os.open(settings["root"], os.O_RDONLY)
         self._nothing = Nothing.from_parent(self._session, name="nothing")
@@ -210,14 +214,22 @@ class Slot:
         if collectors:
             self._flush()
         for collector in collectors:
-            found = list(session.genitems(collector))
-            kept = list(found)
-            session.config.hook.pytest_collection_modifyitems(session=session, config=session.config, items=kept)
+            with self._catching_warnings():
+                found = list(session.genitems(collector))
+                kept = list(found)
+                session.config.hook.pytest_collection_modifyitems(session=session, config=session.config, items=kept)
             session.items.extend(kept)
             # the manifest has selected: what a hook deselects from this part of the list is still there to be run
             for item in (*found, *kept):
                 self._items[collecting.text(item.nodeid)] = item
         return self._items.get(node_id)
+
+    def _catching_warnings(self) -> Any:
+        """What pytest has around a collection: the configured filters, and a record of what comes through."""
+        config = self._session.config
+        if not config.pluginmanager.hasplugin("warnings"):
+            return contextlib.nullcontext()
+        return catch_warnings_for_item(config=config, ihook=config.hook, when="collect", item=None)
 
     def _run_test(self, token: Token) -> None:
         key, node_id = token[0], self._node_id(token)
@@ -270,7 +282,8 @@ class Slot:
         out, err = self._capture.escaped()
         self._capture.forget_early()
         left = self._plugin.artifacts_used and os.path.isdir(artifacts) and bool(os.listdir(artifacts))
-        if broken is None and not (out or err or left) and reporting.is_plain(reports):
+        told, self._plugin.warnings = self._plugin.warnings, []
+        if broken is None and not (out or err or left or told) and reporting.is_plain(reports):
             self._pending += reporting.plain_frame(key, reports)
             return
         if reports:
@@ -289,6 +302,8 @@ class Slot:
                 result["dropped"] = result.get("dropped", 0) + lost
         if left:
             result["artifacts"] = artifacts
+        if told:
+            result["warnings"] = told
         self._pending += wire.pack_json(result)
         if len(self._pending) > wire.OUTPUT_BYTES_MAX:
             self._flush()
