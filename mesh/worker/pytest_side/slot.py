@@ -10,13 +10,12 @@ import contextlib
 import faulthandler
 import os
 import random
-import select
 import sys
-import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from _mesh_pytest_side import capture, collecting, processes, reporting, wire
+from _mesh_pytest_side import capture, collecting, originals, processes, reporting, wire
 from _pytest.warnings import catch_warnings_for_item
 
 Token = tuple[int, int]
@@ -73,6 +72,8 @@ class Slot:
         self._items_file = os.open(settings["items"], os.O_RDONLY)
         self._items: dict[str, pytest.Item] = {}
         self._collected = set()  # type: set[str]
+        self._path = list(sys.path)
+        """What imports have made of it; what tests make of it is theirs."""
         self._next: Token | None = None
         self._pending = b""
         """Frames that go out with the next write."""
@@ -108,7 +109,7 @@ class Slot:
         self._capture = capture.SlotCapture(config, self._directory)
         self._capture.restart()
         self._plugin.keep_early = self._keep_early
-        self._stacks = open(os.path.join(self._directory, "stacks"), "wb", buffering=0)  # noqa: SIM115
+        self._stacks = open(originals.join(self._directory, "stacks"), "wb", buffering=0)  # noqa: SIM115
         if config.pluginmanager.hasplugin("faulthandler"):
             faulthandler.enable(file=self._stacks, all_threads=True)
         os.environ.update(
@@ -146,14 +147,14 @@ class Slot:
         self._forked_away = True
         for fd in (self._tokens, self._frames):
             with contextlib.suppress(OSError):
-                os.close(fd)
+                originals.close(fd)
 
     def _write(self, data: bytes) -> None:
         if self._forked_away:
-            os._exit(1)
+            originals.exit_now(1)
         view = memoryview(data)
         while view:
-            view = view[os.write(self._frames, view) :]
+            view = view[originals.write(self._frames, view) :]
 
     def _take(self) -> Token:
         token, self._next = self._peek(), None
@@ -163,13 +164,13 @@ class Slot:
         """The next token; waits for it. The node's death is a STOP."""
         if self._next is None:
             if self._forked_away:
-                os._exit(1)
+                originals.exit_now(1)
             while True:
                 try:
-                    data = os.read(self._tokens, wire.TOKEN.size)
+                    data = originals.read(self._tokens, wire.TOKEN.size)
                 except BlockingIOError:
                     self._flush()
-                    select.select([self._tokens], [], [])
+                    originals.select_on([self._tokens], [], [])
                     continue
                 self._next = wire.TOKEN.unpack(data) if data else wire.STOP
                 break
@@ -181,7 +182,7 @@ class Slot:
             self._write(data)
 
     def _node_id(self, token: Token) -> str:
-        return os.pread(self._items_file, token[1], token[0]).decode()
+        return originals.pread(self._items_file, token[1], token[0]).decode()
 
     def next_chain(self) -> list[Any]:
         """Nodes that the next test needs, without importing its file."""
@@ -214,7 +215,7 @@ class Slot:
         if collectors:
             self._flush()
         for collector in collectors:
-            with self._catching_warnings():
+            with self._collecting():
                 found = list(session.genitems(collector))
                 kept = list(found)
                 session.config.hook.pytest_collection_modifyitems(session=session, config=session.config, items=kept)
@@ -224,18 +225,28 @@ class Slot:
                 self._items[collecting.text(item.nodeid)] = item
         return self._items.get(node_id)
 
-    def _catching_warnings(self) -> Any:
-        """What pytest has around a collection: the configured filters, and a record of what comes through."""
-        config = self._session.config
-        if not config.pluginmanager.hasplugin("warnings"):
-            return contextlib.nullcontext()
-        return catch_warnings_for_item(config=config, ihook=config.hook, when="collect", item=None)
+    @contextlib.contextmanager
+    def _collecting(self) -> Iterator[None]:
+        """As if no test had run yet: with the path that imports have made, and with pytest's filters of warnings, and
+        its record of them, around it."""
+        config, left, before = self._session.config, list(sys.path), self._path
+        sys.path[:] = before
+        catching: Any = contextlib.nullcontext()
+        if config.pluginmanager.hasplugin("warnings"):
+            catching = catch_warnings_for_item(config=config, ihook=config.hook, when="collect", item=None)
+        try:
+            with catching:
+                yield
+        finally:
+            self._path = list(sys.path)
+            if left != before:
+                sys.path[:] = [entry for entry in self._path if entry not in before] + left
 
     def _run_test(self, token: Token) -> None:
         key, node_id = token[0], self._node_id(token)
         reports = self._plugin.reports
         reports.clear()
-        began = time.time()
+        began = originals.now()
         try:
             item = self._find(node_id)
         except BaseException as error:
@@ -250,10 +261,10 @@ class Slot:
             )
             self._refuse(key, began, node_id, why)
             return
-        self._plugin.artifacts = artifacts = os.path.join(self._directory, "artifacts", str(key))
+        self._plugin.artifacts = artifacts = originals.join(self._directory, "artifacts", str(key))
         self._plugin.artifacts_used = False
         self._capture.dropped = 0
-        self._write(self._pending + wire.STARTED.pack(b"S", key, time.time()))
+        self._write(self._pending + wire.STARTED.pack(b"S", key, originals.now()))
         self._pending = b""
         broken = None
         try:
@@ -265,7 +276,7 @@ class Slot:
         self._report(key, reports, broken, artifacts)
         self._session._shouldstop = self._session._shouldfail = False
         if self._peek_is_elsewhere(node_id):
-            os.fchdir(self._root_fd)
+            originals.fchdir(self._root_fd)
 
     def _peek_is_elsewhere(self, node_id: str) -> bool:
         """Whether the next test that is known by now is in another file."""
@@ -281,7 +292,7 @@ class Slot:
     def _report(self, key: int, reports: list[Any], broken: BaseException | None, artifacts: str) -> None:
         out, err = self._capture.escaped()
         self._capture.forget_early()
-        left = self._plugin.artifacts_used and os.path.isdir(artifacts) and bool(os.listdir(artifacts))
+        left = self._plugin.artifacts_used and originals.isdir(artifacts) and bool(originals.listdir(artifacts))
         told, self._plugin.warnings = self._plugin.warnings, []
         if broken is None and not (out or err or left or told) and reporting.is_plain(reports):
             self._pending += reporting.plain_frame(key, reports)
