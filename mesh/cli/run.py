@@ -7,6 +7,7 @@ from typing import Any
 
 from mesh.cli.arguments import checked_home, output_path, seconds, slots, vacant_directory, whole
 from mesh.cli.client import Client
+from mesh.cli.coverage import report_coverage, wanted
 from mesh.cli.follow import follow, save_report
 from mesh.cli.output import note, print_json
 from mesh.cli.progress import MODES
@@ -48,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     if args.home is not None:
         checked_home(args.home)
     submission = prepare(args)
+    coverage = wanted(args.pytest_args)
     nonce = os.urandom(NONCE_BYTES)
     submitted: list[str] = []
 
@@ -58,8 +60,11 @@ def run(args: argparse.Namespace) -> int:
             return 0
         finished = follow(args, client, submitted[0], cancel=True)
         save_report(client, finished, junitxml, directory)
+        code = int(finished["exit_code"])
+        if coverage is not None:
+            code = code or report_coverage(client, finished, submission.root, coverage, args.json)
         _print_way(args, finished, inside=client is not running)
-        return int(finished["exit_code"])
+        return code
 
     def interrupt(client: Client) -> None:
         note("interrupted: cancelling the run (again to leave at once)")

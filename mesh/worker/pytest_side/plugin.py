@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from _mesh_pytest_side import collecting, processes, reporting, surroundings, wire
+from _mesh_pytest_side import collecting, coverages, fixtures, processes, reporting, surroundings, wire
 
 MARKERS = (
     "requires(expression): what a worker must have to run this test",
@@ -71,12 +71,14 @@ class MeshPlugin:
         for name, value in (("maxfail", 0), ("usepdb", False), ("trace", False), ("xmlpath", None), ("color", "no")):
             if hasattr(config.option, name):
                 setattr(config.option, name, value)
+        coverages.quieten(config)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         if getattr(config.option, "randomly_seed", None) == "default":
             # pytest-randomly draws one in each process; all hosts of a run must have the same
             config.option.randomly_seed = zlib.crc32(str(self._settings["uid"]).encode())
+        config.pluginmanager.register(fixtures, "mesh-fixtures")
         for line in MARKERS:
             config.addinivalue_line("markers", line)
 
@@ -145,21 +147,6 @@ class MeshPlugin:
         finally:
             before.restore()
 
-    @pytest.fixture(scope="session")
-    def worker_id(self, request: pytest.FixtureRequest) -> str:
-        """The slot's name, as with xdist: "gw0" and so on."""
-        return str(request.config.workerinput["workerid"])  # type: ignore[attr-defined]
-
-    @pytest.fixture(scope="session")
-    def testrun_uid(self, request: pytest.FixtureRequest) -> str:
-        """The same for all tests of a run, on all hosts."""
-        return str(request.config.workerinput["testrunuid"])  # type: ignore[attr-defined]
-
-    @pytest.fixture(scope="session")
-    def mesh_node(self) -> str:
-        """Peer ID of the node that runs the test."""
-        return str(self._settings["worker"])
-
     @pytest.fixture
     def mesh_artifacts(self) -> Any:
         """A directory whose content is kept with the test's record."""
@@ -201,5 +188,6 @@ def run_pytest(settings: dict[str, Any], zygote: Any, pipes: tuple[str, int, int
     """pytest's exit code."""
     if pipes is not None:
         processes.redirect(pipes[0])
+    coverages.in_folder(pipes[0] if pipes is not None else settings["directory"])
     plugin = MeshPlugin(settings, zygote, pipes)
     return int(pytest.main(arguments(settings), plugins=[plugin]))

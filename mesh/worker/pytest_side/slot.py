@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from _mesh_pytest_side import capture, collecting, originals, processes, reporting, wire
+from _mesh_pytest_side import capture, collecting, coverages, originals, processes, reporting, wire
 from _pytest.warnings import catch_warnings_for_item
 
 Token = tuple[int, int]
@@ -123,6 +123,7 @@ class Slot:
             "workercount": settings["slots"],
             "testrunuid": settings["uid"],
             "mainargv": list(sys.argv),
+            "meshnode": settings["worker"],
         }
         factory: Any = getattr(config, "_tmp_path_factory", None)
         if factory is not None:
@@ -139,6 +140,7 @@ class Slot:
         if rerun is not None:  # it takes us for an xdist of long ago, which ended a test with its first report
             rerun.works_with_current_xdist = lambda: True
         random.seed()
+        self._coverage = coverages.Coverage(config, f"{settings['worker'][-8:]}-{self._number}-{os.getpid()}")
         self._root_fd = os.open(settings["root"], os.O_RDONLY)
         self._nothing = Nothing.from_parent(self._session, name="nothing")
 
@@ -273,6 +275,8 @@ class Slot:
             broken = error
             with contextlib.suppress(BaseException):
                 self._session._setupstate.teardown_exact(None)
+        last = self._next in (None, wire.PAUSE, wire.STOP)
+        self._plugin.artifacts_used |= self._coverage.save(artifacts, last)
         self._report(key, reports, broken, artifacts)
         self._session._shouldstop = self._session._shouldfail = False
         if self._peek_is_elsewhere(node_id):
