@@ -100,7 +100,7 @@ class Slot:
     def _settle(self) -> None:
         """Make a process of its own of what was forked, or spawned."""
         settings, config = self._settings, self._session.config
-        name = f"gw{self._number}"
+        name = f"gw{settings['first'] + self._number}"
         processes.be_nice()
         atexit._clear()
         if hasattr(os, "register_at_fork"):
@@ -114,13 +114,13 @@ class Slot:
             faulthandler.enable(file=self._stacks, all_threads=True)
         os.environ.update(
             PYTEST_XDIST_WORKER=name,
-            PYTEST_XDIST_WORKER_COUNT=str(settings["slots"]),
+            PYTEST_XDIST_WORKER_COUNT=str(settings["total"]),
             PYTEST_XDIST_TESTRUNUID=settings["uid"],
             MESH_SLOT=str(self._number),
         )
         config.workerinput = {  # type: ignore[attr-defined]
             "workerid": name,
-            "workercount": settings["slots"],
+            "workercount": settings["total"],
             "testrunuid": settings["uid"],
             "mainargv": list(sys.argv),
             "meshnode": settings["worker"],
