@@ -5,7 +5,7 @@ Every method may be cancelled. Every wait has a bound, given by the caller or st
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -270,6 +270,10 @@ class Job:
     slots: int
     run: str
     worker: PeerId
+    first_slot: int = field(default=0, compare=False)
+    """What the run's other workers have of its slots comes before this one's."""
+    slots_total: int = field(default=0, compare=False)
+    """Slots of the run, over all workers; 0: those of this one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,6 +151,17 @@ class Record:
     properties: tuple[tuple[str, str], ...] = ()
     artifacts: Cid | None = None
     """UnixFS directory of what the test left in `mesh_artifacts`."""
+    warnings: tuple[str, ...] = ()
+    """Each as pytest prints it: "path:line: Category: message", and the line of source."""
+    reruns: int = 0
+    """Tries that failed before, in the same process (`flaky(reruns=)`, `--reruns`): `phases` has them all."""
+    subtests: tuple[Phase, ...] = ()
+    """Those that did not pass, each with its description; they count towards the test's outcome."""
+
+    @property
+    def flaky(self) -> bool:
+        """Passed, but not at once."""
+        return self.reruns > 0 and self.outcome is Outcome.PASSED
 
 
 @message("m.chunk")

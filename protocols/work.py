@@ -49,6 +49,10 @@ class Assign:
     tasks: tuple[TaskRange, ...]
     holders: tuple[PeerId, ...]
     """Nodes that should have the bundle and the manifest."""
+    first_slot: int = 0
+    """Number of the worker's first slot among all slots of the run."""
+    slots_total: int = 0
+    """How many those are."""
 
 
 @message("w.collection")

@@ -7,6 +7,7 @@ from typing import Any
 
 from mesh.cli.arguments import checked, checked_home, output_path, seconds, slots, vacant_directory, whole
 from mesh.cli.client import Client
+from mesh.cli.coverage import report_coverage, wanted
 from mesh.cli.follow import follow, save_report
 from mesh.cli.matrix import check_pythons, follow_all, in_name, worst
 from mesh.cli.output import note, print_json
@@ -58,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
     submission = prepare(args)
     pythons = args.python or [submission.spec["python"]]
     outputs = {python: _outputs(args, python if len(pythons) > 1 else "") for python in pythons}
+    coverage = wanted(args.pytest_args)
     nonce = os.urandom(NONCE_BYTES)
     submitted: list[str] = []
 
@@ -77,8 +79,11 @@ def run(args: argparse.Namespace) -> int:
             return worst(ended)
         finished = follow(args, client, submitted[0], cancel=True)
         save_report(client, finished, *outputs[pythons[0]])
+        code = int(finished["exit_code"])
+        if coverage is not None:
+            code = code or report_coverage(client, finished, submission.root, coverage, args.json)
         _print_way(args, finished, inside=client is not running)
-        return int(finished["exit_code"])
+        return code
 
     def interrupt(client: Client) -> None:
         note("interrupted: cancelling the run (again to leave at once)")

@@ -46,7 +46,9 @@ def print_summary(client: Client, tally: Tally) -> None:
             print(output)
     if finished.get("reason") and finished["state"] != "error":  # an error's is said on stderr
         print(f"{finished['state']}: {finished['reason']}")
-    print(last_line(finished))
+    warnings = _warnings(client, finished)
+    _print_warnings(warnings)
+    print(last_line(finished, warnings.get("total", 0)))
     if finished.get("report"):
         print(f"report {finished['report']}")
 
@@ -57,6 +59,8 @@ def print_record(record: dict[str, Any]) -> None:
     text = record["longrepr"] or record["message"]
     if text:
         print(text.rstrip("\n"))
+    if record.get("reruns"):
+        print(f"{record['reruns']} earlier tries in the same process failed too")
     if record["signal"]:
         print(f"the test's process was killed by signal {record['signal']}")
     for name, title in (("stdout", "Captured stdout"), ("stderr", "Captured stderr"), ("log", "Captured log")):
@@ -67,12 +71,38 @@ def print_record(record: dict[str, Any]) -> None:
         print(f"({human.size(record['dropped'])} of output left out)")
 
 
-def last_line(finished: dict[str, Any]) -> str:
+def _warnings(client: Client, finished: dict[str, Any]) -> dict[str, Any]:
+    """warnings.json of the report, which has none if nothing warned."""
+    if not finished.get("report"):
+        return {}
+    try:
+        document: dict[str, Any] = json.loads(b"".join(client.read(finished["report"], "warnings.json")))
+    except MeshError:
+        return {}
+    return document
+
+
+def _print_warnings(document: dict[str, Any]) -> None:
+    """pytest's warnings summary: who gave it, and the warning."""
+    told = document.get("warnings", [])
+    if not told:
+        return
+    print(painted(_rule("warnings summary"), "yellow"))
+    for warning in told:
+        for test in warning["tests"]:
+            print(human.clean(test))
+        if warning["count"] > len(warning["tests"]):
+            print(f"... {warning['count']} warnings like this")
+        print("\n".join(f"  {human.clean(line)}" for line in warning["text"].splitlines()))
+        print()
+
+
+def last_line(finished: dict[str, Any], warnings: int = 0) -> str:
     """ "==== 1 failed, 2 passed in 1.50s ===="."""
-    return painted(_rule(result(finished)), "red" if finished["exit_code"] != 0 else "green", "bold")
+    return painted(_rule(result(finished, warnings)), "red" if finished["exit_code"] != 0 else "green", "bold")
 
 
-def result(finished: dict[str, Any]) -> str:
+def result(finished: dict[str, Any], warnings: int = 0) -> str:
     """ "1 failed, 2 passed in 1.50s"."""
     counts = finished["counts"]
     parts = []
@@ -81,6 +111,8 @@ def result(finished: dict[str, Any]) -> str:
         if count:
             word = _WORDS.get(outcome, outcome) if count > 1 else outcome
             parts.append(f"{count} {word}")
+    if warnings:
+        parts.append(f"{warnings} warning{'s' if warnings > 1 else ''}")
     text = ", ".join(parts) or "no tests ran"
     if finished["state"] in ("cancelled", "error"):
         text = f"{finished['state']}: {text}"

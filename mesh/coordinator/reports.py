@@ -1,12 +1,14 @@
 """A run's report: the UnixFS directory of everything that the run produced.
 
 `report.json` and `junit.xml` name every test once; `records/` has the records as lines of JSON, in the manifest's
-order; `artifacts/<test>/` what tests left; `collection.txt` what pytest said when nothing could be collected. It is
+order; `artifacts/<test>/` what tests left; `warnings.json` each warning once; `collection.txt` what pytest said when
+nothing could be collected. It is
 made of the log's completions and their chunks alone, so any coordinator makes the same one. Long documents are written
 to files in a thread, piece by piece: a run of a hundred thousand tests never stands in memory decoded.
 """
 
 import hashlib
+import json
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -21,6 +23,7 @@ from mesh.coordinator.history import History
 from mesh.ports import Content
 from mesh.state import junit, report
 from mesh.state.model import NO_VERDICT, NO_WORKER, Run
+from mesh.state.remarks import Remarks
 from protocols.codec import decode, encode
 from protocols.commands import Finish
 from protocols.errors import ContentNotFound, MeshFailed
@@ -118,6 +121,7 @@ def _write(
     workers, attempts = report.who_ran(run)
     done = [TestIndex(index) for index in range(len(tests)) if run.outcomes[index] != NO_VERDICT]
     seconds = max(0.0, now - run.submitted_at)
+    remarks = Remarks(run)
     with (folder / "junit.xml").open("wb") as xml:
         xml.write(junit.head(run.counts, seconds, run.submitted_at, hostname))
         for start in range(0, len(done), RECORDS_PER_FILE):
@@ -129,6 +133,7 @@ def _write(
                     if data is None:
                         data = encode(_lost(run, index, tests[index].id, workers[index], attempts[index]))
                     record = decode(data, Record)
+                    remarks.add(index, record)
                     xml.write(junit.case(record))
                     out.write(report.record_line(index, record, material.cids.get(index, Cid(""))))
                     if record.artifacts is not None:
@@ -136,7 +141,11 @@ def _write(
             files[f"records/{group[0]:06d}-{group[-1]:06d}.jsonl"] = lines
         xml.write(junit.tail())
     cids = [material.cids.get(TestIndex(index)) for index in range(len(tests))]
-    _write_pieces(folder / "report.json", report.report_json(run, manifest, cids, now))
+    _write_pieces(folder / "report.json", report.report_json(run, manifest, cids, now, remarks.flaky))
+    warnings = remarks.warnings()
+    if warnings is not None:
+        files["warnings.json"] = folder / "warnings.json"
+        (folder / "warnings.json").write_text(json.dumps(warnings))
     return {**files, "junit.xml": folder / "junit.xml", "report.json": folder / "report.json"}
 
 

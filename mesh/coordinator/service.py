@@ -20,6 +20,7 @@ from mesh.ports import Clock, Content, Network, Nodes, ReplicatedLog
 from mesh.scheduler.durations import Estimates
 from mesh.scheduler.fleet import WorkerView
 from mesh.scheduler.hopeless import HOPELESS_SECONDS, hopeless
+from mesh.scheduler.numbering import numbers
 from mesh.scheduler.plan import Plan, plan
 from mesh.scheduler.requirements import parse
 from mesh.scheduler.tasks import shard
@@ -99,6 +100,8 @@ class TestCoordinator:
         self._hopeless: dict[RunId, float] = {}
         """Since when, on trio's clock, a run waits for what no worker has."""
         self._plan = Plan((), (), (), (), ())
+        self._views: Mapping[PeerId, WorkerView] = {}
+        """The workers as they were for that plan."""
         self._dirty = trio.Event()
         self._nursery: trio.Nursery
         self.clients = ClientDesk(
@@ -146,7 +149,7 @@ class TestCoordinator:
         """Plan, commit, send; then what runs need beside it."""
         state = self._state
         now = trio.current_time()
-        fleet = self._fleet.views(state, self._nodes.nodes(), now)
+        self._views = fleet = self._fleet.views(state, self._nodes.nodes(), now)
         self._plan = plan(state, fleet, self._estimates, self._clock.now())
         self._look_after_runs(state)
         commands: list[Command] = [*self._plan.expires, *self._plan.grants, *self._give_up_hopeless(fleet)]
@@ -277,7 +280,8 @@ class TestCoordinator:
         ]
         holders = dict.fromkeys([self._network.peer_id, run.spec.submitter, *sorted(with_bundle), *run.workers])
         holders.pop(lease.worker, None)
-        return Assign(lease.id, run.id, run.spec, run.manifest, tuple(lease.open), tuple(holders))
+        first, total = numbers(self._state, run, lease.worker, self._views)
+        return Assign(lease.id, run.id, run.spec, run.manifest, tuple(lease.open), tuple(holders), first, total)
 
     # Requests of workers
 

@@ -6,7 +6,7 @@ Pure and piecemeal: long documents come as iterators of pieces, so that the call
 import dataclasses
 import json
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 from mesh.state.model import NO_VERDICT, Run, RunSummary, final_state
@@ -57,7 +57,11 @@ def finished_event(run: Run | RunSummary) -> dict[str, Any]:
 
 
 def report_json(
-    run: Run, manifest: Manifest | None, records: Sequence[Cid | None], finished_at: float
+    run: Run,
+    manifest: Manifest | None,
+    records: Sequence[Cid | None],
+    finished_at: float,
+    flaky: Set[int] = frozenset(),
 ) -> Iterator[bytes]:
     """`report.json` in pieces. `records[i]` is the CID of the i-th test's record. Tests without a verdict (of a
     cancelled run) have no entry; the others are sorted by their IDs. `finished_at`: what `Finish` will say."""
@@ -89,6 +93,7 @@ def report_json(
                     "worker": workers[index],
                     "attempt": attempts[index],
                     "record": records[index],
+                    "flaky": index in flaky,
                 }
             )
             for test, index in order[start : start + TESTS_PER_PIECE]
@@ -136,6 +141,10 @@ def record_line(index: TestIndex, record: Record, cid: Cid) -> bytes:
                 "signal": record.signal,
                 "properties": dict(record.properties),
                 "artifacts": record.artifacts,
+                "warnings": list(record.warnings),
+                "reruns": record.reruns,
+                "flaky": record.flaky,
+                "subtests": [{"name": p.name, "outcome": p.outcome, "duration": p.duration} for p in record.subtests],
                 "record": cid,
             }
         )

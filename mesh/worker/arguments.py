@@ -28,7 +28,18 @@ REFUSED = {
     "--rootdir": "the root is the submitted tree",
     "--basetemp": "each slot has its own",
 }
-DROPPED = frozenset(("-x", "--exitfirst", "-d", "--tee", "--no-loadscope-reorder", "--loadscope-reorder"))
+DROPPED = frozenset(
+    (
+        "-x",
+        "--exitfirst",
+        "-d",
+        "--tee",
+        "--no-loadscope-reorder",
+        "--loadscope-reorder",
+        "--cov-append",
+        "--no-cov-on-fail",
+    )
+)
 DROPPED_WITH_VALUE = frozenset(
     (
         "-n",
@@ -47,8 +58,8 @@ DROPPED_WITH_VALUE = frozenset(
         "--durations",
         "--durations-min",
         "--color",
-        "--cov",
         "--cov-report",
+        "--cov-fail-under",
     )
 )
 SHORT_FLAGS = "xvqslhVd"
@@ -68,7 +79,7 @@ def for_slots(arguments: Sequence[str]) -> tuple[str, ...]:
         if name in DROPPED:
             continue
         if name in DROPPED_WITH_VALUE:
-            if not equals and name not in ("--cov",):
+            if not equals:
                 next(rest, None)
             continue
         if name == "--capture" and argument.endswith("tee-sys"):

@@ -42,10 +42,7 @@ def passed(item: WorkItem, place: Place, numbers: Sequence[float]) -> Record:
 
 def reported(item: WorkItem, place: Place, result: Mapping[str, Any]) -> Record:
     """From a slot's JSON object; `ValueError` or `TypeError` if it is none of ours."""
-    phases = tuple(
-        Phase(str(name), str(outcome), float(seconds))
-        for name, outcome, seconds in result.get("phases", ())[:PHASES_MAX]
-    )
+    phases = _phases(result.get("phases", ()), PHASES_MAX)
     return Record(
         test=item.id,
         outcome=Outcome(result["outcome"]),
@@ -65,7 +62,16 @@ def reported(item: WorkItem, place: Place, result: Mapping[str, Any]) -> Record:
         properties=tuple(
             (str(name), str(value)) for name, value in result.get("properties", ())[: wire.PROPERTIES_MAX]
         ),
+        warnings=tuple(
+            wire.clip(str(text), wire.WARNING_BYTES_MAX)[0] for text in result.get("warnings", ())[: wire.WARNINGS_MAX]
+        ),
+        reruns=int(result.get("reruns", 0)),
+        subtests=_phases(result.get("subtests", ()), wire.SUBTESTS_MAX),
     )
+
+
+def _phases(entries: Sequence[Any], most: int) -> tuple[Phase, ...]:
+    return tuple(Phase(str(name), str(outcome), float(seconds)) for name, outcome, seconds in entries[:most])
 
 
 def _text(result: Mapping[str, Any], name: str) -> str:

@@ -310,6 +310,7 @@ class PytestSession:
             return False
         self._starting[slot.number] = slot
         message = {"start": slot.number, "directory": str(slot.directory), "items": str(self._items_path)}
+        message |= {"first": self._job.first_slot, "total": self._job.slots_total or self._job.slots}
         with contextlib.suppress(OSError):  # it has just died: whoever listens to it ends this slot
             await self._zygote.send(message, (slot.pipes.tokens_read, slot.pipes.frames_write))
         return True
@@ -424,8 +425,6 @@ class PytestSession:
         with trio.move_on_after(DUMP_SECONDS):
             await slot.exited.wait()
         self._kill_slot(slot)
-
-    # the end
 
     async def stop(self) -> None:
         """Let fixtures of the session, and the zygote, end in order; only if nothing runs."""

@@ -165,6 +165,8 @@ class Workshop:
             slots=self._slots,
             run=str(assign.run),
             worker=self._peer,
+            first_slot=assign.first_slot,
+            slots_total=assign.slots_total,
         )
 
     async def _manifest(self, cid: Cid) -> Manifest:

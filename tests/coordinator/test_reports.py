@@ -1,5 +1,6 @@
 """A run's report, from the log's completions and their chunks."""
 
+import dataclasses
 import json
 import xml.etree.ElementTree as ElementTree
 
@@ -33,25 +34,27 @@ class Kept(FakeContent):
         return await super().add_files(files)
 
 
-async def running(content: Kept, tests: list[str]) -> CoordinatorState:
+async def running(content: Kept, tests: list[str], retries: int = 0) -> CoordinatorState:
     """Run 2 of worker 1: collected, all tests in lease 5."""
     manifest = Manifest(SPEC.bundle, tuple(CollectedTest(test, "m") for test in tests))
     cid = await content.put(encode(manifest))
     state = CoordinatorState()
     apply(state, 1, Register(WORKER, "w", 1, 2))
-    apply(state, 2, Submit(b"n", SPEC, 100.0))
+    apply(state, 2, Submit(b"n", dataclasses.replace(SPEC, retries=retries), 100.0))
     apply(state, 3, Grant(RunId(2), WORKER, 1, ()))
     apply(state, 4, Collected(LeaseId(3), cid, len(tests), (TaskRange(0, len(tests)),)))
     apply(state, 5, Grant(RunId(2), WORKER, 1, (TaskRange(0, len(tests)),)))
     return state
 
 
-async def complete(content: Kept, state: CoordinatorState, index: int, records: dict[int, Record], keep=True) -> None:
+async def complete(
+    content: Kept, state: CoordinatorState, index: int, records: dict[int, Record], keep=True, lease=5
+) -> None:
     data = [encode(record) for record in records.values()]
     chunk = encode(Chunk(tuple(TestIndex(i) for i in records), tuple(data)))
     cid = await content.put(chunk) if keep else Cid("bafylost")
     outcomes = bytes(record.outcome.code for record in records.values())
-    command = Complete(LeaseId(5), cid, tuple(TestIndex(i) for i in records), outcomes, (1000,) * len(records))
+    command = Complete(LeaseId(lease), cid, tuple(TestIndex(i) for i in records), outcomes, (1000,) * len(records))
     apply(state, index, command)
 
 
@@ -80,6 +83,28 @@ async def test_every_test_stands_once_in_report_and_junit(tmp_path):
     assert [json.loads(line)["index"] for line in lines] == list(range(1200))
     assert content.files["artifacts/t.py::test_700"] == "bafyart"
     assert not list((tmp_path / "s").iterdir())
+
+
+async def test_warnings_are_told_once_and_flaky_tests_are_marked(tmp_path):
+    content = Kept()
+    tests = ["at_once", "by_plugin", "by_mesh", "never"]
+    state = await running(content, tests, retries=1)
+    old = "t.py:1: DeprecationWarning: old"
+    await complete(content, state, 6, {2: record("by_mesh", Outcome.FAILED), 3: record("never", Outcome.FAILED)})
+    apply(state, 7, Grant(RunId(2), WORKER, 1, (TaskRange(2, 1), TaskRange(3, 1))))
+    await complete(content, state, 8, {0: record("at_once", warnings=(old,) * 3), 1: record("by_plugin", reruns=1)})
+    again = {2: record("by_mesh", warnings=(old,)), 3: record("never", Outcome.FAILED, warnings=("other",))}
+    await complete(content, state, 9, again, lease=7)
+    await ReportBuilder(content, History(content), tmp_path / "s").finish(state.runs[RunId(2)], 103.0, "host")
+    entries = json.loads(content.files["report.json"])["tests"]
+    assert {entry["test"] for entry in entries if entry["flaky"]} == {"by_plugin", "by_mesh"}
+    assert json.loads(content.files["warnings.json"]) == {
+        "total": 5,
+        "warnings": [
+            {"text": old, "count": 4, "tests": ["at_once", "by_mesh"]},
+            {"text": "other", "count": 1, "tests": ["never"]},
+        ],
+    }
 
 
 async def test_a_verdict_outlives_its_record(tmp_path, autojump_clock):

@@ -14,6 +14,10 @@ from protocols.errors import UsageError
         (("--junitxml", "a.xml", "--junit-xml=b.xml"), ()),
         (("--capture=tee-sys",), ("--capture=sys",)),
         (("-m", "not slow", "--pyargs", "networkx"), ("-m", "not slow", "--pyargs", "networkx")),
+        (
+            ("--cov", "--cov=a", "--cov-report", "xml", "--cov-report=term", "--cov-fail-under=90", "--cov-append"),
+            ("--cov", "--cov=a"),
+        ),
         (("--timeout=5", "-p", "no:randomly"), ("--timeout=5", "-p", "no:randomly")),
     ],
 )

@@ -309,6 +309,21 @@ async def test_suites_may_ask_for_xdist_s_groups_and_for_parts(tmp_path: Path) -
     assert [records[f"test_bad[{i}]"].outcome.value for i in (1, 2)] == ["failed", "failed"]
 
 
+async def test_slots_are_named_as_the_whole_run_counts_them(tmp_path: Path) -> None:
+    suite = """
+        import os, pytest
+        @pytest.mark.parametrize("i", range(6))
+        def test_name(i, worker_id, record_property):
+            assert os.environ["PYTEST_XDIST_WORKER"] == worker_id
+            record_property("name", worker_id)
+            record_property("count", os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    """
+    records = await run(job(write(tmp_path, {"test_a.py": suite}), first_slot=5, slots_total=9))
+    names = {dict(record.properties)["name"] for record in records.values()}
+    assert names <= {"gw5", "gw6"}
+    assert {dict(record.properties)["count"] for record in records.values()} == {"9"}
+
+
 async def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIDS", str(tmp_path / "pids"))
     write(

@@ -8,6 +8,7 @@ descriptors 1 and 2, which are files too ("fd1" and "fd2"), and is added to the 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import types
@@ -15,15 +16,15 @@ from typing import Any
 
 import _pytest.capture
 import pytest
-from _mesh_pytest_side import wire
+from _mesh_pytest_side import originals, processes, wire
 
 
 def read_ends(fd: int, size: int) -> tuple[str, int]:
     """Text of a file, its middle left out when it is larger than a record keeps; and the bytes left out."""
     if size <= wire.OUTPUT_BYTES_MAX:
-        return wire.clip_bytes(os.pread(fd, size, 0))
+        return wire.clip_bytes(originals.pread(fd, size, 0))
     half = wire.OUTPUT_BYTES_MAX // 2
-    return wire.join_ends(os.pread(fd, half, 0), os.pread(fd, half, size - half), size - 2 * half)
+    return wire.join_ends(originals.pread(fd, half, 0), originals.pread(fd, half, size - half), size - 2 * half)
 
 
 def keep_open(stream: Any) -> None:
@@ -55,6 +56,7 @@ class SlotCapture:
         if manager._global_capturing is not None:
             manager._global_capturing.stop_capturing()
             manager._global_capturing = None
+            processes.redirect(self._directory)  # stopping has put the zygote's own descriptors back
         names = iter(("out", "err"))
         anonymous = _pytest.capture.TemporaryFile  # type: ignore[attr-defined]
 
@@ -79,13 +81,13 @@ class SlotCapture:
         fd = os.dup(stream.tmpfile.fileno())
 
         def snap(_: Any) -> str:
-            size = os.fstat(fd).st_size
+            size = originals.fstat(fd).st_size
             if size == 0:
                 return ""
             text, dropped = read_ends(fd, size)
             self.dropped += dropped
-            os.lseek(fd, 0, os.SEEK_SET)
-            os.ftruncate(fd, 0)
+            originals.lseek(fd, 0, os.SEEK_SET)
+            originals.ftruncate(fd, 0)
             return text
 
         stream.snap = types.MethodType(snap, stream)
@@ -108,26 +110,29 @@ class SlotCapture:
         """Let the node find what the test under way wrote in earlier phases, should the process die."""
         self._kept = True
         for fd, text in zip(self._early, texts):  # noqa: B905
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, text.encode("utf-8", "backslashreplace"), 0)
+            originals.ftruncate(fd, 0)
+            originals.pwrite(fd, text.encode("utf-8", "backslashreplace"), 0)
 
     def forget_early(self) -> None:
         if self._kept:
             self._kept = False
             for fd in self._early:
-                os.ftruncate(fd, 0)
+                originals.ftruncate(fd, 0)
 
     def escaped(self) -> list[str]:
         """What reached the slot's own descriptors since the last call: ["", ""] as a rule. Mends closed ones."""
         texts = ["", ""]
+        for stream in (sys.__stdout__, sys.__stderr__):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()  # type: ignore[union-attr]
         for index, fd in enumerate(self._outer):
             try:
-                os.fstat(index + 1)
+                originals.fstat(index + 1)
             except OSError:
-                os.dup2(fd, index + 1)
-            size = os.fstat(fd).st_size
+                originals.dup2(fd, index + 1)
+            size = originals.fstat(fd).st_size
             if size:
                 texts[index], dropped = read_ends(fd, size)
                 self.dropped += dropped
-                os.ftruncate(fd, 0)
+                originals.ftruncate(fd, 0)
         return texts

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from _mesh_pytest_side import collecting, processes, surroundings
+from _mesh_pytest_side import collecting, coverages, fixtures, processes, reporting, surroundings, wire
 
 MARKERS = (
     "requires(expression): what a worker must have to run this test",
@@ -53,6 +54,8 @@ class MeshPlugin:
         """Node ID of a file that skips itself as a whole -> (reason, where it says so)."""
         self.reports: list[Any] = []
         """Those of the test under way."""
+        self.warnings: list[str] = []
+        """Since the last test was reported: its own, and those of what was imported for it."""
         self.artifacts = ""
         """Where the test under way may put artifacts."""
         self.artifacts_used = False
@@ -70,8 +73,14 @@ class MeshPlugin:
         for name, value in (("maxfail", 0), ("usepdb", False), ("trace", False), ("xmlpath", None), ("color", "no")):
             if hasattr(config.option, name):
                 setattr(config.option, name, value)
+        coverages.quieten(config)
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
+        if getattr(config.option, "randomly_seed", None) == "default":
+            # pytest-randomly draws one in each process; all hosts of a run must have the same
+            config.option.randomly_seed = zlib.crc32(str(self._settings["uid"]).encode())
+        config.pluginmanager.register(fixtures, "mesh-fixtures")
         for line in MARKERS:
             config.addinivalue_line("markers", line)
 
@@ -123,12 +132,13 @@ class MeshPlugin:
         slot.Slot(self, self._session, settings, directory, number, tokens, frames).run()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if str(report.outcome) == "rerun":  # pytest-rerunfailures: what came before does not count
-            self.reports.clear()
-        else:
-            self.reports.append(report)
-            if report.sections and report.when != "teardown" and self.keep_early is not None:
-                self.keep_early(self.reports)
+        self.reports.append(report)
+        if report.sections and report.when != "teardown" and self.keep_early is not None:
+            self.keep_early(self.reports)
+
+    def pytest_warning_recorded(self, warning_message: Any) -> None:
+        if len(self.warnings) < wire.WARNINGS_MAX:
+            self.warnings.append(reporting.warning(warning_message, self._settings["root"]))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self) -> Iterator[None]:
@@ -138,21 +148,6 @@ class MeshPlugin:
             return (yield)
         finally:
             before.restore()
-
-    @pytest.fixture(scope="session")
-    def worker_id(self, request: pytest.FixtureRequest) -> str:
-        """The slot's name, as with xdist: "gw0" and so on."""
-        return str(request.config.workerinput["workerid"])  # type: ignore[attr-defined]
-
-    @pytest.fixture(scope="session")
-    def testrun_uid(self, request: pytest.FixtureRequest) -> str:
-        """The same for all tests of a run, on all hosts."""
-        return str(request.config.workerinput["testrunuid"])  # type: ignore[attr-defined]
-
-    @pytest.fixture(scope="session")
-    def mesh_node(self) -> str:
-        """Peer ID of the node that runs the test."""
-        return str(self._settings["worker"])
 
     @pytest.fixture
     def mesh_artifacts(self) -> Any:
@@ -195,5 +190,6 @@ def run_pytest(settings: dict[str, Any], zygote: Any, pipes: tuple[str, int, int
     """pytest's exit code."""
     if pipes is not None:
         processes.redirect(pipes[0])
+    coverages.in_folder(pipes[0] if pipes is not None else settings["directory"])
     plugin = MeshPlugin(settings, zygote, pipes)
     return int(pytest.main(arguments(settings), plugins=[plugin]))

@@ -1,11 +1,15 @@
 """From pytest's reports of one test to one frame for the node.
 
 The verdict is pytest's: what the call gave, with xfail and xpass; an `error` where setup failed, or teardown after a
-call that did not fail.
+call that did not fail. Of a test that was run again (pytest-rerunfailures) only the last try counts; the earlier ones
+stay in its phases, as "rerun". A sub-test counts when it failed: the test has then failed, whatever its own call gave.
+
+What a test hands to us (an exception, a property) may raise when it is shown; that is said in place of the text.
 """
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from _mesh_pytest_side import wire
@@ -18,7 +22,7 @@ def is_plain(reports: list[Any]) -> bool:
     for report in reports:
         if report.outcome != "passed" or hasattr(report, "wasxfail") or report.sections or report.user_properties:
             return False
-    return bool(reports[1].when == "call")
+    return bool(reports[1].when == "call") and not is_subtest(reports[1])
 
 
 def plain_frame(key: int, reports: list[Any]) -> bytes:
@@ -26,28 +30,93 @@ def plain_frame(key: int, reports: list[Any]) -> bytes:
     return wire.PASSED.pack(b"P", key, setup.start, setup.duration, call.duration, teardown.duration)
 
 
+def is_subtest(report: Any) -> bool:
+    """Of pytest 9's own `subtests`, of unittest's `subTest`, or of pytest-subtests."""
+    return report.when == "call" and hasattr(report, "context")
+
+
 def full(key: int, reports: list[Any], dropped: int) -> dict[str, Any]:
     """The JSON object of a test's result; `dropped` bytes of its output are lost already."""
     outcome, message = verdict(reports)
     streams, extra = sections(reports)
     longrepr, _ = wire.clip("\n\n".join(tracebacks(reports) + extra), wire.TEXT_BYTES_MAX)
+    phases = [report for report in reports if not is_subtest(report)]
     result: dict[str, Any] = {
         "key": key,
         "outcome": outcome,
         "started": getattr(reports[0], "start", 0.0),
-        "phases": [(report.when, _category(report), report.duration) for report in reports],
+        "phases": [(report.when, _category(report), report.duration) for report in phases],
         "message": wire.clip(message)[0][: wire.MESSAGE_CHARS_MAX],
         "longrepr": longrepr,
-        "properties": [
-            (wire.clip(str(name), 1000)[0], wire.clip(str(value), wire.TEXT_BYTES_MAX)[0])
-            for name, value in reports[-1].user_properties[: wire.PROPERTIES_MAX]
-        ],
+        "properties": properties(reports[-1].user_properties),
     }
+    reruns = tries_before(reports)
+    if reruns:
+        result["reruns"] = reruns
+    subtests = [report for report in last_try(reports) if is_subtest(report) and _category(report) != "passed"]
+    if subtests:
+        result["subtests"] = [
+            (wire.clip(description(report), wire.SUBTEST_BYTES_MAX)[0], _category(report), report.duration)
+            for report in subtests[: wire.SUBTESTS_MAX]
+        ]
     for name, text in streams.items():
         result[name], lost = wire.clip(text)
         dropped += lost
     result["dropped"] = dropped
     return result
+
+
+def properties(given: list[Any]) -> list[tuple[str, str]]:
+    """As text, and no more of them than fits."""
+    kept: list[tuple[str, str]] = []
+    room = wire.PROPERTIES_BYTES_MAX
+    for name, value in given[: wire.PROPERTIES_MAX]:
+        pair = wire.clip(text_of(name), wire.SUBTEST_BYTES_MAX)[0], wire.clip(text_of(value), max(2, room))[0]
+        kept.append(pair)
+        room -= len(pair[0]) + len(pair[1])
+        if room <= 0:
+            break
+    return kept
+
+
+def warning(recorded: Any, root: str) -> str:
+    """As pytest prints it in its summary, the tree's own files relative to its root."""
+    try:
+        text = warnings.formatwarning(
+            str(recorded.message), recorded.category, recorded.filename, recorded.lineno, recorded.line
+        )
+    except BaseException as error:
+        text = f"{text_of(recorded.category)}: its text can't be had: {type(error).__name__}"
+    return wire.clip(text.replace(root.rstrip("/") + "/", "").rstrip(), wire.WARNING_BYTES_MAX)[0]
+
+
+def text_of(value: Any) -> str:
+    """`str(value)`, whatever the value makes of that."""
+    try:
+        return str(value)
+    except BaseException as error:
+        return f"<{type(value).__name__}: its text can't be had: {type(error).__name__}>"
+
+
+def last_try(reports: list[Any]) -> list[Any]:
+    """Without all that an earlier try reported: sub-tests, which have no number, come before their own test."""
+    tries = tries_before(reports)
+    earlier = [index for index, report in enumerate(reports) if getattr(report, "rerun", tries) < tries]
+    return reports[max(earlier, default=-1) + 1 :]
+
+
+def tries_before(reports: list[Any]) -> int:
+    """pytest-rerunfailures numbers the tries of a test, from 0."""
+    return max((getattr(report, "rerun", 0) for report in reports), default=0)
+
+
+def description(report: Any) -> str:
+    """A sub-test's, as pytest shows it: "[message] (i=1)"."""
+    context = report.context
+    parts = [f"[{text_of(context.msg)}]"] if context.msg is not None else []
+    if context.kwargs:
+        parts.append("(" + ", ".join(f"{name}={text_of(value)}" for name, value in context.kwargs.items()) + ")")
+    return " ".join(parts) or "(<subtest>)"
 
 
 def _category(report: Any) -> str:
@@ -61,27 +130,49 @@ def _category(report: Any) -> str:
 _RANK = ("failed", "error", "xfailed", "xpassed", "skipped", "passed")
 
 
+def _rank(report: Any) -> int:
+    category = _category(report)
+    return _RANK.index(category) if category in _RANK else 0
+
+
 def verdict(reports: list[Any]) -> tuple[str, str]:
     """(outcome, one line that says why)."""
-    worst = min(reports, key=lambda report: _RANK.index(_category(report)))
+    counted = [report for report in last_try(reports) if not is_subtest(report) or report.outcome == "failed"]
+    worst = min(counted, key=_rank, default=reports[-1])
     outcome = _category(worst)
     if outcome == "passed":
         return outcome, ""
+    if outcome not in _RANK:
+        outcome = "failed"
     if hasattr(worst, "wasxfail"):
-        return outcome, str(worst.wasxfail)
+        return outcome, text_of(worst.wasxfail)
     if outcome == "skipped":
-        reason = str(worst.longrepr[2]) if isinstance(worst.longrepr, tuple) else str(worst.longrepr)
+        reason = str(worst.longrepr[2]) if isinstance(worst.longrepr, tuple) else text_of(worst.longrepr)
         return outcome, reason[len("Skipped: ") :] if reason.startswith("Skipped: ") else reason
-    crash = getattr(worst.longrepr, "reprcrash", None)
-    text = crash.message if crash is not None else worst.longreprtext
+    line = _reason(worst)
+    return outcome, f"{description(worst)} {line}" if is_subtest(worst) else line
+
+
+def _reason(report: Any) -> str:
+    """The line of a failure's traceback that tells most."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    text = crash.message if crash is not None else traceback(report)
     lines = str(text).strip().splitlines() or [""]
-    return outcome, lines[0] if crash is not None else lines[-1]
+    return lines[0] if crash is not None else lines[-1]
+
+
+def traceback(report: Any) -> str:
+    """What pytest prints of it; a plugin's own kind of failure may refuse to be shown."""
+    try:
+        return str(report.longreprtext)
+    except Exception as error:
+        return f"<{type(report.longrepr).__name__}: its text can't be had: {type(error).__name__}: {text_of(error)}>"
 
 
 def tracebacks(reports: list[Any]) -> list[str]:
     """What pytest prints of each phase that went wrong."""
     return [
-        report.longreprtext
+        f"{description(report)}\n{traceback(report)}" if is_subtest(report) else traceback(report)
         for report in reports
         if report.longrepr is not None and not isinstance(report.longrepr, tuple)
     ]

@@ -12,13 +12,13 @@ import contextlib
 import faulthandler
 import os
 import random
-import select
 import sys
-import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from _mesh_pytest_side import capture, collecting, processes, reporting, wire
+from _mesh_pytest_side import capture, collecting, coverages, originals, processes, reporting, wire
+from _pytest.warnings import catch_warnings_for_item
 
 Token = tuple[int, int]
 
@@ -74,6 +74,8 @@ class Slot:
         self._items_file = os.open(settings["items"], os.O_RDONLY)
         self._items: dict[str, pytest.Item] = {}
         self._collected = set()  # type: set[str]
+        self._path = list(sys.path)
+        """What imports have made of it; what tests make of it is theirs."""
         self._next: Token | None = None
         self._pending = b""
         """Frames that go out with the next write."""
@@ -100,7 +102,7 @@ class Slot:
     def _settle(self) -> None:
         """Make a process of its own of what was forked, or spawned."""
         settings, config = self._settings, self._session.config
-        name = f"gw{self._number}"
+        name = f"gw{settings['first'] + self._number}"
         processes.be_nice()
         atexit._clear()
         if hasattr(os, "register_at_fork"):
@@ -109,20 +111,21 @@ class Slot:
         self._capture = capture.SlotCapture(config, self._directory)
         self._capture.restart()
         self._plugin.keep_early = self._keep_early
-        self._stacks = open(os.path.join(self._directory, "stacks"), "wb", buffering=0)  # noqa: SIM115
+        self._stacks = open(originals.join(self._directory, "stacks"), "wb", buffering=0)  # noqa: SIM115
         if config.pluginmanager.hasplugin("faulthandler"):
             faulthandler.enable(file=self._stacks, all_threads=True)
         os.environ.update(
             PYTEST_XDIST_WORKER=name,
-            PYTEST_XDIST_WORKER_COUNT=str(settings["slots"]),
+            PYTEST_XDIST_WORKER_COUNT=str(settings["total"]),
             PYTEST_XDIST_TESTRUNUID=settings["uid"],
             MESH_SLOT=str(self._number),
         )
         config.workerinput = {  # type: ignore[attr-defined]
             "workerid": name,
-            "workercount": settings["slots"],
+            "workercount": settings["total"],
             "testrunuid": settings["uid"],
             "mainargv": list(sys.argv),
+            "meshnode": settings["worker"],
         }
         factory: Any = getattr(config, "_tmp_path_factory", None)
         if factory is not None:
@@ -135,7 +138,11 @@ class Slot:
         for plugin_name in ("lfplugin", "nfplugin", "stepwiseplugin"):
             if config.pluginmanager.hasplugin(plugin_name):
                 config.pluginmanager.unregister(name=plugin_name)
+        rerun: Any = sys.modules.get("pytest_rerunfailures")
+        if rerun is not None:  # it takes us for an xdist of long ago, which ended a test with its first report
+            rerun.works_with_current_xdist = lambda: True
         random.seed()
+        self._coverage = coverages.Coverage(config, f"{settings['worker'][-8:]}-{self._number}-{os.getpid()}")
         self._root_fd = os.open(settings["root"], os.O_RDONLY)
         self._nothing = Nothing.from_parent(self._session, name="nothing")
 
@@ -144,14 +151,14 @@ class Slot:
         self._forked_away = True
         for fd in (self._tokens, self._frames):
             with contextlib.suppress(OSError):
-                os.close(fd)
+                originals.close(fd)
 
     def _write(self, data: bytes) -> None:
         if self._forked_away:
-            os._exit(1)
+            originals.exit_now(1)
         view = memoryview(data)
         while view:
-            view = view[os.write(self._frames, view) :]
+            view = view[originals.write(self._frames, view) :]
 
     def _take(self) -> Token:
         token, self._next = self._peek(), None
@@ -161,13 +168,13 @@ class Slot:
         """The next token; waits for it. The node's death is a STOP."""
         if self._next is None:
             if self._forked_away:
-                os._exit(1)
+                originals.exit_now(1)
             while True:
                 try:
-                    data = os.read(self._tokens, wire.TOKEN.size)
+                    data = originals.read(self._tokens, wire.TOKEN.size)
                 except BlockingIOError:
                     self._flush()
-                    select.select([self._tokens], [], [])
+                    originals.select_on([self._tokens], [], [])
                     continue
                 self._next = wire.TOKEN.unpack(data) if data else wire.STOP
                 break
@@ -179,7 +186,7 @@ class Slot:
             self._write(data)
 
     def _node_id(self, token: Token) -> str:
-        return os.pread(self._items_file, token[1], token[0]).decode()
+        return originals.pread(self._items_file, token[1], token[0]).decode()
 
     def next_chain(self) -> list[Any]:
         """Nodes that the next test needs, without importing its file."""
@@ -212,20 +219,38 @@ class Slot:
         if collectors:
             self._flush()
         for collector in collectors:
-            found = list(session.genitems(collector))
-            kept = list(found)
-            session.config.hook.pytest_collection_modifyitems(session=session, config=session.config, items=kept)
+            with self._collecting():
+                found = list(session.genitems(collector))
+                kept = list(found)
+                session.config.hook.pytest_collection_modifyitems(session=session, config=session.config, items=kept)
             session.items.extend(kept)
             # the manifest has selected: what a hook deselects from this part of the list is still there to be run
             for item in (*found, *kept):
                 self._items[collecting.text(item.nodeid)] = item
         return self._items.get(node_id)
 
+    @contextlib.contextmanager
+    def _collecting(self) -> Iterator[None]:
+        """As if no test had run yet: with the path that imports have made, and with pytest's filters of warnings, and
+        its record of them, around it."""
+        config, left, before = self._session.config, list(sys.path), self._path
+        sys.path[:] = before
+        catching: Any = contextlib.nullcontext()
+        if config.pluginmanager.hasplugin("warnings"):
+            catching = catch_warnings_for_item(config=config, ihook=config.hook, when="collect", item=None)
+        try:
+            with catching:
+                yield
+        finally:
+            self._path = list(sys.path)
+            if left != before:
+                sys.path[:] = [entry for entry in self._path if entry not in before] + left
+
     def _run_test(self, token: Token) -> None:
         key, node_id = token[0], self._node_id(token)
         reports = self._plugin.reports
         reports.clear()
-        began = time.time()
+        began = originals.now()
         try:
             item = self._find(node_id)
         except BaseException as error:
@@ -240,10 +265,10 @@ class Slot:
             )
             self._refuse(key, began, node_id, why)
             return
-        self._plugin.artifacts = artifacts = os.path.join(self._directory, "artifacts", str(key))
+        self._plugin.artifacts = artifacts = originals.join(self._directory, "artifacts", str(key))
         self._plugin.artifacts_used = False
         self._capture.dropped = 0
-        self._write(self._pending + wire.STARTED.pack(b"S", key, time.time()))
+        self._write(self._pending + wire.STARTED.pack(b"S", key, originals.now()))
         self._pending = b""
         broken = None
         try:
@@ -252,10 +277,12 @@ class Slot:
             broken = error
             with contextlib.suppress(BaseException):
                 self._session._setupstate.teardown_exact(None)
+        last = self._next in (None, wire.PAUSE, wire.STOP)
+        self._plugin.artifacts_used |= self._coverage.save(artifacts, last)
         self._report(key, reports, broken, artifacts)
         self._session._shouldstop = self._session._shouldfail = False
         if self._peek_is_elsewhere(node_id):
-            os.fchdir(self._root_fd)
+            originals.fchdir(self._root_fd)
 
     def _peek_is_elsewhere(self, node_id: str) -> bool:
         """Whether the next test that is known by now is in another file."""
@@ -271,8 +298,9 @@ class Slot:
     def _report(self, key: int, reports: list[Any], broken: BaseException | None, artifacts: str) -> None:
         out, err = self._capture.escaped()
         self._capture.forget_early()
-        left = self._plugin.artifacts_used and os.path.isdir(artifacts) and bool(os.listdir(artifacts))
-        if broken is None and not (out or err or left) and reporting.is_plain(reports):
+        left = self._plugin.artifacts_used and originals.isdir(artifacts) and bool(originals.listdir(artifacts))
+        told, self._plugin.warnings = self._plugin.warnings, []
+        if broken is None and not (out or err or left or told) and reporting.is_plain(reports):
             self._pending += reporting.plain_frame(key, reports)
             return
         if reports:
@@ -291,6 +319,8 @@ class Slot:
                 result["dropped"] = result.get("dropped", 0) + lost
         if left:
             result["artifacts"] = artifacts
+        if told:
+            result["warnings"] = told
         self._pending += wire.pack_json(result)
         if len(self._pending) > wire.OUTPUT_BYTES_MAX:
             self._flush()

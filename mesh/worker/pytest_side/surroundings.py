@@ -1,10 +1,12 @@
-"""What tests change in their process and forget to undo: the working directory and signal handlers."""
+"""What tests change in their process and forget to undo: the working directory, signal handlers, and an alarm that
+would go off in another test."""
 
 from __future__ import annotations
 
-import os
 import signal
 from typing import Any
+
+from _mesh_pytest_side import originals
 
 SIGNALS = [
     getattr(signal, name)
@@ -21,27 +23,29 @@ SIGNALS = [
     )
     if hasattr(signal, name)
 ]
-getsignal = signal.getsignal
 
 
 class Surroundings:
     """As they are when this is made; `restore` puts them back where they differ."""
 
-    __slots__ = ("_directory", "_handlers")
+    __slots__ = ("_alarm", "_directory", "_handlers")
 
     def __init__(self, root: str) -> None:
         try:
-            self._directory = os.getcwd()
+            self._directory = originals.getcwd()
         except OSError:  # removed under our feet
             self._directory = root
-        self._handlers = [getsignal(number) for number in SIGNALS]
+        self._alarm = originals.getitimer(signal.ITIMER_REAL)[0] > 0
+        self._handlers = [originals.getsignal(number) for number in SIGNALS]
 
     def restore(self) -> None:
-        os.chdir(self._directory)
-        handlers: Any = [getsignal(number) for number in SIGNALS]
+        originals.chdir(self._directory)
+        if not self._alarm and originals.getitimer(signal.ITIMER_REAL)[0] > 0:
+            originals.setitimer(signal.ITIMER_REAL, 0)
+        handlers: Any = [originals.getsignal(number) for number in SIGNALS]
         if handlers == self._handlers:
             return
         for index, number in enumerate(SIGNALS):
             before = self._handlers[index]
             if before is not None and before != handlers[index]:
-                signal.signal(number, before)
+                originals.set_signal(number, before)

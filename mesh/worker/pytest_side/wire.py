@@ -40,6 +40,14 @@ NOTE_BYTES_MAX = 64
 """The line that says how much is missing."""
 MESSAGE_CHARS_MAX = 1000
 PROPERTIES_MAX = 200
+PROPERTIES_BYTES_MAX = 64 * 1024
+"""Kept of all properties of one test together."""
+SUBTESTS_MAX = 100
+"""Sub-tests of one test that are told apart; all of them count."""
+SUBTEST_BYTES_MAX = 500
+WARNINGS_MAX = 20
+"""Kept of one test."""
+WARNING_BYTES_MAX = 2000
 
 Frame = tuple[Any, ...]
 

@@ -95,7 +95,7 @@ class Zygote:
 
     def _start(self, message: dict[str, Any], tokens: int, frames: int, slot_main: SlotMain | None) -> None:
         directory, number = message["directory"], message["start"]
-        self.settings["items"] = message["items"]
+        self.settings.update({name: message[name] for name in ("items", "first", "total")})
         self._used = True
         if slot_main is None:
             pid = self._spawn(directory, number, tokens, frames)
