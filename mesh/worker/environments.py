@@ -156,6 +156,7 @@ class Environments:
             raise NoCapableWorker("has no uv")
         home = self._folder / f"{_TEMPORARY}building-{os.getpid()}-{next(self._numbers)}"
         began = trio.current_time()
+        log.info("building environment %s: uv %s", digest, " ".join(recipe.command))
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with trio.move_on_after(BUILD_SECONDS_MAX) as limit:
