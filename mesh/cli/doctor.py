@@ -146,6 +146,15 @@ def _git(home: Path) -> tuple[str, str]:
     return "ok", found
 
 
+def _uv(home: Path) -> tuple[str, str]:
+    from mesh.hardware.uv import find_uv
+
+    found = find_uv()
+    if found is None:
+        return "note", "uv is not found: a node here takes no runs of --env uv"
+    return "ok", found
+
+
 def _gpu(home: Path) -> tuple[str, str]:
     from mesh.hardware import gpu
 
@@ -205,6 +214,7 @@ CHECKS: dict[str, Callable[[Path], tuple[str, str]]] = {
     "network": _network,
     "mdns": _mdns,
     "git": _git,
+    "uv": _uv,
     "gpu": _gpu,
     "open files": _descriptors,
     "node": _node,

@@ -14,7 +14,7 @@ from typing import Any
 
 from mesh.cli.client import Client
 from mesh.cli.output import note, painted
-from mesh.cli.progress import PlainView, failure_line, opening_line, view
+from mesh.cli.progress import PlainView, view
 from mesh.cli.summary import print_summary, result
 from mesh.cli.tally import Tally
 from protocols.errors import UsageError
@@ -34,10 +34,8 @@ class LabelledView(PlainView):
         super().__init__(tally)
         self._label = label
 
-    def event(self, event: dict[str, Any]) -> None:
-        line = failure_line(event) if event["event"] == "verdict" else opening_line(event)
-        if line:
-            print(f"{self._label}: {line}", flush=True)
+    def say(self, line: str) -> None:
+        print(f"{self._label}: {line}", flush=True)
 
 
 def check_pythons(pythons: list[str]) -> list[str]:

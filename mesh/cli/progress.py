@@ -70,12 +70,15 @@ class PlainView:
         if event["event"] == "verdict":
             line = failure_line(event)
             if line:
-                print(line, flush=True)
+                self.say(line)
             self._percentage()
         else:
             line = opening_line(event)
             if line:
-                print(line, flush=True)
+                self.say(line)
+
+    def say(self, line: str) -> None:
+        print(line, flush=True)
 
     def _percentage(self) -> None:
         tally = self._tally
@@ -90,7 +93,7 @@ class PlainView:
         ):
             self._step, self._last = step, tally.elapsed
             percent = 100 * tally.done // tally.total
-            print(f"[{percent:3d}%] {position(tally)} in {clock(tally.elapsed)}", flush=True)
+            self.say(f"[{percent:3d}%] {position(tally)} in {clock(tally.elapsed)}")
 
     def close(self) -> None:
         pass

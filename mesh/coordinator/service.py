@@ -187,7 +187,10 @@ class TestCoordinator:
             return code, text
         codes = self._fleet.unfit_codes(run, trio.current_time())
         names = {peer: worker.name for peer, worker in self._state.workers.items()}
-        said = [f"{names.get(peer) or peer}: {reason}" for peer, reason in list(reasons.items())[:REASONS_SHOWN_MAX]]
+        alike: dict[str, list[str]] = {}
+        for peer, reason in reasons.items():
+            alike.setdefault(reason, []).append(names.get(peer) or peer)
+        said = [f"{', '.join(who)}: {reason}" for reason, who in list(alike.items())[:REASONS_SHOWN_MAX]]
         return codes.pop() if len(codes) == 1 else code, f"{text}; {'; '.join(said)}"
 
     def _look_after_runs(self, state: CoordinatorState) -> None:

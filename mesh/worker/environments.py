@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ class Environments:
         self._numbers = itertools.count()
         if folder.is_dir():
             for path in folder.iterdir():
-                if path.name.startswith(_TEMPORARY) or not (path / META).is_file():
+                if path.name.startswith(_TEMPORARY) or not _is_whole(path):
                     shutil.rmtree(path, ignore_errors=True)
 
     @asynccontextmanager
@@ -154,10 +154,11 @@ class Environments:
         uv = self._uv()
         if uv is None:
             raise NoCapableWorker("has no uv")
-        self._folder.mkdir(parents=True, exist_ok=True)
         home = self._folder / f"{_TEMPORARY}building-{os.getpid()}-{next(self._numbers)}"
         began = trio.current_time()
+        log.info("building environment %s: uv %s", digest, " ".join(recipe.command))
         try:
+            self._folder.mkdir(parents=True, exist_ok=True)
             with trio.move_on_after(BUILD_SECONDS_MAX) as limit:
                 await _make(uv, recipe, python, root, home)
             if limit.cancelled_caught:
@@ -168,6 +169,8 @@ class Environments:
             (home / META).write_text(json.dumps(meta))
             home.rename(self._folder / digest)
             log.info("built environment %s in %.1f s, %d bytes", digest, trio.current_time() - began, size)
+        except OSError as error:
+            raise MeshFailed(f"the uv environment can't be built: {error.filename}: {error.strerror}") from None
         finally:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(partial(shutil.rmtree, home, ignore_errors=True))
@@ -176,7 +179,7 @@ class Environments:
         """Complete environments, the last used first."""
         if not self._folder.is_dir():
             return []
-        found = [path for path in self._folder.iterdir() if not path.name.startswith(_TEMPORARY)]
+        found = [path for path in self._folder.iterdir() if not path.name.startswith(_TEMPORARY) and _is_whole(path)]
         return sorted(found, key=lambda home: (_used(home), home.name), reverse=True)
 
     async def _remove_old(self) -> None:
@@ -197,7 +200,8 @@ class Environments:
         for home in homes:
             if home.name not in self._in_use:
                 gone.append(home.with_name(f"{_TEMPORARY}removed-{os.getpid()}-{next(self._numbers)}"))
-                os.rename(home, gone[-1])
+                with suppress(OSError):
+                    os.rename(home, gone[-1])
         for folder in gone:
             await trio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
 
@@ -236,6 +240,8 @@ def _ask(python: str) -> dict[str, Any]:
             check=True,
         )
         described: dict[str, Any] = json.loads(done.stdout)
+        if not isinstance(described, dict) or described.keys() != interpreter.describe().keys():
+            raise ValueError(f"{python} is no Python")
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         raise NoCapableWorker(f"its interpreter {python} does not work: {type(error).__name__}") from None
     return described
@@ -303,6 +309,14 @@ def _pytest_fault(distributions: Iterable[str]) -> str:
 def _meta(home: Path) -> dict[str, Any]:
     meta: dict[str, Any] = json.loads((home / META).read_text())
     return meta
+
+
+def _is_whole(home: Path) -> bool:
+    """Whether it says what it is: a host that lost its power may have kept the name alone."""
+    try:
+        return {"bytes", "bundle"} <= _meta(home).keys()
+    except (OSError, ValueError):
+        return False
 
 
 def _used(home: Path) -> float:

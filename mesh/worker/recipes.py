@@ -115,9 +115,8 @@ def _install(
             command += ["--requirements=pyproject.toml", *(f"--extra={extra}" for extra in settings.extras)]
     groups = settings.groups
     if groups is None:
-        chosen = uv.get("default-groups", ["dev"])
-        known = list(_table(pyproject, "dependency-groups"))
-        groups = tuple(known if chosen == "all" else [group for group in known if group in chosen])
+        known = tuple(_table(pyproject, "dependency-groups"))
+        groups = known if uv.get("default-groups") == "all" else _default_groups(known, uv)
     command += [f"--group={group}" for group in groups]
     command += [f"--requirements={name}" for name in files]
     if not command:
@@ -126,6 +125,11 @@ def _install(
             "in pyproject.toml, and no requirements.txt"
         )
     return ("pip", "install", *command)
+
+
+def _default_groups(known: tuple[str, ...], uv: Mapping[str, Any]) -> tuple[str, ...]:
+    chosen = uv.get("default-groups", ["dev"])
+    return tuple(group for group in known if isinstance(chosen, list) and group in chosen)
 
 
 def _is_package(pyproject: Mapping[str, Any], uv: Mapping[str, Any]) -> bool:

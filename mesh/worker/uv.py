@@ -42,6 +42,9 @@ _OF_THIS_PYTHON = re.compile(
     r"incompatible with the project's Python requirement|current Python version \([^)]*\) does not satisfy"
 )
 _BUILT = re.compile(r"failed to (?:build|prepare) `([^`]+)`", re.IGNORECASE)
+_CAUSE = re.compile(r"(?:caused by|cause):\s*", re.IGNORECASE)
+_EXCERPT = re.compile(r"\s*\d*\s*\|")
+"""A line of a file, or a mark below it."""
 _FRAMES = "×╰─▶│├ \t"
 
 
@@ -117,13 +120,19 @@ def failure(verb: str, code: int, output: str, root: str) -> BuildFailed | HostF
 
 
 def sentence(output: str) -> str:
-    """uv's error as one line: from its first "error:" or "×" on."""
+    """uv's error as one line: from its first "error:" or "×" on, without pieces of the file that it complains of."""
     lines = output.splitlines()
     start = next((i for i, line in enumerate(lines) if line.lstrip().startswith(("error:", "×"))), len(lines))
     words: list[str] = []
     for line in lines[start:]:
         if not line.strip():
             break
-        words.append(line.strip(_FRAMES).removeprefix("error: ").removeprefix("Caused by: "))
+        if _EXCERPT.match(line):
+            continue
+        said = line.strip(_FRAMES).removeprefix("error: ")
+        cause = _CAUSE.match(said)
+        if cause and words:
+            words[-1] += ":"
+        words.append(said[cause.end() :] if cause else said)
     text = " ".join(" ".join(words).split())
     return text if len(text) <= SENTENCE_CHARACTERS_MAX else text[: SENTENCE_CHARACTERS_MAX - 1] + "…"

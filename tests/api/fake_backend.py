@@ -122,7 +122,11 @@ class FakeBackend:
     async def submit(self, nonce: bytes, spec: RunSpec) -> RunId:
         self._check()
         self.submitted[nonce] = spec
-        return RunId(17 + list(self.submitted).index(nonce))
+        return RunId(17 + self._pythons().index(spec.python))
+
+    def _pythons(self) -> list[str]:
+        """Each has a run of its own, from 17 on."""
+        return list(dict.fromkeys(spec.python for spec in self.submitted.values()))
 
     async def cancel(self, run: RunId) -> None:
         self._known(run)
@@ -166,13 +170,13 @@ class FakeBackend:
                 yield {**self.finished(), "run": str(run), "state": "cancelled", "exit_code": 2, "cursor": place}
                 return
             yield {**test, "run": str(run), "cursor": place + 1}
-        codes = [self.exit_codes.get(spec.python, self.exit_code) for spec in self.submitted.values()]
+        codes = [self.exit_codes.get(python, self.exit_code) for python in self._pythons()]
         code = codes[run - 17] if codes else self.exit_code
         yield {**self.finished(), "exit_code": code, "run": str(run), "cursor": len(self.tests)}
 
     def _known(self, run: RunId) -> None:
         self._check()
-        if not 17 <= run < 17 + max(1, len(self.submitted)):
+        if not 17 <= run < 17 + max(1, len(self._pythons())):
             raise UsageError(f"there is no run {run} in this mesh")
 
     async def why(self, target: str) -> dict[str, Any]:

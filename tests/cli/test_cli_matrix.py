@@ -76,6 +76,7 @@ def test_each_version_is_summarised_and_a_table_ends_it(node: Node, mesh: Mesh, 
     for label in ("python 3.12", "python 3.13"):
         assert f"{label}: 3 tests collected" in lines
         assert f"{label}: FAILED tests/test_a.py::test_bad" in lines
+        assert any(line.startswith(f"{label}: [100%] 3 of 3 tests, 1 failed in ") for line in lines)
     assert lines.count("FAILED tests/test_a.py::test_bad - assert 1 == 2") == 2
     assert lines.index("python 3.12 (run 17)") < lines.index("python 3.13 (run 18)")
     assert lines[-2:] == [f"python {one}  1 failed, 1 passed, 1 skipped in 1.50s" for one in ("3.12", "3.13")]

@@ -257,6 +257,14 @@ async def test_a_build_that_is_cancelled_leaves_nothing(tmp_path: Path, kept: Pa
     assert await gone(int(calls(tmp_path)[0][0]))
 
 
+async def test_a_disk_that_fails_is_the_hosts_fault(tmp_path: Path, kept: Path) -> None:
+    kept.parent.mkdir()
+    kept.write_text("in the way")
+    root = write(tmp_path / "tree", {"requirements.txt": "pytest\n"})
+    with pytest.raises(MeshFailed, match=r"can't be built: .*environments: "):
+        await make(store(kept), root)
+
+
 async def test_a_build_has_an_end(tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environments, "BUILD_SECONDS_MAX", 0.5)
     root = write(tmp_path / "tree", {"requirements.txt": "pytest\n"})
@@ -292,7 +300,9 @@ async def test_a_killed_node_leaves_nothing_half_made(tmp_path: Path, kept: Path
     assert left.name.startswith(".")
     if sys.platform.startswith("linux"):
         assert await gone(int(calls(tmp_path)[-1][0]))
-    (kept / "0123").mkdir()  # a folder that a crash of the host cut short
+    (kept / "0123").mkdir()  # folders that a crash of the host cut short
+    (kept / "4567").mkdir()
+    (kept / "4567" / META).touch()
     again = store(kept)
     assert not list(kept.iterdir())
     assert Path((await make(again, root)).python).exists()
@@ -350,6 +360,9 @@ async def test_another_python_must_be_there_and_have_pytest(tmp_path: Path, kept
 
     assert await refused("/nowhere/python") == "has no interpreter /nowhere/python"
     assert await refused("3.98") == "has no Python 3.98 (it has 3.7.16, 3.99.1, 3.99.0)"
+    (tmp_path / "liar").write_text("#!/bin/sh\necho '{}'\n")
+    (tmp_path / "liar").chmod(0o755)
+    assert await refused(str(tmp_path / "liar")) == f"its interpreter {tmp_path}/liar does not work: ValueError"
     assert await refused("3.99.0") == "its interpreter /other does not work: FileNotFoundError"
     assert "has no pytest" in await refused(str(bare / "bin" / "python"))
     spec = dataclasses.replace(SPEC, environment="ambient", python="3.99.1", command="true")

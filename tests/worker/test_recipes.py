@@ -32,6 +32,7 @@ def recipe(folder: Path, pyproject: str = "", **files: str) -> Recipe:
         (f"{PROJECT}{BUILT}[tool.uv]\npackage = false", {}, "pip install --requirements=pyproject.toml"),
         (f"{GROUPS}[tool.uv]\ndefault-groups = 'all'", {}, "pip install --group=dev --group=docs"),
         (f"{GROUPS}[tool.uv]\ndefault-groups = ['docs']", {}, "pip install --group=docs"),
+        (f"{PROJECT}{GROUPS}[tool.uv]\ndefault-groups = 5", {}, "pip install --requirements=pyproject.toml"),
         (PROJECT, {"requirements_txt": "a"},
          "pip install --requirements=pyproject.toml --requirements=requirements.txt"),
         ("", {"requirements_txt": "a", "requirements-dev_txt": "b", "requirements-docs_txt": "c"},
