@@ -278,6 +278,8 @@ class CollectionFailed:
 
     exit_code: int
     output: str
+    notes: bytes = b""
+    """As in a manifest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 Bounds: whatever comes from a slot is cut here again; a slot is a process in which foreign code runs.
 """
 
+import base64
 import contextlib
 import signal
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mesh.ports import WorkItem
-from mesh.worker.pytest_side import wire
+from mesh.worker.pytest_side import telling, wire
 from protocols.ids import PeerId
 from protocols.manifests import Outcome, Phase, Record
 
@@ -65,7 +66,13 @@ def reported(item: WorkItem, place: Place, result: Mapping[str, Any]) -> Record:
         properties=tuple(
             (str(name), str(value)) for name, value in result.get("properties", ())[: wire.PROPERTIES_MAX]
         ),
+        reports=_reports(result),
     )
+
+
+def _reports(result: Mapping[str, Any]) -> bytes:
+    data = base64.b64decode(result.get("reports", ""), validate=True)
+    return data if len(data) <= telling.PACK_BYTES_MAX else b""
 
 
 def _text(result: Mapping[str, Any], name: str) -> str:

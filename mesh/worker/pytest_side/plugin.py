@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from _mesh_pytest_side import collecting, processes, surroundings
+from _mesh_pytest_side import collecting, processes, surroundings, teller
 
 MARKERS = (
     "requires(expression): what a worker must have to run this test",
@@ -42,6 +42,7 @@ class MeshPlugin:
     def __init__(self, settings: dict[str, Any], zygote: Any, pipes: Any) -> None:
         self._settings = settings
         self._zygote = zygote
+        self.teller = teller.Teller(settings["root"])
         self._pipes = pipes
         self._stop_at_files = False
         self._session: pytest.Session | None = None
@@ -103,6 +104,9 @@ class MeshPlugin:
             self._run_slot(self._settings, *self._pipes)
             return True
         if self._settings["collect"]:
+            notes = self.teller.notes(session.config, session.items)
+            with open(os.path.join(self._settings["directory"], "notes"), "wb") as notes_file:
+                notes_file.write(notes)
             if session.testsfailed and not session.config.option.continue_on_collection_errors:
                 return None  # pytest prints the errors and ends with code 2
             if not session.items:
@@ -196,4 +200,4 @@ def run_pytest(settings: dict[str, Any], zygote: Any, pipes: tuple[str, int, int
     if pipes is not None:
         processes.redirect(pipes[0])
     plugin = MeshPlugin(settings, zygote, pipes)
-    return int(pytest.main(arguments(settings), plugins=[plugin]))
+    return int(pytest.main(arguments(settings), plugins=[plugin, plugin.teller]))

@@ -8,6 +8,7 @@ everything but the session's fixtures is torn down.
 from __future__ import annotations
 
 import atexit
+import base64
 import contextlib
 import faulthandler
 import os
@@ -225,6 +226,7 @@ class Slot:
         key, node_id = token[0], self._node_id(token)
         reports = self._plugin.reports
         reports.clear()
+        self._plugin.teller.begin()
         began = time.time()
         try:
             item = self._find(node_id)
@@ -272,7 +274,8 @@ class Slot:
         out, err = self._capture.escaped()
         self._capture.forget_early()
         left = self._plugin.artifacts_used and os.path.isdir(artifacts) and bool(os.listdir(artifacts))
-        if broken is None and not (out or err or left) and reporting.is_plain(reports):
+        teller = self._plugin.teller
+        if broken is None and not (out or err or left) and reporting.is_plain(reports) and teller.silent:
             self._pending += reporting.plain_frame(key, reports)
             return
         if reports:
@@ -291,6 +294,8 @@ class Slot:
                 result["dropped"] = result.get("dropped", 0) + lost
         if left:
             result["artifacts"] = artifacts
+        if broken is None and not (out or err):
+            result["reports"] = base64.b64encode(teller.told(self._session.config)).decode()
         self._pending += wire.pack_json(result)
         if len(self._pending) > wire.OUTPUT_BYTES_MAX:
             self._flush()
