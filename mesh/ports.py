@@ -365,9 +365,9 @@ class Backend(Protocol):
 
     async def cancel(self, run: RunId) -> None: ...
 
-    def follow(self, run: RunId, cursor: int = 0) -> AsyncIterator[dict[str, Any]]:
+    def follow(self, run: RunId, cursor: int = 0, whole: bool = False) -> AsyncIterator[dict[str, Any]]:
         """The run's events from `cursor` on, as interface.md names them, each with its own "cursor"; ends after
-        "finished". Survives a change of coordinator."""
+        "finished". `whole`: verdicts carry what pytest told of their tests. Survives a change of coordinator."""
 
     async def why(self, target: str) -> dict[str, Any]: ...
 

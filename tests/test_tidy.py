@@ -55,6 +55,9 @@ LAYERS = {
     "mesh.node": (COMPOSITION, "node"),
     "mesh.__main__": (ENTRY, "entry"),
     "mesh.cli": (ENTRY, "entry"),
+    "mesh.pytest_plugin": (ENTRY, "entry"),
+    "mesh.pytest_reports": (ENTRY, "entry"),
+    "mesh.pytest_session": (ENTRY, "entry"),
     "node": (ENTRY, "entry"),
 }
 

@@ -126,7 +126,7 @@ class Api:
         given = request.query_params.get("cursor", "0")
         if not (given.isascii() and given.isdigit() and len(given) < 17 and int(given) <= CURSOR_MAX):
             raise UsageError(f"'cursor' must be a whole number, not {given[:40]!r}")
-        return EventStream(self._backend.follow(run, int(given)))
+        return EventStream(self._backend.follow(run, int(given), request.query_params.get("whole") == "1"))
 
     async def cancel(self, request: Request) -> Response:
         run = parse_run(request.path_params["run"])

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     submitted: list[str] = []
 
     def work(client: Client) -> int:
-        bundle = client.post("/api/content", {"path": str(submission.root), "names": submission.names})["cid"]
+        bundle = client.add(submission.root, submission.names)
         for number, python in enumerate(pythons):
             spec = {**submission.spec, "bundle": bundle, "python": python}
             submitted.append(client.submit(nonce + bytes([number]), spec))

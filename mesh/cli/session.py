@@ -5,15 +5,14 @@ unless one was named. At the end, however it comes, the node is stopped, and a t
 """
 
 import argparse
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mesh.cli.arguments import checked_home, default_home
 from mesh.cli.client import Client, read_endpoint
+from mesh.cli.companion import home_for_once
 from mesh.cli.signals import Strokes
 from protocols.errors import MeshFailed, NodeUnavailable
 
@@ -60,21 +59,8 @@ def with_node(args: argparse.Namespace, slots: int | None, work: Work, interrupt
     """
     if args.home is not None:
         return _run(checked_home(args.home), args.timeout, slots, work, interrupt)
-    home = _temporary_home()
-    try:
+    with home_for_once(default_home().parent) as home:
         return _run(home, args.timeout, slots, work, interrupt)
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
-
-
-def _temporary_home() -> Path:
-    """Beside the default home, where there is room for content; elsewhere if this user has no such place."""
-    try:
-        parent = default_home().parent
-        parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix="mesh-run-", dir=parent))
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="mesh-run-"))
 
 
 def _run(home: Path, timeout: float | None, slots: int | None, work: Work, interrupt: Interrupt) -> int:

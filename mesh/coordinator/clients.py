@@ -100,6 +100,9 @@ class ClientDesk:
         if size > SPEC_BYTES_MAX:
             raise UsageError(f"the run's options take {size} bytes, over the limit of {SPEC_BYTES_MAX}")
         await self._replicas.secure(request.spec.bundle, peer, self._nodes.nodes(), f"bundle of {request.spec.name}")
+        if request.spec.selection is not None:
+            reason = f"selection for {request.spec.name}"
+            await self._replicas.secure(request.spec.selection, peer, self._nodes.nodes(), reason)
         applied = await self._log.propose(Submit(request.nonce, request.spec, self._clock.now()))
         if isinstance(applied.result, Rejected):
             raise MeshFailed(f"the run was not accepted: {applied.result.reason}")

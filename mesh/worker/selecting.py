@@ -26,8 +26,8 @@ def select(manifest: Manifest, selection: Selection) -> Manifest | CollectionFai
     notes = telling.unpack_notes(manifest.notes)
     dropped = len(manifest.tests) - len(chosen)
     notes["deselected"] += dropped
-    if len(notes["lines"]) == len(manifest.tests):
-        notes["lines"] = [notes["lines"][i] for i in chosen]
+    lines = notes["lines"] + [None] * (len(manifest.tests) - len(notes["lines"]))
+    notes["lines"] = [lines[i] for i in chosen]
     packed = telling.pack_notes(notes)
     if not chosen:
         return CollectionFailed(EXIT_NOTHING, f"no tests ran ({notes['deselected']} deselected)", packed)

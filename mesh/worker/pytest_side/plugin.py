@@ -35,6 +35,9 @@ MARKERS = (
 BY_ITEM = ("_hypothesis_pytestplugin", "pytest_asyncio", "pytest_trio", "anyio", "pytest_timeout", "pytest_mock")
 """Modules of plugins whose `pytest_collection_modifyitems` looks at each item alone."""
 
+CLIENT_OPTIONS = ("home", "slots", "requires", "prefers", "priority", "retries", "worker-count", "test-type")
+"""After "--mesh-", those of `mesh.pytest_plugin`."""
+
 
 class MeshPlugin:
     """Hooks and fixtures that every process of the session has."""
@@ -64,6 +67,12 @@ class MeshPlugin:
     def pytest_load_initial_conftests(self, early_config: pytest.Config, args: list[str]) -> None:
         if early_config.pluginmanager.hasplugin("xdist"):
             args.append("-n0")
+
+    def pytest_addoption(self, parser: pytest.Parser) -> None:
+        """The client's options: an ini file's addopts may hold them, and they mean nothing here."""
+        parser.addoption("--mesh", action="store_true")
+        for name in CLIENT_OPTIONS:
+            parser.addoption(f"--mesh-{name}")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_cmdline_main(self, config: pytest.Config) -> None:

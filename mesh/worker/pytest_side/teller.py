@@ -49,7 +49,9 @@ class Teller:
 
     def told(self, config: pytest.Config) -> bytes:
         """Everything of the test that just ended, packed."""
-        return telling.pack(self._root, telling.serialisable(config, self._reports), self._warnings)
+        reports = telling.serialisable(config, self._reports)
+        more = {"failed_subtests": failed} if (failed := failed_subtests(config, self._reports)) else {}
+        return telling.pack(self._root, reports, self._warnings, **more)
 
     def notes(self, config: pytest.Config, items: Sequence[pytest.Item]) -> bytes:
         """Everything of the collection beside its tests, packed."""
@@ -63,3 +65,13 @@ class Teller:
                 "lines": [telling.line(item, known) for item in items],
             }
         )
+
+
+def failed_subtests(config: Any, reports: Sequence[Any]) -> int:
+    """How many sub-tests of a test failed, as pytest itself (9 and later) counts them."""
+    try:
+        from _pytest.subtests import failed_subtests_key
+    except ImportError:
+        return 0
+    counted = config.stash.get(failed_subtests_key, {})
+    return counted.get(getattr(reports[0], "id", None), 0) if reports else 0

@@ -52,14 +52,15 @@ def warning(message: Any, node_id: str, location: Any) -> dict[str, Any]:
     }
 
 
-def pack(root: str, reports: Sequence[dict[str, Any]], warnings: Sequence[dict[str, Any]]) -> bytes:
+def pack(root: str, reports: Sequence[dict[str, Any]], warnings: Sequence[dict[str, Any]], **more: Any) -> bytes:
     """Of one test; empty if it is too much."""
     places: dict[tuple[str, str], int] = {}
     told = []
     for report in reports:
         sections = [places.setdefault((title, text), len(places)) for title, text in report.get("sections", ())]
         told.append({**report, "sections": sections})
-    return _packed({"root": root, "sections": list(places), "reports": told, "warnings": warnings}, PACK_BYTES_MAX)
+    packed = {"root": root, "sections": list(places), "reports": told, "warnings": warnings, **more}
+    return _packed(packed, PACK_BYTES_MAX)
 
 
 def unpack(data: bytes) -> dict[str, Any]:
