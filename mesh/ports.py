@@ -270,6 +270,8 @@ class Job:
     slots: int
     run: str
     worker: PeerId
+    maxfail: int = 0
+    """Tests that go wrong here after which no other starts, until more is known of the run; 0: no limit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,6 +169,7 @@ class Workshop:
             slots=self._slots,
             run=str(assign.run),
             worker=self._peer,
+            maxfail=spec.maxfail if not spec.retries else 0,  # with retries, only the log knows what counts
         )
 
     async def _manifest(self, cid: Cid) -> Manifest:

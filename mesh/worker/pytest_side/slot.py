@@ -79,8 +79,11 @@ class Slot:
         self._pending = b""
         """Frames that go out with the next write."""
         self._forked_away = False
+        self._bad = 0
 
     def run(self) -> None:
+        """Until it is told to stop. After as many bad tests as the run allows, it takes tokens, but begins no test."""
+        settings = self._settings
         self._settle()
         for item in self._session.items:
             self._items[collecting.text(item.nodeid)] = item
@@ -91,6 +94,11 @@ class Slot:
             if token == wire.PAUSE:
                 continue
             self._run_test(token)
+            if 0 < settings["maxfail"] <= self._bad:
+                self._flush()
+                while self._take() != wire.STOP:
+                    pass
+                break
         self._flush()
         with contextlib.suppress(BaseException):
             self._session._setupstate.teardown_exact(None)
@@ -294,6 +302,7 @@ class Slot:
                 result["dropped"] = result.get("dropped", 0) + lost
         if left:
             result["artifacts"] = artifacts
+        self._bad += result["outcome"] in ("failed", "error")
         if broken is None and not (out or err):
             result["reports"] = base64.b64encode(teller.told(self._session.config)).decode()
         self._pending += wire.pack_json(result)
