@@ -164,6 +164,7 @@ class MeshBackend:
     # Doing
 
     async def submit(self, nonce: bytes, spec: RunSpec) -> RunId:
+        await self._content.fetch(spec.bundle)  # `mesh retry`: of a run that another node submitted
         await self._content.pin(spec.bundle, f"bundle of {spec.name}")
         if spec.selection is not None:
             await self._content.pin(spec.selection, f"selection for {spec.name}")

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from _pytest._code.code import TerminalRepr
+from _pytest.reports import CollectErrorRepr
 
 from mesh.worker.pytest_side import telling
 from protocols.manifests import Manifest
@@ -98,7 +99,11 @@ class Replay:
 
     def collect_reports(self, notes: Mapping[str, Any]) -> list[pytest.CollectReport]:
         """Of what could not be collected, or skipped itself as a whole."""
-        return [self._unpacked(data, notes["root"]) for data in notes["reports"]]
+        made = [self._unpacked(data, notes["root"]) for data in notes["reports"]]
+        for report in made:
+            if report.failed and isinstance(report.longrepr, str):
+                report.longrepr = CollectErrorRepr(report.longrepr)
+        return made
 
     def reports(self, event: Mapping[str, Any]) -> list[Any]:
         """Everything that pytest reported of the test of a `verdict` event, in its order."""

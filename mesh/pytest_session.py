@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import os
 import shlex
+import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -222,6 +223,7 @@ class MeshSession:
     def _tell_of_collection(self, session: pytest.Session, notes: dict[str, Any], tests: Sequence[str]) -> None:
         config = self._config
         reports = self._replay.collect_reports(notes)
+        _say_last_failed(config, tests, self._places)
         for report in reports:
             config.hook.pytest_collectreport(report=report)
             self._told_whole.add(self._places.in_bundle(report.nodeid))
@@ -234,10 +236,10 @@ class MeshSession:
         session.testscollected = len(chosen)
         reporter: Any = config.pluginmanager.getplugin("terminalreporter")
         if reporter is not None:
-            reporter._numcollected = len(chosen) + notes["deselected"]
+            reporter._numcollected = (len(chosen) if tests else len(notes["lines"])) + notes["deselected"]
             if notes["deselected"]:
-                reporter.stats.setdefault("deselected", []).extend([None] * notes["deselected"])
-            _say_last_failed(config, chosen, self._places)
+                unknown = [types.SimpleNamespace() for _ in range(notes["deselected"])]
+                reporter.stats.setdefault("deselected", []).extend(unknown)
             reporter.pytest_collection_finish(session)
 
     def _logstart(self, test: str) -> None:
@@ -351,7 +353,7 @@ def _say_last_failed(config: pytest.Config, tests: Sequence[str], places: Places
     if plugin is None or not plugin.active:
         return
     known = {places.in_bundle(str(name)) for name in plugin.lastfailed}
-    found = sum(test in known for test in tests)
+    found = sum(test in known or test.partition("::")[0] in known for test in tests)
     if not known:
         rest = "" if config.getoption("last_failed_no_failures", "all") == "none" else "not "
         said = f"no previously failed tests, {rest}deselecting {'all ' if not rest else ''}items."

@@ -26,6 +26,7 @@ VERBS = {
     "watch": "follow a run",
     "why": "why something waits or failed",
     "cancel": "stop a run",
+    "retry": "run again what went wrong in a run",
     "logs": "captured output of a run's tests",
     "results": "fetch a report by run or CID and write it out",
     "ticket": "print the line that lets a node join",

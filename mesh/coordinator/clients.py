@@ -157,7 +157,9 @@ class ClientDesk:
             file = snapshot_file(snapshot, self._log.mesh, self._log.status().peer, self._clock.now())
             return {"cid": await self._replicas.offer(FILE_NAME, file)}
         if view == "run" and argument.isdecimal():
-            return documents.run_document(self._run(RunId(int(argument))), self._clock.now())
+            run = self._run(RunId(int(argument)))
+            spec = documents.spec_document(run.spec) if isinstance(run, Run) else None
+            return {**documents.run_document(run, self._clock.now()), "spec": spec}
         if view == "why":
             return await self._why(argument)
         raise UsageError(f"there is no view {view!r} of {argument!r}")
