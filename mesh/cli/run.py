@@ -11,7 +11,7 @@ from mesh.cli.follow import follow, save_report
 from mesh.cli.matrix import check_pythons, follow_all, in_name, worst
 from mesh.cli.output import note, print_json
 from mesh.cli.progress import MODES
-from mesh.cli.session import find, home_of, with_node
+from mesh.cli.session import Joining, find, home_of, with_node
 from mesh.cli.signals import termination_interrupts
 from mesh.cli.submission import named_python, prepare
 from mesh.scheduler.environments import ENVIRONMENTS
@@ -52,6 +52,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    return run_on(args, find(args))
+
+
+def run_on(args: argparse.Namespace, running: Client | None, joining: Joining | None = None) -> int:
+    """On the node that runs; without one, on one inside the command, alone or as a client of another mesh."""
     args.python = check_pythons(args.python)
     if args.home is not None:
         checked_home(args.home)
@@ -77,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
             return worst(ended)
         finished = follow(args, client, submitted[0], cancel=True)
         save_report(client, finished, *outputs[pythons[0]])
-        _print_way(args, finished, inside=client is not running)
+        _print_way(args, finished, inside=client is not running and joining is None)
         return int(finished["exit_code"])
 
     def interrupt(client: Client) -> None:
@@ -87,13 +92,12 @@ def run(args: argparse.Namespace) -> int:
         for run in submitted:
             client.post(f"/api/runs/{run}/cancel", {})
 
-    running = find(args)
     if running is not None:
         with termination_interrupts():
             return work(running)
     if args.detach:
         raise NodeUnavailable(f"--detach needs a running node, and none runs in {home_of(args)}: start one first")
-    return with_node(args, args.n, work, interrupt)
+    return with_node(args, args.n, work, interrupt, joining)
 
 
 def _outputs(args: argparse.Namespace, python: str) -> tuple[Path | None, Path | None]:
