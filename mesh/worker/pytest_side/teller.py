@@ -3,6 +3,8 @@
 Of a test that passed without a word it keeps nothing: a few numbers tell all of it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 

@@ -9,6 +9,8 @@ text in each later phase: here it stands once, and reports name it by its place.
 The standard library only: the node and the client read it, too. A pack that gets too large is left out (empty).
 """
 
+from __future__ import annotations
+
 import json
 import zlib
 from collections.abc import Iterable, Sequence
@@ -101,7 +103,7 @@ def _unpacked(data: bytes) -> dict[str, Any]:
     try:
         text = zlib.decompressobj().decompress(data, UNPACKED_BYTES_MAX)
         value = json.loads(text)
-    except (zlib.error, RecursionError) as error:
+    except (zlib.error, ValueError, RecursionError) as error:
         raise ValueError(f"not packed: {error}") from None
     if not isinstance(value, dict):
         raise ValueError("not packed: no object")
