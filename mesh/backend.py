@@ -4,6 +4,7 @@ Any node serves it. What only the log knows is asked of the coordinator, whereve
 member of the group answers from its own copy of the log, and the others with what gossip told them.
 """
 
+import base64
 import json
 import logging
 import time
@@ -163,7 +164,10 @@ class MeshBackend:
     # Doing
 
     async def submit(self, nonce: bytes, spec: RunSpec) -> RunId:
+        await self._content.fetch(spec.bundle)  # `mesh retry`: of a run that another node submitted
         await self._content.pin(spec.bundle, f"bundle of {spec.name}")
+        if spec.selection is not None:
+            await self._content.pin(spec.selection, f"selection for {spec.name}")
         return (await self._ask(SubmitRun(nonce, spec), Submitted, COORDINATOR_SECONDS, SUBMIT_SECONDS)).run
 
     async def cancel(self, run: RunId) -> None:
@@ -175,8 +179,8 @@ class MeshBackend:
         if isinstance(answer, Refused):
             raise RemoteCallError(answer.reason)
 
-    async def follow(self, run: RunId, cursor: int = 0) -> AsyncIterator[dict[str, Any]]:
-        """The run's events (interface.md), from the `cursor`-th verdict on."""
+    async def follow(self, run: RunId, cursor: int = 0, whole: bool = False) -> AsyncIterator[dict[str, Any]]:
+        """See `mesh.ports.Backend`."""
         teller = _Teller(run, cursor)
         phase = ""
         while True:
@@ -185,12 +189,15 @@ class MeshBackend:
             phase = progress.phase
             if progress.manifest is not None and teller.manifest is None:
                 teller.manifest = await self._manifest(progress.manifest, progress.holders)
+                teller.cid = progress.manifest
                 yield teller.collected()
             for event in teller.started(progress):
                 yield event
             for verdicts in progress.verdicts:
-                records = await self._records(verdicts)
-                for event in teller.verdicts(verdicts, records):
+                chunk = await self._chunk(verdicts, whole)
+                records = await self._records(verdicts, chunk)
+                told = _told(chunk) if whole else {}
+                for event in teller.verdicts(verdicts, records, told):
                     yield event
             if progress.final:
                 yield {**json.loads(progress.final), "cursor": teller.cursor}
@@ -241,19 +248,23 @@ class MeshBackend:
         await self._content.fetch(cid, holders)
         return decode(b"".join([part async for part in self._content.read(cid)]), Manifest)
 
-    async def _records(self, verdicts: Verdicts) -> dict[int, Cid]:
-        """Records by test, of a chunk in which something went wrong; none while the chunk can't be had."""
-        if not any(Outcome.of_code(code).bad for code in verdicts.outcomes):
-            return {}
+    async def _chunk(self, verdicts: Verdicts, whole: bool) -> Chunk:
+        """The records of these verdicts; empty when nothing went wrong (but for `whole`), or when they can't be had."""
+        if not (whole or any(Outcome.of_code(code).bad for code in verdicts.outcomes)):
+            return Chunk((), ())
         coordinator = self._coordinator()
         try:
             holders = tuple(peer for peer in (coordinator, verdicts.worker) if peer)
-            chunk = decode(await self._content.get(verdicts.chunk, holders), Chunk)
-            cids = await self._content.put_many(chunk.records, "dag-cbor")
+            return decode(await self._content.get(verdicts.chunk, holders), Chunk)
         except MeshError as error:
             log.info("records of chunk %s: %s", verdicts.chunk, error)
+            return Chunk((), ())
+
+    async def _records(self, verdicts: Verdicts, chunk: Chunk) -> dict[int, Cid]:
+        """CIDs of the records by test, now on this node, too; of verdicts among which something went wrong."""
+        if not any(Outcome.of_code(code).bad for code in verdicts.outcomes):
             return {}
-        return dict(zip(chunk.tests, cids, strict=True))
+        return dict(zip(chunk.tests, await self._content.put_many(chunk.records, "dag-cbor"), strict=True))
 
     async def _verdicts_now(self, run: RunId, limit: int) -> list[dict[str, Any]]:
         teller = _Teller(run, 0)
@@ -265,7 +276,7 @@ class MeshBackend:
             if teller.manifest is None:
                 teller.manifest = await self._manifest(progress.manifest, progress.holders)
             for verdicts in progress.verdicts:
-                rows += [event for event in teller.verdicts(verdicts, {}) if event["event"] == "verdict"]
+                rows += [event for event in teller.verdicts(verdicts, {}, {}) if event["event"] == "verdict"]
         return rows[:limit]
 
     def _alive(self) -> list[NodeView]:
@@ -291,12 +302,32 @@ class MeshBackend:
         return found[0]
 
 
+def _told(chunk: Chunk) -> dict[int, dict[str, Any]]:
+    """By test, what a client needs to replay it: all of the record but what its packed reports say anyway."""
+    told: dict[int, dict[str, Any]] = {}
+    for test, data in zip(chunk.tests, chunk.records, strict=True):
+        record = decode(data, Record)
+        told[test] = {
+            "slot": record.slot,
+            "started": record.started,
+            "phases": [[phase.name, phase.outcome, phase.duration] for phase in record.phases],
+        }
+        if record.reports:
+            told[test]["reports"] = base64.b64encode(record.reports).decode()
+        else:
+            texts = {name: getattr(record, name) for name in ("message", "longrepr", "stdout", "stderr", "log")}
+            told[test] |= {name: text for name, text in texts.items() if text}
+    return told
+
+
 class _Teller:
     """Turns progress into events, each test started before its verdict."""
 
     def __init__(self, run: RunId, cursor: int) -> None:
         self.cursor = cursor
         self.manifest: Manifest | None = None
+        self.cid: Cid | None = None
+        """The manifest's."""
         self._run = str(run)
         self._started: set[int] = set()
 
@@ -309,7 +340,7 @@ class _Teller:
 
     def collected(self) -> dict[str, Any]:
         assert self.manifest is not None
-        return self._event("collected", tests=len(self.manifest.tests))
+        return self._event("collected", tests=len(self.manifest.tests), manifest=self.cid)
 
     def started(self, progress: Progress) -> list[dict[str, Any]]:
         if self.manifest is None:
@@ -321,7 +352,9 @@ class _Teller:
             for test, worker, attempt in new
         ]
 
-    def verdicts(self, verdicts: Verdicts, records: Mapping[int, Cid]) -> list[dict[str, Any]]:
+    def verdicts(
+        self, verdicts: Verdicts, records: Mapping[int, Cid], told: Mapping[int, dict[str, Any]]
+    ) -> list[dict[str, Any]]:
         events = []
         for place, test in enumerate(verdicts.tests):
             name = self._name(test)
@@ -339,6 +372,7 @@ class _Teller:
                     worker=verdicts.worker,
                     attempt=verdicts.attempts[place],
                     record=records.get(test),
+                    **({"told": told[test]} if test in told else {}),
                 )
             )
         return events

@@ -274,6 +274,8 @@ class Job:
     """What the run's other workers have of its slots comes before this one's."""
     slots_total: int = field(default=0, compare=False)
     """Slots of the run, over all workers; 0: those of this one."""
+    maxfail: int = 0
+    """Tests that go wrong here after which no other starts, until more is known of the run; 0: no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +284,8 @@ class CollectionFailed:
 
     exit_code: int
     output: str
+    notes: bytes = b""
+    """As in a manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,9 +371,9 @@ class Backend(Protocol):
 
     async def cancel(self, run: RunId) -> None: ...
 
-    def follow(self, run: RunId, cursor: int = 0) -> AsyncIterator[dict[str, Any]]:
+    def follow(self, run: RunId, cursor: int = 0, whole: bool = False) -> AsyncIterator[dict[str, Any]]:
         """The run's events from `cursor` on, as interface.md names them, each with its own "cursor"; ends after
-        "finished". Survives a change of coordinator."""
+        "finished". `whole`: verdicts carry what pytest told of their tests. Survives a change of coordinator."""
 
     async def why(self, target: str) -> dict[str, Any]: ...
 

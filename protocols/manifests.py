@@ -70,6 +70,10 @@ class RunSpec:
     """Environment variables of the tests."""
     python: str = ""
     """A version such as "3.12", or an interpreter's path on the worker; empty: the worker's own Python."""
+    maxfail: int = 0
+    """Bad verdicts after which the run ends, and nothing of it starts any more; 0: no limit."""
+    selection: Cid | None = None
+    """A `Selection`, as a UnixFS file: only those of the collected tests are run."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.priority <= 100:
@@ -114,6 +118,8 @@ class Manifest:
     requirements: tuple[tuple[str, str], ...] = (("", ""),)
     """(requires, prefers) expressions that the markers asked for, beside the run's own."""
     environment: EnvironmentInfo | None = None
+    notes: bytes = b""
+    """What pytest says of a collection beside its tests (`pytest_side/telling.py`); empty: nothing is known."""
 
 
 @message("m.phase")
@@ -157,11 +163,33 @@ class Record:
     """Tries that failed before, in the same process (`flaky(reruns=)`, `--reruns`): `phases` has them all."""
     subtests: tuple[Phase, ...] = ()
     """Those that did not pass, each with its description; they count towards the test's outcome."""
+    reports: bytes = b""
+    """pytest's reports and warnings of the attempt (`pytest_side/telling.py`), for a client that replays them. Empty
+    where a test passed without a word, its process died, or it says too much."""
 
     @property
     def flaky(self) -> bool:
         """Passed, but not at once."""
         return self.reruns > 0 and self.outcome is Outcome.PASSED
+
+
+@message("m.selection")
+class Selection:
+    """Which tests of a bundle to run: by ID, or by file (an ID without "::")."""
+
+    tests: tuple[str, ...]
+    otherwise_all: bool = False
+    """Whether everything is run when none of them is there."""
+    first: bool = False
+    """Whether the others follow, too."""
+
+
+@message("m.uncollected")
+class Uncollected:
+    """What pytest said when nothing could be collected. `notes` as in a manifest."""
+
+    output: bytes
+    notes: bytes = b""
 
 
 @message("m.chunk")

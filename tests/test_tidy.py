@@ -55,7 +55,11 @@ LAYERS = {
     "mesh.node": (COMPOSITION, "node"),
     "mesh.__main__": (ENTRY, "entry"),
     "mesh.cli": (ENTRY, "entry"),
+    "mesh.pytest_plugin": (ENTRY, "entry"),
+    "mesh.pytest_reports": (ENTRY, "entry"),
+    "mesh.pytest_session": (ENTRY, "entry"),
     "node": (ENTRY, "entry"),
+    "run": (ENTRY, "entry"),
 }
 
 TOP_MODULES = {"mesh", "mesh.__main__"}
@@ -78,7 +82,8 @@ INSIDE_PYTEST_MAY_USE = {*sys.stdlib_module_names, "pytest", "_pytest", "pluggy"
 
 
 def sources() -> list[Path]:
-    return sorted([ROOT / "node.py", *(ROOT / "mesh").rglob("*.py"), *(ROOT / "protocols").rglob("*.py")])
+    programs = [ROOT / "node.py", ROOT / "run.py"]
+    return sorted([*programs, *(ROOT / "mesh").rglob("*.py"), *(ROOT / "protocols").rglob("*.py")])
 
 
 def name_of(path: Path) -> str:
@@ -123,7 +128,7 @@ def imports(module: str) -> Iterator[tuple[int, str]]:
 
 
 def ours(name: str) -> bool:
-    return name.partition(".")[0] in ("mesh", "protocols", "node")
+    return name.partition(".")[0] in ("mesh", "protocols", "node", "run")
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -126,7 +126,7 @@ class Api:
         given = request.query_params.get("cursor", "0")
         if not (given.isascii() and given.isdigit() and len(given) < 17 and int(given) <= CURSOR_MAX):
             raise UsageError(f"'cursor' must be a whole number, not {given[:40]!r}")
-        return EventStream(self._backend.follow(run, int(given)))
+        return EventStream(self._backend.follow(run, int(given), request.query_params.get("whole") == "1"))
 
     async def cancel(self, request: Request) -> Response:
         run = parse_run(request.path_params["run"])
@@ -138,7 +138,9 @@ class Api:
 
     async def record(self, request: Request) -> Response:
         record = await self._backend.record(parse_cid(request.path_params["cid"]))
-        return JSONResponse(dataclasses.asdict(record))
+        document = dataclasses.asdict(record)
+        del document["reports"]  # pytest's, told with a run's events to those who ask
+        return JSONResponse(document)
 
     async def add(self, request: Request) -> Response:
         document = await parse.body(request, parse.NAMES_BYTES_MAX)

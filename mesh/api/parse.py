@@ -30,7 +30,8 @@ NONCE_BYTES_MAX = 64
 _SPEC_FIELDS: dict[str, tuple[str, ...]] = {
     "text": ("bundle", "name", "project", "command", "requires", "prefers", "test_type", "environment", "python"),
     "texts": ("arguments", "files"),
-    "integer": ("priority", "worker_count", "retries"),
+    "integer": ("priority", "worker_count", "retries", "maxfail"),
+    "cid": ("selection",),
     "number": ("timeout",),
     "map": ("variables",),
 }
@@ -115,6 +116,8 @@ def _field(name: str, kind: str, value: Any) -> Any:
         return value
     if kind == "number" and type(value) in (int, float) and 0 <= value < 2**31:
         return float(value)
+    if kind == "cid" and (value is None or isinstance(value, str)):
+        return None if value is None else parse_cid(value)
     if kind == "map" and isinstance(value, dict) and all(isinstance(item, str) for item in value.values()):
         return tuple(sorted(value.items()))
     raise UsageError(f"{name!r} of 'spec' has a wrong value; expected is {_EXPECTED[kind]}")
@@ -126,4 +129,5 @@ _EXPECTED = {
     "integer": "a whole number that is not negative",
     "number": "a number that is not negative",
     "map": "an object of strings",
+    "cid": "a CID, or null",
 }

@@ -9,7 +9,7 @@ import http.client
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ RETRY_SECONDS = 0.5
 
 READ_BYTES = 64 * 1024
 
-LINE_BYTES_MAX = 4 * 1024 * 1024
+LINE_BYTES_MAX = 16 * 1024 * 1024
 
 _ERRORS: dict[int, type[MeshError]] = {
     4: UsageError,
@@ -109,6 +109,10 @@ class Client:
     def delete(self, path: str) -> Any:
         return self._json("DELETE", path, None)
 
+    def add(self, path: Path, names: Sequence[str] | None = None) -> str:
+        """The CID of a file or tree of this host, of a tree only `names`."""
+        return str(self.post("/api/content", {"path": str(path), "names": names})["cid"])
+
     def submit(self, nonce: bytes, spec: dict[str, Any]) -> str:
         """The run's ID. Sent again while the node restarts: the nonce makes that harmless."""
         give_up = time.monotonic() + RECONNECT_SECONDS_MAX
@@ -118,12 +122,12 @@ class Client:
             except ConnectionLost:
                 self._pause(give_up)
 
-    def events(self, run: str, cursor: int = 0) -> Iterator[dict[str, Any]]:
-        """The events of a run after its `cursor`-th verdict, to `finished`; each verdict once."""
+    def events(self, run: str, cursor: int = 0, whole: bool = False) -> Iterator[dict[str, Any]]:
+        """The events of a run after its `cursor`-th verdict, to `finished`; each verdict once. See `Backend.follow`."""
         give_up = time.monotonic() + RECONNECT_SECONDS_MAX
         while True:
             try:
-                for event in self._events(run, cursor):
+                for event in self._events(run, cursor, whole):
                     cursor = event["cursor"]
                     yield event
                     give_up = time.monotonic() + RECONNECT_SECONDS_MAX
@@ -155,8 +159,8 @@ class Client:
         finally:
             connection.close()
 
-    def _events(self, run: str, cursor: int) -> Iterator[dict[str, Any]]:
-        connection, answer = self._open("GET", f"/api/runs/{run}/events?cursor={cursor}", None)
+    def _events(self, run: str, cursor: int, whole: bool) -> Iterator[dict[str, Any]]:
+        connection, answer = self._open("GET", f"/api/runs/{run}/events?cursor={cursor}&whole={whole:d}", None)
         part = b""
         try:
             while True:

@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mesh.cli.arguments import Parser, add_global_options
 from protocols.errors import MeshError, UsageError
@@ -26,6 +26,7 @@ VERBS = {
     "watch": "follow a run",
     "why": "why something waits or failed",
     "cancel": "stop a run",
+    "retry": "run again what went wrong in a run",
     "logs": "captured output of a run's tests",
     "results": "fetch a report by run or CID and write it out",
     "ticket": "print the line that lets a node join",
@@ -48,17 +49,22 @@ _WITH_VALUE = ("--home", "--timeout")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code; see interface.md for what each means."""
+    return ending("mesh", lambda: _dispatch(sys.argv[1:] if argv is None else list(argv)))
+
+
+def ending(program: str, work: Callable[[], int]) -> int:
+    """The exit code of `work`, whose every failure becomes a sentence of `program`."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = _dispatch(sys.argv[1:] if argv is None else list(argv))
+        code = work()
         sys.stdout.flush()
         return code
     except MeshError as error:
-        return _say(str(error), error.exit_code)
+        return _say(program, str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _say("interrupted", EXIT_INTERRUPTED)
+        return _say(program, "interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush complains
         return EXIT_BROKEN_PIPE
@@ -66,9 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return leaving.code if isinstance(leaving.code, int) else 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _say(f"{where}{error.strerror or error}", EXIT_INTERNAL)
+        return _say(program, f"{where}{error.strerror or error}", EXIT_INTERNAL)
     except Exception as error:
-        return _say(f"internal error: {type(error).__name__}: {error} (details in {_keep_traceback()})", EXIT_INTERNAL)
+        kept = _keep_traceback()
+        return _say(program, f"internal error: {type(error).__name__}: {error} (details in {kept})", EXIT_INTERNAL)
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -121,9 +128,9 @@ def _overview() -> list[str]:
     return ["A peer-to-peer distributed test runner.", "", "verbs:", *verbs, "", "'mesh VERB --help' tells more."]
 
 
-def _say(sentence: str, code: int) -> int:
+def _say(program: str, sentence: str, code: int) -> int:
     sys.stdout.flush()
-    print(f"mesh: {sentence}", file=sys.stderr)
+    print(f"{program}: {sentence}", file=sys.stderr)
     return code
 
 

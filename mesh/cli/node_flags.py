@@ -54,7 +54,7 @@ def _parser() -> Parser:
     add("--listen", type=checked(parse_listen_address), action="append", default=[], metavar="MULTIADDR")
     add(
         "--join",
-        type=checked(_join),
+        type=checked(parse_join),
         action="append",
         default=[],
         metavar="TICKET|MULTIADDR",
@@ -73,7 +73,7 @@ def _parser() -> Parser:
     return parser
 
 
-def _join(text: str) -> str:
+def parse_join(text: str) -> str:
     if text.startswith("@"):
         try:
             text = Path(text[1:]).read_text(encoding="ascii").strip()

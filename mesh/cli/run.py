@@ -12,7 +12,7 @@ from mesh.cli.follow import follow, save_report
 from mesh.cli.matrix import check_pythons, follow_all, in_name, worst
 from mesh.cli.output import note, print_json
 from mesh.cli.progress import MODES
-from mesh.cli.session import find, home_of, with_node
+from mesh.cli.session import Joining, find, home_of, with_node
 from mesh.cli.signals import termination_interrupts
 from mesh.cli.submission import named_python, prepare
 from mesh.scheduler.environments import ENVIRONMENTS
@@ -53,6 +53,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    return run_on(args, find(args))
+
+
+def run_on(args: argparse.Namespace, running: Client | None, joining: Joining | None = None) -> int:
+    """On the node that runs; without one, on one inside the command, alone or as a client of another mesh."""
     args.python = check_pythons(args.python)
     if args.home is not None:
         checked_home(args.home)
@@ -64,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     submitted: list[str] = []
 
     def work(client: Client) -> int:
-        bundle = client.post("/api/content", {"path": str(submission.root), "names": submission.names})["cid"]
+        bundle = client.add(submission.root, submission.names)
         for number, python in enumerate(pythons):
             spec = {**submission.spec, "bundle": bundle, "python": python}
             submitted.append(client.submit(nonce + bytes([number]), spec))
@@ -82,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         code = int(finished["exit_code"])
         if coverage is not None:
             code = code or report_coverage(client, finished, submission.root, coverage, args.json)
-        _print_way(args, finished, inside=client is not running)
+        _print_way(args, finished, inside=client is not running and joining is None)
         return code
 
     def interrupt(client: Client) -> None:
@@ -92,13 +97,12 @@ def run(args: argparse.Namespace) -> int:
         for run in submitted:
             client.post(f"/api/runs/{run}/cancel", {})
 
-    running = find(args)
     if running is not None:
         with termination_interrupts():
             return work(running)
     if args.detach:
         raise NodeUnavailable(f"--detach needs a running node, and none runs in {home_of(args)}: start one first")
-    return with_node(args, args.n, work, interrupt)
+    return with_node(args, args.n, work, interrupt, joining)
 
 
 def _outputs(args: argparse.Namespace, python: str) -> tuple[Path | None, Path | None]:

@@ -5,15 +5,15 @@ unless one was named. At the end, however it comes, the node is stopped, and a t
 """
 
 import argparse
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mesh.cli.arguments import checked_home, default_home
 from mesh.cli.client import Client, read_endpoint
+from mesh.cli.companion import home_for_once
 from mesh.cli.signals import Strokes
 from protocols.errors import MeshFailed, NodeUnavailable
 
@@ -53,40 +53,51 @@ def find(args: argparse.Namespace) -> Client | None:
     return None if endpoint is None else Client(home, endpoint, args.timeout)
 
 
-def with_node(args: argparse.Namespace, slots: int | None, work: Work, interrupt: Interrupt) -> int:
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """The node inside belongs to a mesh of others, as a client."""
+
+    join: str | None
+    """A ticket or multiaddr; None: whom local discovery finds."""
+    joined: Callable[[Client], None]
+    """Waits until it is there; `MeshError`."""
+
+
+def with_node(
+    args: argparse.Namespace, slots: int | None, work: Work, interrupt: Interrupt, joining: Joining | None = None
+) -> int:
     """Start a node inside this process, do `work` in a thread beside it, stop it; the exit code of `work`.
 
     Ctrl-C calls `interrupt`, which should make `work` end; a second one ends everything at once.
     """
     if args.home is not None:
-        return _run(checked_home(args.home), args.timeout, slots, work, interrupt)
-    home = _temporary_home()
-    try:
-        return _run(home, args.timeout, slots, work, interrupt)
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
+        return _run(checked_home(args.home), args.timeout, slots, work, interrupt, joining)
+    with home_for_once(default_home().parent) as home:
+        return _run(home, args.timeout, slots, work, interrupt, joining)
 
 
-def _temporary_home() -> Path:
-    """Beside the default home, where there is room for content; elsewhere if this user has no such place."""
-    try:
-        parent = default_home().parent
-        parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix="mesh-run-", dir=parent))
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="mesh-run-"))
-
-
-def _run(home: Path, timeout: float | None, slots: int | None, work: Work, interrupt: Interrupt) -> int:
+def _run(
+    home: Path, timeout: float | None, slots: int | None, work: Work, interrupt: Interrupt, joining: Joining | None
+) -> int:
     import logging
 
     import trio
 
     from mesh.node import serve
     from mesh.options import NodeOptions
+    from protocols.presence import Role
 
     logging.basicConfig(stream=sys.stderr, level=logging.ERROR, format="mesh: %(name)s: %(message)s")
-    options = NodeOptions(home=home, solitary=True, mdns=False, slots=slots, listen=("/ip4/127.0.0.1/tcp/0",))
+    if joining is None:
+        options = NodeOptions(home=home, solitary=True, mdns=False, slots=slots, listen=("/ip4/127.0.0.1/tcp/0",))
+    else:
+        options = NodeOptions(home=home, role=Role.CLIENT, join=(joining.join,) if joining.join else ())
+
+    def joined(client: Client) -> int:
+        if joining is not None:
+            joining.joined(client)
+        return work(client)
+
     ended: list[int] = []
 
     async def main() -> None:
@@ -110,7 +121,7 @@ def _run(home: Path, timeout: float | None, slots: int | None, work: Work, inter
                 raise MeshFailed(f"the node inside this command did not start within {START_SECONDS_MAX:g} s")
             client = Client(home, endpoint, timeout)
             nursery.start_soon(_interruptible, client, interrupt, nursery.cancel_scope)
-            ended.append(await _in_thread(work, client))
+            ended.append(await _in_thread(joined, client))
             nursery.cancel_scope.cancel()
 
     try:

@@ -30,6 +30,9 @@ _FLAGS_WITH_VALUE = frozenset(
 )
 """Of pytest and well-known plugins: those whose next word is surely no path."""
 
+_EXIT_FIRST = re.compile(r"-[vqslx]*x[vqslx]*\Z")
+"""-x, alone or in a bundle such as -xvs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Submission:
@@ -44,11 +47,7 @@ def prepare(args: argparse.Namespace) -> Submission:
     """`UsageError` for whatever is wrong; walks the tree."""
     from mesh.content.tree import bundle_files, bundle_root
 
-    for flag, expression in (("--requires", args.requires), ("--prefers", args.prefers)):
-        try:
-            parse_requirement(expression)
-        except UsageError as error:
-            raise UsageError(f"{flag}: {error}") from None
+    _check_expressions(args)
     if args.exec is None and args.each:
         raise UsageError("--each names files for --exec, which is not given")
     if args.exec is not None and not args.exec.strip():
@@ -65,8 +64,36 @@ def prepare(args: argparse.Namespace) -> Submission:
     if args.exec is None:
         if start != "." and (args.path is not None or not _names_tests(args.pytest_args)):
             arguments.append(start)
-        arguments += [_at_root(word, before, root) for before, word in _with_previous(args.pytest_args)]
-    spec = {
+        arguments += at_root(args.pytest_args, root)
+    if args.env == "uv" and not any(_INSTALLABLE.fullmatch(name) for name in names):
+        raise UsageError(
+            f"--env uv: {root} has none of uv.lock, pyproject.toml and requirements.txt: there is nothing to install"
+        )
+    spec = _spec(args, root, names, arguments)
+    if args.exec is not None:
+        spec |= {"command": args.exec, "files": [_each(word, root) for word in args.each]}
+    return Submission(root, names, spec)
+
+
+def prepare_suite(args: argparse.Namespace, root: Path, arguments: list[str]) -> Submission:
+    """The same for a suite whose root, and arguments as they read at the root, are known."""
+    from mesh.content.tree import bundle_files
+
+    _check_expressions(args)
+    names = tuple(bundle_files(root))
+    return Submission(root, names, _spec(args, root, names, arguments))
+
+
+def _check_expressions(args: argparse.Namespace) -> None:
+    for flag, expression in (("--requires", args.requires), ("--prefers", args.prefers)):
+        try:
+            parse_requirement(expression)
+        except UsageError as error:
+            raise UsageError(f"{flag}: {error}") from None
+
+
+def _spec(args: argparse.Namespace, root: Path, names: tuple[str, ...], arguments: list[str]) -> dict[str, Any]:
+    return {
         "name": root.name or "root",
         "project": root.name or "root",
         "arguments": arguments,
@@ -79,14 +106,28 @@ def prepare(args: argparse.Namespace) -> Submission:
         "timeout": args.test_timeout,
         "environment": args.env,
         "python": (args.python or [_pinned_python(root, names) if args.env == "uv" else ""])[0],
+        "maxfail": maxfail(arguments),
     }
-    if args.env == "uv" and not any(_INSTALLABLE.fullmatch(name) for name in names):
-        raise UsageError(
-            f"--env uv: {root} has none of uv.lock, pyproject.toml and requirements.txt: there is nothing to install"
-        )
-    if args.exec is not None:
-        spec |= {"command": args.exec, "files": [_each(word, root) for word in args.each]}
-    return Submission(root, names, spec)
+
+
+def maxfail(words: list[str]) -> int:
+    """What -x and --maxfail among pytest's arguments ask for, the last one winning; 0: no limit."""
+    found = 0
+    for before, word in _with_previous(words):
+        flag, equals, value = word.partition("=")
+        if word == "--exitfirst" or _EXIT_FIRST.match(word):
+            found = 1
+        elif before == "--maxfail" or (flag == "--maxfail" and equals):
+            text = value if equals else word
+            if not (text.isascii() and text.isdigit()):
+                raise UsageError(f"--maxfail {text[:80]!r} is not a whole number")
+            found = int(text)
+    return found
+
+
+def at_root(words: list[str], root: Path) -> list[str]:
+    """pytest's arguments, typed here, as they read at the bundle's root."""
+    return [_at_root(word, before, root) for before, word in _with_previous(words)]
 
 
 def _with_previous(words: list[str]) -> list[tuple[str, str]]:

@@ -100,6 +100,9 @@ class ClientDesk:
         if size > SPEC_BYTES_MAX:
             raise UsageError(f"the run's options take {size} bytes, over the limit of {SPEC_BYTES_MAX}")
         await self._replicas.secure(request.spec.bundle, peer, self._nodes.nodes(), f"bundle of {request.spec.name}")
+        if request.spec.selection is not None:
+            reason = f"selection for {request.spec.name}"
+            await self._replicas.secure(request.spec.selection, peer, self._nodes.nodes(), reason)
         applied = await self._log.propose(Submit(request.nonce, request.spec, self._clock.now()))
         if isinstance(applied.result, Rejected):
             raise MeshFailed(f"the run was not accepted: {applied.result.reason}")
@@ -154,7 +157,9 @@ class ClientDesk:
             file = snapshot_file(snapshot, self._log.mesh, self._log.status().peer, self._clock.now())
             return {"cid": await self._replicas.offer(FILE_NAME, file)}
         if view == "run" and argument.isdecimal():
-            return documents.run_document(self._run(RunId(int(argument))), self._clock.now())
+            run = self._run(RunId(int(argument)))
+            spec = documents.spec_document(run.spec) if isinstance(run, Run) else None
+            return {**documents.run_document(run, self._clock.now()), "spec": spec}
         if view == "why":
             return await self._why(argument)
         raise UsageError(f"there is no view {view!r} of {argument!r}")

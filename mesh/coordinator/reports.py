@@ -1,10 +1,10 @@
 """A run's report: the UnixFS directory of everything that the run produced.
 
 `report.json` and `junit.xml` name every test once; `records/` has the records as lines of JSON, in the manifest's
-order; `artifacts/<test>/` what tests left; `warnings.json` each warning once; `collection.txt` what pytest said when
-nothing could be collected. It is
-made of the log's completions and their chunks alone, so any coordinator makes the same one. Long documents are written
-to files in a thread, piece by piece: a run of a hundred thousand tests never stands in memory decoded.
+order; `artifacts/<test>/` what tests left; `warnings.json` each warning once; `collection.txt` (and packed, for pytest
+itself, `collection.notes`) what pytest said when nothing could be collected. It is made of the log's completions and
+their chunks alone, so any coordinator makes the same one. Long documents are written to files in a thread, piece by
+piece: a run of a hundred thousand tests never stands in memory decoded.
 """
 
 import hashlib
@@ -26,9 +26,9 @@ from mesh.state.model import NO_VERDICT, NO_WORKER, Run
 from mesh.state.remarks import Remarks
 from protocols.codec import decode, encode
 from protocols.commands import Finish
-from protocols.errors import ContentNotFound, MeshFailed
+from protocols.errors import ContentNotFound, MeshFailed, RemoteProtocolError
 from protocols.ids import Cid, PeerId, TestIndex
-from protocols.manifests import Chunk, Manifest, Outcome, Record
+from protocols.manifests import Chunk, Manifest, Outcome, Record, Uncollected
 
 RECORDS_PER_FILE = 500
 
@@ -79,7 +79,10 @@ class ReportBuilder:
             files |= await trio.to_thread.run_sync(_write, folder, run, manifest, material, now, hostname)
             if run.failure is not None and run.failure.record is not None:
                 with suppress(ContentNotFound):
-                    files["collection.txt"] = await self._content.get(run.failure.record)
+                    said = _said(await self._content.get(run.failure.record))
+                    files["collection.txt"] = said.output
+                    if said.notes:
+                        files["collection.notes"] = said.notes
             if manifest is not None and manifest.environment is not None and manifest.environment.distributions:
                 files["distributions.txt"] = manifest.environment.distributions
             root = await self._content.add_files(files)
@@ -147,6 +150,14 @@ def _write(
         files["warnings.json"] = folder / "warnings.json"
         (folder / "warnings.json").write_text(json.dumps(warnings))
     return {**files, "junit.xml": folder / "junit.xml", "report.json": folder / "report.json"}
+
+
+def _said(data: bytes) -> Uncollected:
+    """Versions before kept the output alone."""
+    try:
+        return decode(data, Uncollected)
+    except RemoteProtocolError:
+        return Uncollected(data)
 
 
 def _write_pieces(path: Path, pieces: Iterable[bytes]) -> None:

@@ -47,6 +47,7 @@ from protocols.commands import (
 )
 from protocols.ids import LeaseId, RunId, TestIndex
 
+EXIT_TESTS_FAILED = 1
 EXIT_MESH_FAILED = 12
 
 
@@ -231,6 +232,9 @@ def _complete(state: CoordinatorState, index: int, command: Complete) -> Result:
     retried, again = verdicts.split_retries(run, lease, counted, lambda test: command.outcomes[place[test]])
     skip = set(retried)
     recorded = [test for test in counted if test not in skip] if skip else counted
+    if run.spec.maxfail:  # in the order in which they ended: what comes after the limit does not count
+        ended = sorted(recorded, key=place.__getitem__)
+        recorded = verdicts.up_to_limit(run, ended, lambda test: command.outcomes[place[test]])
     verdicts.record(
         run,
         recorded,
@@ -244,7 +248,7 @@ def _complete(state: CoordinatorState, index: int, command: Complete) -> Result:
     run.leased -= len(counted)
     for task in again:
         ranges.insert(run.pending, task)
-    closed = _close_if_done(state, lease)
+    closed = _stop_at_limit(state, run) or _close_if_done(state, lease)
     return Applied(run.id, lease.id, tuple(counted), tuple(retried), closed)
 
 
@@ -304,22 +308,35 @@ def _abandon(state: CoordinatorState, index: int, command: Abandon) -> Result:
     task = run.pending[position]
     ranges.cut_out(run.pending, Task(command.test, 1, task.requirement, task.losses))
     verdicts.record_abandoned(run, command.test, command.chunk)
+    closed = _stop_at_limit(state, run)
     _report_if_done(run)
-    return Applied(run=run.id, tests=(TestIndex(command.test),))
+    return Applied(run=run.id, tests=(TestIndex(command.test),), closed=closed)
 
 
 def _cancel(state: CoordinatorState, index: int, command: Cancel) -> Result:
     run = state.runs.get(command.run)
     if run is None or run.phase in (RunPhase.REPORTING, RunPhase.FINISHED):
         return Rejected(f"run {command.run} is over" if run else f"there is no run {command.run}", command.run)
+    return Applied(run=run.id, closed=_stop(state, run, command.reason, command.exit_code))
+
+
+def _stop(state: CoordinatorState, run: Run, reason: str, exit_code: int) -> tuple[LeaseId, ...]:
+    """End a run with the verdicts that it has; the leases that this closes."""
     closed = tuple(run.leases)
     for lease in closed:
         _close(state, state.leases[lease])
     run.pending.clear()
-    run.cancelled = command.reason
-    run.cancel_code = command.exit_code
+    run.cancelled = reason
+    run.cancel_code = exit_code
     run.phase = RunPhase.REPORTING
-    return Applied(run=run.id, closed=closed)
+    return closed
+
+
+def _stop_at_limit(state: CoordinatorState, run: Run) -> tuple[LeaseId, ...]:
+    """End a run whose limit of bad verdicts is reached, in pytest's words; the leases that this closes."""
+    if not run.spec.maxfail or verdicts.bad(run) < run.spec.maxfail or run.done == run.tests:
+        return ()
+    return _stop(state, run, f"stopping after {run.spec.maxfail} failures", EXIT_TESTS_FAILED)
 
 
 def _finish(state: CoordinatorState, index: int, command: Finish) -> Result:

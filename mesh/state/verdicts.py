@@ -52,6 +52,23 @@ def split_retries(
     return retried, again
 
 
+def bad(run: Run) -> int:
+    """Verdicts that count for the limit of -x and --maxfail."""
+    return sum(run.counts[outcome.code] for outcome in Outcome if outcome.bad)
+
+
+def up_to_limit(run: Run, tests: Sequence[TestIndex], outcome: Callable[[TestIndex], int]) -> list[TestIndex]:
+    """Of `tests`, in the order in which they ended, those up to the bad one that reaches the run's limit."""
+    room = run.spec.maxfail - bad(run)
+    kept: list[TestIndex] = []
+    for test in tests:
+        kept.append(test)
+        room -= Outcome.of_code(outcome(test)).bad
+        if room <= 0:
+            break
+    return kept
+
+
 def record(
     run: Run,
     tests: Sequence[int],

@@ -1,5 +1,6 @@
 """The JSON documents of runs, from the replicated state: interface.md's fields, for people and scripts. Pure."""
 
+import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from mesh.scheduler.plan import Waiting
 from mesh.state.model import Run, RunPhase, RunSummary
 from mesh.state.report import counts
 from protocols.ids import PeerId
-from protocols.manifests import Manifest, Outcome
+from protocols.manifests import Manifest, Outcome, RunSpec
 from protocols.presence import NodeState, Presence
 
 OVERVIEW_VERDICTS_MAX = 20_000
@@ -41,6 +42,18 @@ def run_document(run: Run | RunSummary, now: float) -> dict[str, Any]:
         "manifest": run.manifest,
         "reason": reason_of(run),
     }
+
+
+def spec_document(spec: RunSpec) -> dict[str, Any]:
+    """What was asked for, as `POST /api/runs` takes it: the same again is a run of the same."""
+    asked: dict[str, Any] = {}
+    for field in dataclasses.fields(spec):
+        value = getattr(spec, field.name)
+        if field.name == "variables":
+            asked[field.name] = dict(value)
+        elif field.name != "submitter" and value != field.default:
+            asked[field.name] = list(value) if isinstance(value, tuple) else value
+    return asked
 
 
 def reason_of(run: Run | RunSummary) -> str:

@@ -20,7 +20,7 @@ from mesh.worker.sessions import RunSession, Workshop
 from protocols.codec import decode, encode
 from protocols.errors import MeshError, MeshFailed, NodeUnavailable, ProtocolError, RemoteCallError
 from protocols.ids import Cid, LeaseId, PeerId, RunId
-from protocols.manifests import Chunk
+from protocols.manifests import Chunk, Outcome
 from protocols.work import (
     PROTOCOL,
     Ack,
@@ -88,6 +88,7 @@ class WorkerAgent:
         self._send_keys, self._keys = trio.open_memory_channel[str](RESULTS_QUEUED_MAX)
         self._waiting = trio.Event()
         self._hurry = trio.Event()
+        self._beat_now = trio.Event()
         self._inherited: list[tuple[str, bytes]] = []
         self._giving_back = 0
 
@@ -271,6 +272,8 @@ class WorkerAgent:
             result = decode(payload, Result)
             await self._deliver(result)
             await self._outbox.remove(key)
+            if any(Outcome.of_code(code).bad for code in result.outcomes):
+                self._beat_now.set()  # it may have ended its run (-x): then the leases are closed
             self._machine.acknowledged(result.lease)
 
     async def _beat(self) -> None:
@@ -288,7 +291,9 @@ class WorkerAgent:
                     log.debug("heartbeat to %s: %s", coordinator, error)
                     registered = None
             self._close_idle_sessions()
-            await trio.sleep(self._interval if registered else min(self._interval, RETRY_SECONDS_MIN * 2))
+            with trio.move_on_after(self._interval if registered else min(self._interval, RETRY_SECONDS_MIN * 2)):
+                await self._beat_now.wait()
+            self._beat_now = trio.Event()
 
     async def _register(self, coordinator: PeerId) -> None:
         while self._inherited:

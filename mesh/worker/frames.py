@@ -3,14 +3,15 @@
 Bounds: whatever comes from a slot is cut here again; a slot is a process in which foreign code runs.
 """
 
+import base64
 import contextlib
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mesh.ports import WorkItem
-from mesh.worker.pytest_side import wire
+from mesh.ports import CollectionFailed, WorkItem
+from mesh.worker.pytest_side import telling, wire
 from protocols.ids import PeerId
 from protocols.manifests import Outcome, Phase, Record
 
@@ -67,11 +68,17 @@ def reported(item: WorkItem, place: Place, result: Mapping[str, Any]) -> Record:
         ),
         reruns=int(result.get("reruns", 0)),
         subtests=_phases(result.get("subtests", ()), wire.SUBTESTS_MAX),
+        reports=_reports(result),
     )
 
 
 def _phases(entries: Sequence[Any], most: int) -> tuple[Phase, ...]:
     return tuple(Phase(str(name), str(outcome), float(seconds)) for name, outcome, seconds in entries[:most])
+
+
+def _reports(result: Mapping[str, Any]) -> bytes:
+    data = base64.b64decode(result.get("reports", ""), validate=True)
+    return data if len(data) <= telling.PACK_BYTES_MAX else b""
 
 
 def _text(result: Mapping[str, Any], name: str) -> str:
@@ -136,6 +143,18 @@ def undone(item: WorkItem, place: Place, started: float, message: str, output: s
         message=message[: wire.MESSAGE_CHARS_MAX],
         longrepr=wire.clip(f"{message}\n\n{output}".strip())[0],
     )
+
+
+def collection_failed(code: int, stdout: str, stderr: str) -> CollectionFailed:
+    if code == 4 and stderr.strip():
+        return CollectionFailed(4, stderr.strip())
+    output = "\n".join(part for part in (stdout.strip(), stderr.strip()) if part)
+    if code in (2, 4, 5):
+        return CollectionFailed(code, output)
+    if code == 1 and "No module named 'pytest'" in stderr:
+        return CollectionFailed(4, "the suite's environment has no pytest")
+    how = signal_name(-code) if code < 0 else f"exit code {code}"
+    return CollectionFailed(2, f"the collecting process died: {how}\n{output}")
 
 
 def stacks(text: str) -> str:

@@ -56,6 +56,7 @@ class Zygote:
             "collect": collect,
             "directory": str(self.directory),
             "slots": job.slots,
+            "maxfail": job.maxfail,
             "uid": job.run,
             "worker": job.worker,
             "parent": os.getpid(),
@@ -222,6 +223,36 @@ class SlotPipes:
             self._open.remove(fd)
             trio.lowlevel.notify_closing(fd)
             os.close(fd)
+
+
+class SlotProcess:
+    """One process that runs tests; replaced when it dies."""
+
+    def __init__(self, number: int, directory: Path) -> None:
+        self.number = number
+        self.directory = directory
+        self.pipes = SlotPipes()
+        self.pid = 0
+        self.running: int | None = None
+        self.since = trio.current_time()
+        self.epoch = 0.0
+        self.limit = 0.0
+        """Set when the running test has used up its time."""
+        self.paused = False
+        """Whether the last token in the pipe is a PAUSE."""
+        self.status: int | None = None
+        self.exited = trio.Event()
+        self.reading = trio.CancelScope()
+        self.began = False
+        """Whether a test ever started here."""
+        self.spared = False
+        """Killed by us in mid-run: what had not started is not to blame."""
+
+    def end(self, status: int) -> None:
+        """The process is gone; what it wrote may still be in the pipe, and others may keep that open."""
+        self.status = status
+        self.exited.set()
+        self.reading.cancel()
 
 
 def kill_group(pid: int, number: int = signal.SIGKILL) -> None:

@@ -5,6 +5,7 @@ one zygote (pytest configured once), which forks a process for each slot when th
 """
 
 import contextlib
+import dataclasses
 import json
 import logging
 import shutil
@@ -16,9 +17,11 @@ import trio
 
 from mesh.ports import CollectionFailed, Job
 from mesh.worker.arguments import for_slots
+from mesh.worker.frames import collection_failed
 from mesh.worker.leftovers import remove_leftovers, temporary_folder
 from mesh.worker.processes import Zygote
-from mesh.worker.running import COLLECT_SECONDS_MAX, PytestSession, collection_failed
+from mesh.worker.pytest_side import telling
+from mesh.worker.running import COLLECT_SECONDS_MAX, PytestSession
 from protocols.errors import UsageError
 from protocols.ids import Cid
 from protocols.manifests import CollectedTest, Manifest
@@ -81,8 +84,9 @@ class PytestRunner:
             async for message in messages:
                 if "collected" in message:
                     text = await trio.to_thread.run_sync(Path(message["collected"]).read_text)
-                    return _manifest(json.loads(text))
-        return collection_failed(await zygote.wait(), *zygote.output())
+                    return dataclasses.replace(_manifest(json.loads(text)), notes=_notes(zygote))
+        failed = collection_failed(await zygote.wait(), *zygote.output())
+        return dataclasses.replace(failed, notes=_notes(zygote))
 
     def _drop(self) -> None:
         if self._warm is not None:
@@ -112,6 +116,14 @@ class PytestRunner:
                     nursery.cancel_scope.cancel()
         finally:
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def _notes(zygote: Zygote) -> bytes:
+    """What the collecting process left beside the manifest; nothing if it came to no end."""
+    try:
+        return (zygote.directory / "notes").read_bytes()[: telling.NOTES_BYTES_MAX]
+    except FileNotFoundError:
+        return b""
 
 
 def _manifest(data: dict[str, Any]) -> Manifest:

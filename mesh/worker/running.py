@@ -18,15 +18,16 @@ from typing import Any
 
 import trio
 
-from mesh.ports import CollectionFailed, Finished, Job, RunnerEvent, Started, WorkItem
+from mesh.ports import Finished, Job, RunnerEvent, Started, WorkItem
 from mesh.worker import frames
 from mesh.worker.arguments import for_slots
 from mesh.worker.mailbox import Mailbox
-from mesh.worker.processes import STOP_SECONDS, SlotPipes, Zygote, kill_group, left_in, remains, signal_process
+from mesh.worker.processes import STOP_SECONDS, SlotProcess, Zygote, kill_group, left_in, remains, signal_process
 from mesh.worker.pytest_side import wire
 from mesh.worker.slots import SlotQueue
 from protocols.errors import UsageError
 from protocols.ids import LeaseId, TestIndex
+from protocols.manifests import Record
 
 COLLECT_SECONDS_MAX = 900.0
 """For a whole collection, and for a slot to collect one file."""
@@ -41,50 +42,14 @@ EXIT_SECONDS = 2.0
 """From the end of a slot's frames to the news of its end."""
 PLUGIN_GRACE_SECONDS = 2.0
 """What pytest-timeout, where it is installed, has for a nicer end of a test that it also limits."""
+HALT_SECONDS_MAX = 5.0
+"""How long nothing starts here after as many bad tests as the run allows: by then the log has ended the run, or it did
+not count them all."""
 BARREN_MAX = 3
 """Processes in a row, of a slot or the zygote, that die before a test began."""
 
 
-def collection_failed(code: int, stdout: str, stderr: str) -> CollectionFailed:
-    if code == 4 and stderr.strip():
-        return CollectionFailed(4, stderr.strip())
-    output = "\n".join(part for part in (stdout.strip(), stderr.strip()) if part)
-    if code in (2, 4, 5):
-        return CollectionFailed(code, output)
-    if code == 1 and "No module named 'pytest'" in stderr:
-        return CollectionFailed(4, "the suite's environment has no pytest")
-    how = frames.signal_name(-code) if code < 0 else f"exit code {code}"
-    return CollectionFailed(2, f"the collecting process died: {how}\n{output}")
-
-
-class _Slot:
-    """One process that runs tests; replaced when it dies."""
-
-    def __init__(self, number: int, directory: Path) -> None:
-        self.number = number
-        self.directory = directory
-        self.pipes = SlotPipes()
-        self.pid = 0
-        self.running: int | None = None
-        self.since = trio.current_time()
-        self.epoch = 0.0
-        self.limit = 0.0
-        """Set when the running test has used up its time."""
-        self.paused = False
-        """Whether the last token in the pipe is a PAUSE."""
-        self.status: int | None = None
-        self.exited = trio.Event()
-        self.reading = trio.CancelScope()
-        self.began = False
-        """Whether a test ever started here."""
-        self.spared = False
-        """Killed by us in mid-run: what had not started is not to blame."""
-
-    def end(self, status: int) -> None:
-        """The process is gone; what it wrote may still be in the pipe, and others may keep that open."""
-        self.status = status
-        self.exited.set()
-        self.reading.cancel()
+NEVER = float("-inf")
 
 
 class PytestSession:
@@ -98,7 +63,7 @@ class PytestSession:
         self._items: dict[int, WorkItem] = {}
         """By key, until finished, withdrawn or killed."""
         self._lengths: dict[int, int] = {}
-        self._slots: dict[int, _Slot] = {}
+        self._slots: dict[int, SlotProcess] = {}
         self._births = 0
         self._barren: dict[int, int] = {}
         self._items_path = directory / "items"
@@ -113,9 +78,12 @@ class PytestSession:
         self._broken_output = ""
         self._plugin_limits = False
         self._stopping = False
+        self._bad = 0
+        self._halted = NEVER
+        """Until when nothing starts."""
         self._wake = trio.Event()
-        self._starting: dict[int, _Slot] = {}
-        self._by_pid: dict[int, _Slot] = {}
+        self._starting: dict[int, SlotProcess] = {}
+        self._by_pid: dict[int, SlotProcess] = {}
         self._mailbox: Mailbox[RunnerEvent] = Mailbox(EVENTS_MAX)
 
     # what the agent calls
@@ -181,7 +149,7 @@ class PytestSession:
                 if self._ready.is_set():
                     self._ready = trio.Event()
                 else:
-                    failed = collection_failed(code, *self._zygote.output())
+                    failed = frames.collection_failed(code, *self._zygote.output())
                     self._broken = f"pytest could not be started (exit code {code})"
                     self._broken_output = failed.output
             finally:
@@ -240,9 +208,9 @@ class PytestSession:
     def _balance(self) -> None:
         """Give every slot what it should have now, in one pass."""
         self._wake.set()
-        if self._broken or self._stopping:
-            return
         now = trio.current_time()
+        if self._broken or self._stopping or now < self._halted:
+            return
         while True:
             for number in sorted(range(max(1, self._job.slots)), key=lambda number: len(self._queue.given(number))):
                 self._feed(number, now)
@@ -267,22 +235,22 @@ class PytestSession:
             slot.paused = True
             slot.pipes.put([wire.PAUSE])
 
-    def _take_back(self, slot: _Slot) -> bool:
+    def _take_back(self, slot: SlotProcess) -> bool:
         """Make what the slot has not begun pending again; whether there was anything."""
         keys = [offset for offset, _ in slot.pipes.take_back() if offset != wire.NOWHERE]
         slot.paused = False
         self._queue.returned(slot.number, keys)
         return bool(keys)
 
-    def _open(self, number: int) -> _Slot:
+    def _open(self, number: int) -> SlotProcess:
         self._births += 1
         directory = self._directory / f"{number}-{self._births}"
         directory.mkdir()
-        slot = self._slots[number] = _Slot(number, directory)
+        slot = self._slots[number] = SlotProcess(number, directory)
         self._nursery.start_soon(self._attend, slot)
         return slot
 
-    async def _attend(self, slot: _Slot) -> None:
+    async def _attend(self, slot: SlotProcess) -> None:
         """The life of one slot process."""
         try:
             reader = wire.FrameReader()
@@ -303,7 +271,7 @@ class PytestSession:
         finally:
             slot.pipes.close()
 
-    async def _start(self, slot: _Slot) -> bool:
+    async def _start(self, slot: SlotProcess) -> bool:
         """Have the zygote start its process; False if there is none to do so."""
         await self._ready.wait()
         if self._zygote is None or slot.exited.is_set():
@@ -315,14 +283,14 @@ class PytestSession:
             await self._zygote.send(message, (slot.pipes.tokens_read, slot.pipes.frames_write))
         return True
 
-    async def _read(self, slot: _Slot) -> bytes:
+    async def _read(self, slot: SlotProcess) -> bytes:
         """Frames, or nothing at the end: its pipe closed, or it exited and a process that it left keeps the pipe."""
         if not slot.exited.is_set():
             with trio.CancelScope() as slot.reading:
                 return await slot.pipes.read()
         return slot.pipes.read_now()
 
-    def _digest(self, slot: _Slot, batch: Sequence[wire.Frame]) -> list[RunnerEvent]:
+    def _digest(self, slot: SlotProcess, batch: Sequence[wire.Frame]) -> list[RunnerEvent]:
         events: list[RunnerEvent] = []
         place = frames.Place(self._job.worker, slot.number)
         for frame in batch:
@@ -346,6 +314,7 @@ class PytestSession:
             else:
                 record = frames.reported(item, place, frame[1])
                 artifacts = Path(frame[1]["artifacts"]) if "artifacts" in frame[1] else None
+                self._count(record)
             self._queue.finished(slot.number, key, record.duration)
             events.append(Finished(item.lease, item.index, record, artifacts))
         if slot.running is not None and slot.running in self._items:
@@ -353,7 +322,26 @@ class PytestSession:
             events.append(Started(item.lease, item.index, slot.number))
         return events
 
-    async def _bury(self, slot: _Slot) -> None:
+    def _count(self, record: Record) -> None:
+        """After as many bad tests as the run allows nothing starts here, until the log has its say."""
+        if not self._job.maxfail or not record.outcome.bad:
+            return
+        self._bad += 1
+        if self._bad == self._job.maxfail:
+            self._halted = trio.current_time() + HALT_SECONDS_MAX
+            for slot in list(self._slots.values()):
+                self._take_back(slot)
+
+    def _go_on(self) -> None:
+        """The log did not end the run, some of the bad tests not counting. Slots that wait for the end are replaced."""
+        self._halted = NEVER
+        for slot in self._slots.values():
+            if slot.running is None:
+                slot.spared = True
+                self._kill_slot(slot)
+        self._balance()
+
+    async def _bury(self, slot: SlotProcess) -> None:
         """The slot's process is dead or dying: give its test a verdict, and what it had not begun to others."""
         self._kill_slot(slot)
         with trio.move_on_after(EXIT_SECONDS):
@@ -380,11 +368,12 @@ class PytestSession:
             if not slot.began and self._zygote is not None:  # what it said before it had files of its own
                 left = dataclasses.replace(left, stderr=left.stderr + self._zygote.output()[1])
             record = frames.died(item, frames.Place(self._job.worker, slot.number), began, seconds, left, slot.limit)
+            self._count(record)
             self._balance()
             await self._mailbox.put([Finished(item.lease, item.index, record, left_in(slot.directory, blamed))])
         self._balance()
 
-    def _kill_slot(self, slot: _Slot) -> None:
+    def _kill_slot(self, slot: SlotProcess) -> None:
         if slot.pid and not slot.exited.is_set():
             kill_group(slot.pid)
 
@@ -395,6 +384,8 @@ class PytestSession:
         while True:
             await trio.sleep(TICK_SECONDS)
             now = trio.current_time()
+            if NEVER < self._halted <= now:
+                self._go_on()
             for slot in list(self._slots.values()):
                 limit = self._limit(slot)
                 if limit is not None and now - slot.since > limit[0] and not slot.limit:
@@ -405,7 +396,7 @@ class PytestSession:
             if self._zygote is not None and not self._ready.is_set() and now - self._born > COLLECT_SECONDS_MAX:
                 self._zygote.kill()
 
-    def _limit(self, slot: _Slot) -> tuple[float, float] | None:
+    def _limit(self, slot: SlotProcess) -> tuple[float, float] | None:
         """(seconds until it is killed, seconds that it was allowed) of what the slot does now."""
         if slot.pid == 0 or slot.status is not None:
             return None
@@ -419,7 +410,7 @@ class PytestSession:
             return item.timeout + PLUGIN_GRACE_SECONDS * nicer, item.timeout
         return (self._job.timeout, self._job.timeout) if self._job.timeout > 0 else None
 
-    async def _end_late(self, slot: _Slot) -> None:
+    async def _end_late(self, slot: SlotProcess) -> None:
         """Kill a slot whose test is out of time, its stacks first."""
         signal_process(slot.pid, signal.SIGABRT)
         with trio.move_on_after(DUMP_SECONDS):

@@ -18,11 +18,12 @@ import trio
 
 from mesh.ports import CollectionFailed, Content, Finished, Job, Runner, RunnerEvent, RunnerSession, WorkItem
 from mesh.worker.environments import Environment, Environments
+from mesh.worker.selecting import select
 from mesh.worker.uv import BuildFailed
 from protocols.codec import decode, encode
 from protocols.errors import ContentNotFound, UsageError
 from protocols.ids import Cid, LeaseId, PeerId, TestIndex
-from protocols.manifests import EnvironmentInfo, Manifest, Record
+from protocols.manifests import EnvironmentInfo, Manifest, Record, Selection, Uncollected
 from protocols.work import Assign, Collection
 
 BUNDLES_MAX = 8
@@ -115,9 +116,12 @@ class Workshop:
                 output = error.output if isinstance(error, BuildFailed) else str(error)
                 record = await self._content.put(output.encode())
                 return Collection(assign.lease, None, error.exit_code, str(error), record)
+            if isinstance(found, Manifest) and assign.spec.selection is not None:
+                found = select(found, decode(await self._read(assign.spec.selection, assign.holders), Selection))
         if isinstance(found, CollectionFailed):
             output = found.output.replace(f"{root}/", "")  # as pytest would say it in the submitter's own tree
-            record = await self._content.put(output.encode(errors="backslashreplace"))
+            said = Uncollected(output.encode(errors="backslashreplace"), found.notes)
+            record = await self._content.put(encode(said), "dag-cbor")
             return Collection(assign.lease, None, found.exit_code, _reason(found.exit_code, output), record)
         info = await self._info(environment)
         manifest = dataclasses.replace(found, bundle=assign.spec.bundle, environment=info)
@@ -167,11 +171,16 @@ class Workshop:
             worker=self._peer,
             first_slot=assign.first_slot,
             slots_total=assign.slots_total,
+            maxfail=spec.maxfail if not spec.retries else 0,  # with retries, only the log knows what counts
         )
 
     async def _manifest(self, cid: Cid) -> Manifest:
-        data = b"".join([part async for part in self._content.read(cid)])
-        return decode(data, Manifest)
+        return decode(await self._read(cid), Manifest)
+
+    async def _read(self, cid: Cid, holders: Sequence[PeerId] = ()) -> bytes:
+        """A UnixFS file."""
+        await self._content.fetch(cid, holders)
+        return b"".join([part async for part in self._content.read(cid)])
 
     @asynccontextmanager
     async def _tree(self, assign: Assign) -> AsyncIterator[Path]:

@@ -150,7 +150,7 @@ class FakeBackend:
             "reason": self.reason,
         }
 
-    async def follow(self, run: RunId, cursor: int = 0) -> AsyncIterator[dict[str, Any]]:
+    async def follow(self, run: RunId, cursor: int = 0, whole: bool = False) -> AsyncIterator[dict[str, Any]]:
         """A cursor counts verdicts; whoever takes up a stream is told of the collection again."""
         self._known(run)
         yield {"event": "collected", "run": str(run), "tests": len(self.tests), "cursor": cursor}

@@ -234,9 +234,9 @@ async def test_a_client_that_leaves_ends_its_stream(api: Served) -> None:
     left = trio.Event()
     follow = api.backend.follow
 
-    async def watched(run: Any, cursor: int = 0) -> AsyncIterator[dict[str, Any]]:
+    async def watched(run: Any, cursor: int = 0, whole: bool = False) -> AsyncIterator[dict[str, Any]]:
         try:
-            async for event in follow(run, cursor):
+            async for event in follow(run, cursor, whole):
                 yield event
         finally:
             left.set()

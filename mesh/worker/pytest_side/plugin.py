@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from _mesh_pytest_side import collecting, coverages, fixtures, processes, reporting, surroundings, wire
+from _mesh_pytest_side import collecting, coverages, fixtures, processes, reporting, surroundings, teller, wire
 
 MARKERS = (
     "requires(expression): what a worker must have to run this test",
@@ -36,6 +36,9 @@ MARKERS = (
 BY_ITEM = ("_hypothesis_pytestplugin", "pytest_asyncio", "pytest_trio", "anyio", "pytest_timeout", "pytest_mock")
 """Modules of plugins whose `pytest_collection_modifyitems` looks at each item alone."""
 
+CLIENT_OPTIONS = ("home", "slots", "requires", "prefers", "priority", "retries", "worker-count", "test-type")
+"""After "--mesh-", those of `mesh.pytest_plugin`."""
+
 
 class MeshPlugin:
     """Hooks and fixtures that every process of the session has."""
@@ -43,6 +46,7 @@ class MeshPlugin:
     def __init__(self, settings: dict[str, Any], zygote: Any, pipes: Any) -> None:
         self._settings = settings
         self._zygote = zygote
+        self.teller = teller.Teller(settings["root"])
         self._pipes = pipes
         self._stop_at_files = False
         self._session: pytest.Session | None = None
@@ -66,6 +70,12 @@ class MeshPlugin:
     def pytest_load_initial_conftests(self, early_config: pytest.Config, args: list[str]) -> None:
         if early_config.pluginmanager.hasplugin("xdist"):
             args.append("-n0")
+
+    def pytest_addoption(self, parser: pytest.Parser) -> None:
+        """The client's options: an ini file's addopts may hold them, and they mean nothing here."""
+        parser.addoption("--mesh", action="store_true")
+        for name in CLIENT_OPTIONS:
+            parser.addoption(f"--mesh-{name}")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_cmdline_main(self, config: pytest.Config) -> None:
@@ -112,6 +122,9 @@ class MeshPlugin:
             self._run_slot(self._settings, *self._pipes)
             return True
         if self._settings["collect"]:
+            notes = self.teller.notes(session.config, session.items)
+            with open(os.path.join(self._settings["directory"], "notes"), "wb") as notes_file:
+                notes_file.write(notes)
             if session.testsfailed and not session.config.option.continue_on_collection_errors:
                 return None  # pytest prints the errors and ends with code 2
             if not session.items:
@@ -192,4 +205,4 @@ def run_pytest(settings: dict[str, Any], zygote: Any, pipes: tuple[str, int, int
         processes.redirect(pipes[0])
     coverages.in_folder(pipes[0] if pipes is not None else settings["directory"])
     plugin = MeshPlugin(settings, zygote, pipes)
-    return int(pytest.main(arguments(settings), plugins=[plugin]))
+    return int(pytest.main(arguments(settings), plugins=[plugin, plugin.teller]))

@@ -8,6 +8,7 @@ everything but the session's fixtures is torn down.
 from __future__ import annotations
 
 import atexit
+import base64
 import contextlib
 import faulthandler
 import os
@@ -80,8 +81,11 @@ class Slot:
         self._pending = b""
         """Frames that go out with the next write."""
         self._forked_away = False
+        self._bad = 0
 
     def run(self) -> None:
+        """Until it is told to stop. After as many bad tests as the run allows, it takes tokens, but begins no test."""
+        settings = self._settings
         self._settle()
         for item in self._session.items:
             self._items[collecting.text(item.nodeid)] = item
@@ -92,6 +96,11 @@ class Slot:
             if token == wire.PAUSE:
                 continue
             self._run_test(token)
+            if 0 < settings["maxfail"] <= self._bad:
+                self._flush()
+                while self._take() != wire.STOP:
+                    pass
+                break
         self._flush()
         with contextlib.suppress(BaseException):
             self._session._setupstate.teardown_exact(None)
@@ -250,6 +259,7 @@ class Slot:
         key, node_id = token[0], self._node_id(token)
         reports = self._plugin.reports
         reports.clear()
+        self._plugin.teller.begin()
         began = originals.now()
         try:
             item = self._find(node_id)
@@ -300,7 +310,9 @@ class Slot:
         self._capture.forget_early()
         left = self._plugin.artifacts_used and originals.isdir(artifacts) and bool(originals.listdir(artifacts))
         told, self._plugin.warnings = self._plugin.warnings, []
-        if broken is None and not (out or err or left or told) and reporting.is_plain(reports):
+        teller = self._plugin.teller
+        quiet = not (out or err or left or told) and teller.silent
+        if broken is None and quiet and reporting.is_plain(reports):
             self._pending += reporting.plain_frame(key, reports)
             return
         if reports:
@@ -321,6 +333,9 @@ class Slot:
             result["artifacts"] = artifacts
         if told:
             result["warnings"] = told
+        self._bad += result["outcome"] in ("failed", "error")
+        if broken is None and not (out or err):
+            result["reports"] = base64.b64encode(teller.told(self._session.config)).decode()
         self._pending += wire.pack_json(result)
         if len(self._pending) > wire.OUTPUT_BYTES_MAX:
             self._flush()
