@@ -129,6 +129,16 @@ class Return:
     tests: tuple[TestIndex, ...]
 
 
+@message("c.preempt")
+class Preempt:
+    """Takes a lease back, running tests included, for a run of higher priority: its open tests are pending again,
+    without a loss. Each test bears that only so often (`PREEMPTIONS_MAX`). In logs from format 3 on."""
+
+    lease: LeaseId
+    run: RunId
+    """For whom."""
+
+
 @message("c.expire")
 class Expire:
     """The worker is gone: the lease's open tests go back, halved, each with one more loss."""
@@ -177,6 +187,7 @@ Command = (
     | Grant
     | Complete
     | Return
+    | Preempt
     | Expire
     | Abandon
     | Cancel
@@ -193,6 +204,7 @@ COMMANDS = (
     Grant,
     Complete,
     Return,
+    Preempt,
     Expire,
     Abandon,
     Cancel,

@@ -9,6 +9,12 @@ from protocols.ids import Cid, PeerId, TestIndex
 SPEC_BYTES_MAX = 64 * 1024
 """A run's spec, encoded: it goes into the log."""
 
+SHARE_MAX = 100
+DEADLINE_SECONDS_MAX = 30 * 86_400
+PREEMPT_MODES = ("never", "waiting", "grace", "now")
+"""What a run may take from those of much lower priority: nothing; tests that have not started; running ones, too, after
+a grace; or these at once."""
+
 OUTPUT_BYTES_MAX = 256 * 1024
 """What a record keeps of each captured stream: its first and its last half of this; what it drops, it counts."""
 
@@ -68,10 +74,22 @@ class RunSpec:
     environment: str = "ambient"
     variables: tuple[tuple[str, str], ...] = ()
     """Environment variables of the tests."""
+    share: int = 1
+    """How many parts of its priority band's slots this run claims, beside others that claim theirs."""
+    deadline: float = 0.0
+    """Seconds from the submission after which the results are of no use; 0: none."""
+    preempt: str = "grace"
+    """What it may take from runs of much lower priority: one of `PREEMPT_MODES`."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.priority <= 100:
             raise ValueError(f"priority {self.priority} is not within 0 to 100")
+        if not 1 <= self.share <= SHARE_MAX:
+            raise ValueError(f"share {self.share} is not within 1 to {SHARE_MAX}")
+        if not 0 <= self.deadline <= DEADLINE_SECONDS_MAX:
+            raise ValueError(f"deadline {self.deadline:g} is not within 0 to {DEADLINE_SECONDS_MAX} seconds")
+        if self.preempt not in PREEMPT_MODES:
+            raise ValueError(f"preempt {self.preempt!r} is not one of {', '.join(PREEMPT_MODES)}")
 
 
 @message("m.test")

@@ -9,13 +9,13 @@ proposes, alone: a new coordinator may have proposed in between.
 from collections.abc import Callable
 from typing import Any
 
-from mesh.state import ranges, verdicts
+from mesh.state import admission, ranges, verdicts
 from mesh.state.model import (
     COLLECT_LOSSES_MAX,
     LEASES_PER_WORKER_MAX,
     LOSSES_MAX,
+    PREEMPTIONS_MAX,
     RUN_TESTS_MAX,
-    RUNS_OPEN_MAX,
     WORKERS_MAX,
     CoordinatorState,
     Failure,
@@ -39,6 +39,7 @@ from protocols.commands import (
     Finish,
     Found,
     Grant,
+    Preempt,
     RaiseFormat,
     Register,
     Return,
@@ -122,8 +123,9 @@ def _submit(state: CoordinatorState, index: int, command: Submit) -> Result:
         return Applied(run=known)
     if state.yielded:
         return Rejected(f"this mesh gave way to {state.yielded}")
-    if len(state.runs) - len(state.finished) >= RUNS_OPEN_MAX:
-        return Rejected(f"{RUNS_OPEN_MAX} runs are unfinished already")
+    refusal = admission.refusal(state, command.spec)
+    if refusal:
+        return Rejected(refusal, limit=True)
     run = RunId(index)
     state.runs[run] = Run(run, command.nonce, command.spec, command.at)
     state.nonces[command.nonce] = run
@@ -265,6 +267,24 @@ def _return(state: CoordinatorState, index: int, command: Return) -> Result:
     return Applied(run.id, lease.id, tuple(tests), closed=closed)
 
 
+def _preempt(state: CoordinatorState, index: int, command: Preempt) -> Result:
+    lease = state.leases.get(command.lease)
+    if lease is None or lease.collects:
+        return Rejected(f"lease {command.lease} is not open, or not one to run tests")
+    run, taker = state.runs[lease.run], state.runs.get(command.run)
+    if taker is None or taker.phase is not RunPhase.RUNNING or taker.spec.priority <= run.spec.priority:
+        return Rejected(f"run {command.run} does not run, or not before run {run.id}", run.id)
+    tests = [TestIndex(test) for task in lease.open for test in range(task.first, ranges.end(task))]
+    if any(run.preempted.get(test, 0) >= PREEMPTIONS_MAX for test in tests):
+        return Rejected(f"a test of lease {lease.id} was preempted {PREEMPTIONS_MAX} times already", run.id)
+    _close(state, lease)
+    for task in lease.open:
+        ranges.insert(run.pending, task)
+    for test in tests:
+        run.preempted[test] = run.preempted.get(test, 0) + 1
+    return Applied(run.id, lease.id, tuple(tests), closed=(lease.id,))
+
+
 def _expire(state: CoordinatorState, index: int, command: Expire) -> Result:
     lease = state.leases.get(command.lease)
     if lease is None:
@@ -375,6 +395,7 @@ _HANDLERS: dict[type[Any], Callable[[CoordinatorState, int, Any], Result]] = {
     Grant: _grant,
     Complete: _complete,
     Return: _return,
+    Preempt: _preempt,
     Expire: _expire,
     Abandon: _abandon,
     Cancel: _cancel,

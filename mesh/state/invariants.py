@@ -5,6 +5,7 @@ from mesh.state.model import (
     LEASES_PER_WORKER_MAX,
     LOSSES_MAX,
     NO_VERDICT,
+    PREEMPTIONS_MAX,
     RUNS_DETAILED_MAX,
     RUNS_SUMMARISED_MAX,
     CoordinatorState,
@@ -52,6 +53,8 @@ def _check_run(state: CoordinatorState, run: Run) -> None:
         assert not run.pending, "a run that is over has nothing to do"
         assert (run.done == run.tests > 0) or run.failure or run.cancelled is not None, "a run ends for a reason"
     assert (run.phase is RunPhase.FINISHED) == (run.exit_code is not None) == (run.finished_at is not None)
+    assert all(0 <= test < run.tests for test in run.preempted), "a test that the run lacks was preempted"
+    assert all(0 < times <= PREEMPTIONS_MAX for times in run.preempted.values()), "a test was preempted too often"
     _check_partition(run, leases)
     _check_book(run)
 

@@ -23,7 +23,11 @@ Task = TaskRange
 
 RUN_TESTS_MAX = 4_000_000
 RUNS_OPEN_MAX = 1_000
-"""Unfinished runs; a submission beyond them is refused."""
+"""Unfinished runs; a submission beyond them is refused. So it is beyond the next three."""
+RUNS_OPEN_PER_SUBMITTER_MAX = 200
+TESTS_OPEN_MAX = 8_000_000
+"""Tests without a verdict, over all unfinished runs."""
+TESTS_OPEN_PER_SUBMITTER_MAX = RUN_TESTS_MAX
 RUNS_DETAILED_MAX = 64
 """Finished runs kept whole, as long as they have at most `DETAILED_TESTS_MAX` tests in all."""
 DETAILED_TESTS_MAX = 2_000_000
@@ -33,6 +37,8 @@ WORKERS_MAX = 1_024
 LEASES_PER_WORKER_MAX = 64
 LOSSES_MAX = 3
 """Attempts that may end with their node before a test is abandoned; the last of them had the node to itself."""
+PREEMPTIONS_MAX = 2
+"""Times that a test may be taken from its worker, perhaps while it runs, for a run of higher priority."""
 COLLECT_LOSSES_MAX = 3
 """Collections that may end with their node before the run fails."""
 
@@ -134,6 +140,8 @@ class Run:
     """Attempts of each test that ended without its verdict (at most 254 are counted)."""
     retried: dict[int, int] = field(default_factory=dict)
     """Test -> bad outcomes that were not recorded, because the spec allows retries."""
+    preempted: dict[int, int] = field(default_factory=dict)
+    """Test -> times that it was taken back for another run (at most `PREEMPTIONS_MAX`)."""
     chunks: list[Completion] = field(default_factory=list)
     workers: list[PeerId] = field(default_factory=list)
     """Those that were ever granted a part of this run, in that order."""

@@ -74,6 +74,7 @@ class SavedRun:
     reason: str
     finished_at: float | None
     cancel_code: int = 2
+    preempted: tuple[tuple[int, int], ...] = ()
 
 
 @message("s.lease")
@@ -277,6 +278,7 @@ def _save_run(run: Run) -> SavedRun:
         exit_code=run.exit_code,
         reason=run.reason,
         finished_at=run.finished_at,
+        preempted=tuple(sorted(run.preempted.items())),
     )
 
 
@@ -336,6 +338,7 @@ def _restore_run(saved: SavedRun) -> Run:
         requirements=saved.requirements,
         pending=list(saved.pending),
         retried=dict(saved.retried),
+        preempted=dict(saved.preempted),
         workers=list(saved.workers),
         collect_losses=saved.collect_losses,
         failure=saved.failure,

@@ -32,6 +32,8 @@ from protocols.commands import (
     Finish,
     Found,
     Grant,
+    Preempt,
+    RaiseFormat,
     Register,
     Return,
     Submit,
@@ -56,7 +58,16 @@ class Author:
 
     def command(self) -> Command:
         often = (self.grant, self.complete) if self.lease() else (self.grant, self.collected)
-        others = (self.register, self.submit, self.collected, self.finish, self.finish, self.give_back, self.expire)
+        others = (
+            self.register,
+            self.submit,
+            self.collected,
+            self.finish,
+            self.finish,
+            self.give_back,
+            self.preempt,
+            self.expire,
+        )
         rarely = (self.abandon, self.cancel, self.rare)
         kinds = self.random.choice((often, often, others, others, rarely if self.random.random() < 0.3 else others))
         return self.random.choice(kinds)()
@@ -97,7 +108,8 @@ class Author:
 
     def submit(self) -> Command:
         nonce = bytes([self.random.randrange(40)])
-        return Submit(nonce, spec(retries=self.random.randint(0, 2)), self.random.choice((0.0, -1e300, 1e300)))
+        retries, priority = self.random.randint(0, 2), self.random.choice((0, 50, 50, 100))
+        return Submit(nonce, spec(retries=retries, priority=priority), self.random.choice((0.0, -1e300, 1e300)))
 
     def collected(self) -> Command:
         lease = self.lease(collects=True)
@@ -134,6 +146,11 @@ class Author:
         lease = self.lease(collects=self.random.random() < 0.3)
         return Return(self.lease_id(lease), self.tests(lease.open if lease else []))
 
+    def preempt(self) -> Command:
+        return Preempt(
+            self.lease_id(self.lease(collects=self.random.random() < 0.1)), self.run_id(self.run(RunPhase.RUNNING))
+        )
+
     def expire(self) -> Command:
         return Expire(self.lease_id(self.lease(collects=self.random.random() < 0.2)), "gone")
 
@@ -150,7 +167,7 @@ class Author:
         return Finish(self.run_id(run), self.random.choice((None, CHUNK)), self.number(0), 9.0)
 
     def rare(self) -> Command:
-        return self.random.choice((Found("lab"), Found(""), Yield("other"), Yield("")))
+        return self.random.choice((Found("lab"), RaiseFormat(3), Found(""), Yield("other"), Yield("")))
 
 
 @pytest.fixture(autouse=True, scope="module")
