@@ -46,9 +46,11 @@ class Desk:
         self.reserved = False
         """Kept empty for a test that must have a node to itself, or given to one."""
 
-    def hold(self, tasks: list[Task], estimates: Estimates | None, scale: float) -> None:
-        """Put a lease on the desk; no tasks: a collection."""
-        self.leases += 1
+    def hold(self, tasks: list[Task], estimates: Estimates | None, scale: float, joins: bool = False) -> float:
+        """Put a lease on the desk; no tasks: a collection. With `joins`, tasks of a lease that lies there. How many
+        slots they take."""
+        self.leases += not joins
+        before = len(self.pieces)
         if not tasks:
             self.pieces.append(Piece(1, COLLECT_SECONDS))
         for task in tasks:
@@ -57,6 +59,8 @@ class Desk:
         self.suspects += any(is_suspect(task) for task in tasks)
         if self.leases == 1 and len(tasks) == 1 and is_last_chance(tasks[0]):
             self.reserved = True
+        taken = sum(piece.capped(BACKLOG_SECONDS_MAX) for piece in self.pieces[before:]) / BACKLOG_SECONDS_MAX
+        return min(taken, float(self.view.slots))
 
     def load(self) -> float:
         """Expected seconds of work a slot."""

@@ -1,28 +1,34 @@
 """`plan`: from the state, the fleet and the estimates to everything that should be proposed now, as one value.
 
 Called after every change, and recomputed whole: no memory between two plans, so nothing to repair after a failover.
-`apply` judges each proposal again. Sizes follow guided self-scheduling (Polychronopoulos and Kuck, 1987): a grant is
+`apply` judges each proposal again. Runs take turns as the `TaskQueue` has it; where more than one wants workers, a turn
+is one slot's worth, and small. Sizes follow guided self-scheduling (Polychronopoulos and Kuck, 1987): a grant is
 the expected rest of the run over twice the capable slots, so that grants shrink as the run ends. Rejected: one test at
 a time (a log entry each), equal shares at the start (the slowest worker bounds the run), moving tasks between
 workers (small backlogs leave little to move).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from mesh.scheduler import feasibility, leases, rank
+from mesh.scheduler import feasibility, leases, preemption, rank
 from mesh.scheduler.desk import BACKLOG_SECONDS_MAX, Desk, is_last_chance, is_suspect
 from mesh.scheduler.durations import Estimates
 from mesh.scheduler.feasibility import Need, Reason
 from mesh.scheduler.fleet import WorkerView, unusable
-from mesh.scheduler.queue import TaskQueue
+from mesh.scheduler.preemption import Recall, Unmet
+from mesh.scheduler.queue import Claim, TaskQueue
+from mesh.state import ranges
 from mesh.state.model import LOSSES_MAX, CoordinatorState, Run, RunPhase, Task
-from protocols.commands import TESTS_PER_COMMAND_MAX, Expire, Grant
-from protocols.ids import PeerId, RunId, TestIndex
+from protocols.commands import TESTS_PER_COMMAND_MAX, Cancel, Expire, Grant
+from protocols.errors import MeshFailed
+from protocols.ids import LeaseId, PeerId, RunId, TestIndex
 
 GRANT_SECONDS_MIN = 0.25
 """Expected seconds a slot of one grant, at least."""
 GRANT_SECONDS_MAX = 30.0
+GRANT_SECONDS_SHARED_MAX = 2.0
+"""As long as another run waits: whoever comes next does not wait for more."""
 GRANT_SECONDS_GUESSED_MAX = 1.0
 """As long as the durations of a run are only guessed."""
 OBSERVED_TESTS_MIN = 16
@@ -30,6 +36,8 @@ OBSERVED_TESTS_MIN = 16
 SCALE_MAX = 1_000.0
 """Bound of that correction, and one over it, too."""
 ABANDONS_PER_PLAN_MAX = 256
+DEADLINE_SLACK = 2.0
+"""A run is urgent once it needs this part of what its workers can do until it is due: one over this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +57,18 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to propose, in this order: expires, abandons, grants. `finished` runs need their report."""
+    """What to propose, in this order: expires, abandons, cancels, grants. `finished` runs need their report. `recalls`
+    are leases that had better come back."""
 
     expires: tuple[Expire, ...]
     abandons: tuple[tuple[RunId, TestIndex], ...]
     grants: tuple[Grant, ...]
     waiting: tuple[Waiting, ...]
     finished: tuple[RunId, ...]
+    cancels: tuple[Cancel, ...] = ()
+    recalls: tuple[Recall, ...] = ()
+    claims: tuple[Claim, ...] = field(default=(), compare=False)
+    """Who wanted workers: `queue.standings` tells who is where."""
 
 
 def plan(
@@ -67,18 +80,37 @@ def plan(
     """`estimates` has expected seconds of each test of each collected run (best as `Estimates`: no copy is made); a run
     that it lacks is guessed. `now`: seconds since the epoch."""
     planner = _Planner(state, fleet, estimates, now)
-    for run in TaskQueue(run for run in state.runs.values() if run.phase is not RunPhase.FINISHED):
-        if run.phase is RunPhase.COLLECTING:
-            planner.collect(run)
-        elif run.phase is RunPhase.RUNNING:
-            planner.share(run)
+    for run in planner.uncollected():
+        planner.collect(run)
+    queue = TaskQueue(planner.claims)
+    while (claim := queue.next()) is not None:
+        slots = planner.serve(claim)
+        if slots is None:
+            queue.leave(claim)
+        else:
+            queue.serve(claim, slots)
     return Plan(
         expires=leases.expired(state, fleet),
         abandons=tuple(planner.abandons),
-        grants=tuple(planner.grants),
+        grants=planner.grants(),
         waiting=tuple(planner.waiting),
         finished=tuple(run.id for run in state.runs.values() if run.phase is RunPhase.REPORTING),
+        cancels=tuple(_missed(run) for run in state.runs.values() if _is_late(run, now)),
+        recalls=preemption.recalls(state, planner.claims, planner.unmet, planner.fat),
+        claims=tuple(planner.claims),
     )
+
+
+def _is_late(run: Run, now: float) -> bool:
+    is_open = run.phase in (RunPhase.COLLECTING, RunPhase.RUNNING)
+    return is_open and 0 < run.spec.deadline <= now - run.submitted_at
+
+
+def _missed(run: Run) -> Cancel:
+    """The end of a run that is late: what it would still find out is of no use to anybody."""
+    done = f"{run.done} of {run.tests} tests had their verdict" if run.tests else "nothing was collected"
+    reason = f"the deadline of {run.spec.deadline:g} s passed: {done}"
+    return Cancel(run.id, reason, MeshFailed.exit_code)
 
 
 class _Planner:
@@ -92,7 +124,8 @@ class _Planner:
         now: float,
     ) -> None:
         self.abandons: list[tuple[RunId, TestIndex]] = []
-        self.grants: list[Grant] = []
+        self.unmet: list[Unmet] = []
+        self.fat: dict[LeaseId, float] = {}
         self.waiting: list[Waiting] = []
         self._state = state
         self._now = now
@@ -103,14 +136,50 @@ class _Planner:
             if run.phase is RunPhase.RUNNING
         }
         self._scales = {run: self._scale(state.runs[run]) for run in self._estimates}
+        self._held: dict[RunId, float] = {}
         self._desks = {view.peer: self._desk(view) for view in self._views if not unusable(state, view)}
+        self._drafts: list[_Draft] = []
+        self._draft_of: dict[tuple[RunId, PeerId], _Draft] = {}
+        self._turns: dict[RunId, Iterator[float]] = {}
+        self.claims = [
+            self._claim(run) for run in state.runs.values() if run.phase is RunPhase.RUNNING and run.pending
+        ]  # fmt: skip
+        self._shared = len(self.claims) > 1
+
+    def uncollected(self) -> list[Run]:
+        """Runs that wait to be collected, the first one first."""
+        runs = [run for run in self._state.runs.values() if run.phase is RunPhase.COLLECTING]
+        return sorted(runs, key=lambda run: (-self._claim(run).aged(), -run.spec.priority, run.id))
+
+    def _claim(self, run: Run) -> Claim:
+        spec = run.spec
+        age = max(0.0, self._now - run.submitted_at)
+        due = run.submitted_at + spec.deadline if spec.deadline and self._is_urgent(run) else None
+        held = self._held.get(run.id, 0.0)
+        return Claim(run.id, spec.submitter, spec.project, spec.priority, spec.share, age, held, due)
+
+    def _is_urgent(self, run: Run) -> bool:
+        """Whether it needs more than half of what its workers can do until it is due."""
+        if run.phase is not RunPhase.RUNNING:
+            return False
+        wanted = feasibility.need((run.spec.requires, run.spec.prefers), ("", ""))
+        capable, _ = feasibility.split(self._state, self._views, wanted, run.id)
+        estimates = self._estimates[run.id]
+        open_tasks = [task for lease in run.leases for task in self._state.leases[lease].open]
+        rest = sum(estimates.total(task.first, task.count) for tasks in (run.pending, open_tasks) for task in tasks)
+        needed = rest * self._scales[run.id] / max(1, sum(view.slots for view in capable))
+        return needed * DEADLINE_SLACK >= run.submitted_at + run.spec.deadline - self._now
 
     def _desk(self, view: WorkerView) -> Desk:
         worker = self._state.workers[view.peer]
         desk = Desk(view, worker.losses)
         for lease_id in worker.leases:
             lease = self._state.leases[lease_id]
-            desk.hold(lease.open, self._estimates.get(lease.run), self._scales.get(lease.run, 1.0))
+            before = desk.load()
+            taken = desk.hold(lease.open, self._estimates.get(lease.run), self._scales.get(lease.run, 1.0))
+            self._held[lease.run] = self._held.get(lease.run, 0.0) + taken
+            if desk.load() - before > preemption.FAT_SECONDS and not lease.collects:
+                self.fat[lease_id] = desk.load() - before
         return desk
 
     def _scale(self, run: Run) -> float:
@@ -136,7 +205,13 @@ class _Planner:
         if desks:
             self._grant(run, min(desks, key=lambda desk: rank.worker_key(desk, run, wanted)), [])
 
-    def share(self, run: Run) -> None:
+    def serve(self, claim: Claim) -> float | None:
+        """Grant something of a run; how many slots it takes. None: no more of it can be granted now."""
+        if claim.run not in self._turns:
+            self._turns[claim.run] = self._share(self._state.runs[claim.run], claim)
+        return next(self._turns[claim.run], None)
+
+    def _share(self, run: Run, claim: Claim) -> Iterator[float]:
         """Grants of a running run, requirement by requirement, those that the fewest workers meet first."""
         groups: dict[int, list[Task]] = {}
         for task in run.pending:
@@ -152,7 +227,7 @@ class _Planner:
             if desks:
                 choices.append((len(desks), requirement, wanted, desks, tasks))
         for _, _, wanted, desks, tasks in sorted(choices, key=lambda choice: choice[:2]):
-            self._fill(run, wanted, desks, tasks)
+            yield from self._fill(run, claim, wanted, desks, tasks)
 
     def _capable(self, run: Run, wanted: Need, tests: int) -> list[Desk]:
         """Desks of those who can do it; notes a wait when there is none."""
@@ -162,41 +237,53 @@ class _Planner:
             self.waiting.append(Waiting(run.id, str(wanted), tests, seconds, reasons))
         return [self._desks[view.peer] for view in capable]
 
-    def _fill(self, run: Run, wanted: Need, desks: list[Desk], tasks: list[Task]) -> None:
-        """Hand the tasks of one requirement to desks with room."""
+    def _fill(self, run: Run, claim: Claim, wanted: Need, desks: list[Desk], tasks: list[Task]) -> Iterator[float]:
+        """Hand the tasks of one requirement to desks with room: all that a desk gets at once, or, while runs share the
+        workers, one slot's worth after another."""
         estimates, scale = self._estimates[run.id], self._scales[run.id]
-        slots = sorted((desk.view.slots for desk in desks), reverse=True)[: run.spec.worker_count or None]
+        fleet = sum(sorted((desk.view.slots for desk in desks), reverse=True)[: run.spec.worker_count or None])
         rest = sum(estimates.total(task.first, task.count) for task in tasks) * scale
-        share = min(max(rest / (2 * sum(slots)), GRANT_SECONDS_MIN), GRANT_SECONDS_MAX)
+        share = min(max(rest / (2 * fleet), GRANT_SECONDS_MIN), GRANT_SECONDS_MAX)
         tests_max = TESTS_PER_COMMAND_MAX  # a slot; fewer while durations are guessed: long tests must not queue up
+        if self._shared:
+            share = min(share, GRANT_SECONDS_SHARED_MAX)
         if not estimates.known and run.done < OBSERVED_TESTS_MIN:
             share = min(share, GRANT_SECONDS_GUESSED_MAX)
-            tests_max = max(1, run.tests // (2 * sum(slots)))
+            tests_max = max(1, run.tests // (2 * fleet))
         backlog = min(share, BACKLOG_SECONDS_MAX)
-        if not any(desk.has_room(backlog) for desk in desks):
+        free = [desk for desk in desks if desk.has_room(backlog)]
+        if free and all(is_last_chance(task) for task in tasks):
+            yield from self._isolate(run, wanted, desks, tasks)
             return
-        if all(is_last_chance(task) for task in tasks):
-            self._isolate(run, wanted, desks, tasks)
-            return
-        ordered = sorted(tasks, key=lambda task: rank.task_key(task, estimates), reverse=True)
-        for desk in sorted(desks, key=lambda desk: rank.worker_key(desk, run, wanted)):
-            room = min(tests_max * desk.view.slots - desk.tests(), TESTS_PER_COMMAND_MAX)
-            if room > 0 and desk.has_room(backlog) and self._may_join(run, desk):
-                self._fill_desk(run, desk, ordered, share * desk.free_slots(backlog) / scale, room)
+        ordered = sorted(tasks, key=lambda task: rank.task_key(task, estimates), reverse=True) if free else tasks
+        for desk in sorted(free, key=lambda desk: rank.worker_key(desk, run, wanted)):
+            turns = desk.view.slots if self._shared else 1
+            while turns and ordered and desk.has_room(backlog) and self._may_join(run, desk):
+                turns -= 1
+                room = min(tests_max * desk.view.slots - desk.tests(), TESTS_PER_COMMAND_MAX)
+                slots, room = (1, min(room, tests_max)) if self._shared else (desk.free_slots(backlog), room)
+                taken = self._fill_desk(run, desk, ordered, share * slots / scale, room) if room > 0 else 0.0
+                if not taken:
+                    break
+                yield taken
+        if ordered:
+            peers = tuple(desk.view.peer for desk in desks if self._may_join(run, desk))
+            self.unmet.append(Unmet(claim, sum(task.count for task in ordered), peers))
 
     def _may_join(self, run: Run, desk: Desk) -> bool:
         """Whether `spec.worker_count` lets this worker have a part of the run beside those that hold one."""
         if not run.spec.worker_count:
             return True
         holders = {self._state.leases[lease].worker for lease in run.leases}
-        holders |= {grant.worker for grant in self.grants if grant.run == run.id}
+        holders |= {draft.desk.view.peer for draft in self._drafts if draft.run == run.id}
         return desk.view.peer in holders or len(holders) < run.spec.worker_count
 
-    def _fill_desk(self, run: Run, desk: Desk, ordered: list[Task], budget: float, tests_max: int) -> None:
-        """Grant tasks from the end of `ordered`: about `budget` expected seconds, uncorrected; at least a test."""
+    def _fill_desk(self, run: Run, desk: Desk, ordered: list[Task], budget: float, tests_max: int) -> float:
+        """Grant tasks from the end of `ordered`: about `budget` expected seconds, uncorrected; at least a test. How
+        many slots they take."""
         estimates = self._estimates[run.id]
         chosen: list[Task] = []
-        tests, spent = 0, 0.0
+        tests, spent, taken = 0, 0.0, 0.0
         while ordered and not ordered[-1].losses and spent < budget and tests < tests_max:
             task = ordered[-1]
             fitting = estimates.fitting(task.first, task.count, budget - spent)
@@ -209,7 +296,7 @@ class _Planner:
             tests += head.count
             spent += estimates.total(head.first, head.count)
         if chosen:
-            self._grant(run, desk, chosen)
+            taken += self._grant(run, desk, chosen, joins=self._shared)
         while spent < budget and desk.has_lease_left():
             place = next((i for i in reversed(range(len(ordered))) if _fits_beside(ordered[i], desk)), None)
             if place is None:
@@ -217,21 +304,50 @@ class _Planner:
             head, rest = _cut(ordered[place], TESTS_PER_COMMAND_MAX)
             ordered[place : place + 1] = rest
             spent += estimates.total(head.first, head.count)
-            self._grant(run, desk, [head])
+            taken += self._grant(run, desk, [head])
+        return taken
 
-    def _isolate(self, run: Run, wanted: Need, desks: list[Desk], tasks: list[Task]) -> None:
+    def _isolate(self, run: Run, wanted: Need, desks: list[Desk], tasks: list[Task]) -> Iterator[float]:
         """Tests that must have a node to themselves: one each for idle desks; if none is idle, let one become so."""
         ranked = sorted(desks, key=lambda desk: rank.worker_key(desk, run, wanted))
         waiting = list(reversed(tasks))
         for desk in ranked:
             if waiting and not desk.pieces and desk.has_lease_left() and self._may_join(run, desk):
-                self._grant(run, desk, [waiting.pop()])
+                yield self._grant(run, desk, [waiting.pop()])
         if waiting and not any(desk.reserved for desk in ranked):
             min(ranked, key=lambda desk: (desk.load(), desk.view.peer)).reserved = True
 
-    def _grant(self, run: Run, desk: Desk, tasks: list[Task]) -> None:
-        self.grants.append(Grant(run.id, desk.view.peer, desk.view.incarnation, tuple(tasks)))
-        desk.hold(tasks, self._estimates.get(run.id), self._scales.get(run.id, 1.0))
+    def _grant(self, run: Run, desk: Desk, tasks: list[Task], joins: bool = False) -> float:
+        """A lease, or with `joins` more of the one that the plan has already for this run and desk."""
+        size = ranges.size(tasks)
+        draft = self._draft_of.get((run.id, desk.view.peer)) if joins else None
+        joins = draft is not None and draft.tests + size <= TESTS_PER_COMMAND_MAX
+        if draft is not None and joins:
+            draft.tasks += tasks
+            draft.tests += size
+        else:
+            draft = _Draft(run.id, desk, list(tasks), size)
+            self._drafts.append(draft)
+            if not any(task.losses for task in tasks):
+                self._draft_of[run.id, desk.view.peer] = draft
+        return desk.hold(tasks, self._estimates.get(run.id), self._scales.get(run.id, 1.0), joins)
+
+    def grants(self) -> tuple[Grant, ...]:
+        """All of them, in the order in which they were begun."""
+        return tuple(
+            Grant(draft.run, draft.desk.view.peer, draft.desk.view.incarnation, tuple(draft.tasks))
+            for draft in self._drafts
+        )
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A grant that may still grow."""
+
+    run: RunId
+    desk: Desk
+    tasks: list[Task]
+    tests: int
 
 
 def _checked(values: Sequence[float] | None, tests: int) -> Estimates:
