@@ -51,6 +51,17 @@ class Assign:
     """Nodes that should have the bundle and the manifest."""
 
 
+@message("w.recall")
+class RecallLease:
+    """coordinator -> worker: give back what you have not started of a lease; or, if it is `closed`, stop all of it.
+
+    May get lost: the first is asked again while it is wanted, the second is what a heartbeat's answer tells, too.
+    """
+
+    lease: LeaseId
+    closed: bool = False
+
+
 @message("w.collection")
 class Collection:
     """worker -> coordinator: the end of a collect lease. `manifest` is None when collection failed."""
