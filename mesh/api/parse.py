@@ -29,10 +29,10 @@ NONCE_BYTES_MAX = 64
 ENVIRONMENTS = ("ambient", "uv")
 
 _SPEC_FIELDS: dict[str, tuple[str, ...]] = {
-    "text": ("bundle", "name", "project", "command", "requires", "prefers", "test_type", "environment"),
+    "text": ("bundle", "name", "project", "command", "requires", "prefers", "test_type", "environment", "preempt"),
     "texts": ("arguments", "files"),
-    "integer": ("priority", "worker_count", "retries"),
-    "number": ("timeout",),
+    "integer": ("priority", "worker_count", "retries", "share"),
+    "number": ("timeout", "deadline"),
     "map": ("variables",),
 }
 

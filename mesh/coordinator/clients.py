@@ -15,6 +15,7 @@ from mesh.coordinator.history import History
 from mesh.coordinator.replicas import Replicas
 from mesh.ports import Clock, Nodes, ReplicatedLog
 from mesh.scheduler.plan import Waiting
+from mesh.scheduler.queue import Claim, Standing, standings
 from mesh.state import ranges
 from mesh.state.model import Completion, CoordinatorState, Run, RunSummary
 from mesh.state.report import finished_event
@@ -62,6 +63,7 @@ class ClientDesk:
         fleet: Fleet,
         clock: Clock,
         waiting: Callable[[], tuple[Waiting, ...]],
+        claims: Callable[[], tuple[Claim, ...]],
     ) -> None:
         self._log = log
         self._nodes = nodes
@@ -70,6 +72,7 @@ class ClientDesk:
         self._fleet = fleet
         self._clock = clock
         self._waiting = waiting
+        self._claims = claims
 
     @property
     def _state(self) -> CoordinatorState:
@@ -102,7 +105,8 @@ class ClientDesk:
         await self._replicas.secure(request.spec.bundle, peer, self._nodes.nodes(), f"bundle of {request.spec.name}")
         applied = await self._log.propose(Submit(request.nonce, request.spec, self._clock.now()))
         if isinstance(applied.result, Rejected):
-            raise MeshFailed(f"the run was not accepted: {applied.result.reason}")
+            refused = UsageError if applied.result.limit else MeshFailed
+            raise refused(f"the run was not accepted: {applied.result.reason}")
         return Submitted(applied.result.run)
 
     async def _cancel(self, request: CancelRun) -> Ack:
@@ -154,7 +158,8 @@ class ClientDesk:
             file = snapshot_file(snapshot, self._log.mesh, self._log.status().peer, self._clock.now())
             return {"cid": await self._replicas.offer(FILE_NAME, file)}
         if view == "run" and argument.isdecimal():
-            return documents.run_document(self._run(RunId(int(argument))), self._clock.now())
+            run = self._run(RunId(int(argument)))
+            return documents.run_document(run, self._clock.now(), self._standings().get(run.id))
         if view == "why":
             return await self._why(argument)
         raise UsageError(f"there is no view {view!r} of {argument!r}")
@@ -167,7 +172,12 @@ class ClientDesk:
         state = self._state
         known: Mapping[RunId, Run | RunSummary] = {**state.archive, **state.runs}
         newest = sorted(known, reverse=True)[:RUNS_SHOWN_MAX]
-        return [documents.run_document(known[run], self._clock.now()) for run in reversed(newest)]
+        queue = self._standings()
+        return [documents.run_document(known[run], self._clock.now(), queue.get(run)) for run in reversed(newest)]
+
+    def _standings(self) -> dict[RunId, Standing]:
+        """Of the runs that have tests to hand out, as the newest plan saw them."""
+        return {one.run: one for one in standings(self._claims())}
 
     async def overview(self, coordinator: PeerId) -> dict[str, Any]:
         """What the pictures are drawn from, as this coordinator sees it."""
@@ -188,7 +198,8 @@ class ClientDesk:
         if target.isdecimal():
             run = self._run(RunId(int(target)))
             unfit = self._fleet.unfit_reasons(run.id, trio.current_time())
-            return documents.why_run(run, self._waiting_of(run.id), unfit, self._clock.now())
+            standing = self._standings().get(run.id)
+            return documents.why_run(run, self._waiting_of(run.id), unfit, self._clock.now(), standing)
         for run_id in reversed(self._state.runs):
             found = self._state.runs[run_id]
             if found.manifest is None:
@@ -197,7 +208,8 @@ class ClientDesk:
             for index, test in enumerate(manifest.tests):
                 if test.id == target:
                     waiting = self._waiting_of(found.id)
-                    return documents.why_test(found, target, index, waiting, self._holder(found, index))
+                    standing = self._standings().get(found.id)
+                    return documents.why_test(found, target, index, waiting, self._holder(found, index), standing)
         raise UsageError(f"{target!r} is neither a run nor a test of one")
 
     def _waiting_of(self, run: RunId) -> list[Waiting]:

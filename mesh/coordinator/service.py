@@ -14,6 +14,7 @@ import trio
 from mesh.coordinator.clients import ClientDesk
 from mesh.coordinator.fleet import Fleet
 from mesh.coordinator.history import History
+from mesh.coordinator.recalls import Recalls
 from mesh.coordinator.replicas import Replicas
 from mesh.coordinator.reports import ReportBuilder
 from mesh.ports import Clock, Content, Network, Nodes, ReplicatedLog
@@ -38,6 +39,7 @@ from protocols.work import (
     GiveBack,
     Heartbeat,
     HeartbeatAck,
+    RecallLease,
     Refused,
     RegisterWorker,
     Result,
@@ -95,6 +97,7 @@ class TestCoordinator:
         self._sent: dict[LeaseId, float] = {}
         self._hopeless: dict[RunId, float] = {}
         """Since when, on trio's clock, a run waits for what no worker has."""
+        self._recalls = Recalls()
         self._plan = Plan((), (), (), (), ())
         self._dirty = trio.Event()
         self._nursery: trio.Nursery
@@ -106,6 +109,7 @@ class TestCoordinator:
             fleet=self._fleet,
             clock=clock,
             waiting=lambda: self._plan.waiting,
+            claims=lambda: self._plan.claims,
         )
 
     @property
@@ -118,6 +122,7 @@ class TestCoordinator:
     async def lead(self) -> None:
         """Coordinate until cancelled: called when this node has become leader and has applied its term's no-op."""
         self._fleet.restart()
+        self._recalls.restart()
         for memory in (self._estimates, self._loading, self._closing, self._sent, self._hopeless):
             memory.clear()
         log.info("coordinating in term %d", self._log.term)
@@ -146,7 +151,12 @@ class TestCoordinator:
         fleet = self._fleet.views(state, self._nodes.nodes(), now)
         self._plan = plan(state, fleet, self._estimates, self._clock.now())
         self._look_after_runs(state)
-        commands: list[Command] = [*self._plan.expires, *self._plan.grants, *self._give_up_hopeless(fleet)]
+        asked, taken = self._recalls.due(self._plan.recalls, now)
+        holders = {lease: state.leases[lease].worker for lease in (*asked, *(take.lease for take in taken))}
+        for lease in asked:
+            self._nursery.start_soon(self._recall, holders[lease], RecallLease(lease))
+        ends = (*self._plan.cancels, *self._give_up_hopeless(fleet))
+        commands: list[Command] = [*self._plan.expires, *ends, *taken, *self._plan.grants]
         if commands:
             try:
                 applied = await self._log.propose_many(commands)
@@ -156,6 +166,9 @@ class TestCoordinator:
             for one in applied:
                 if isinstance(one.result, Applied) and one.result.lease in self._state.leases:
                     self._nursery.start_soon(self._assign, one.result.lease)
+            for take in taken:
+                if take.lease not in self._state.leases:
+                    self._nursery.start_soon(self._recall, holders[take.lease], RecallLease(take.lease, closed=True))
         for run, test in self._plan.abandons:
             await self._abandon(run, test)
 
@@ -255,6 +268,12 @@ class TestCoordinator:
             await self._network.call(lease.worker, PROTOCOL, encode(self._assignment(lease)), timeout=ASSIGN_SECONDS)
         except (NodeUnavailable, RemoteCallError) as error:
             log.info("lease %d did not reach %s: %s", lease_id, lease.worker, error)
+
+    async def _recall(self, worker: PeerId, request: RecallLease) -> None:
+        try:
+            await self._network.call(worker, PROTOCOL, encode(request), timeout=ASSIGN_SECONDS)
+        except (NodeUnavailable, RemoteCallError) as error:
+            log.info("%s was not told to give back lease %d: %s", worker, request.lease, error)
 
     def _assignment(self, lease: Lease) -> Assign:
         run = self._state.runs[lease.run]

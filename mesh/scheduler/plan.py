@@ -17,7 +17,7 @@ from mesh.scheduler.durations import Estimates
 from mesh.scheduler.feasibility import Need, Reason
 from mesh.scheduler.fleet import WorkerView, unusable
 from mesh.scheduler.preemption import Recall, Unmet
-from mesh.scheduler.queue import Claim, TaskQueue
+from mesh.scheduler.queue import Claim, TaskQueue, band
 from mesh.state import ranges
 from mesh.state.model import LOSSES_MAX, CoordinatorState, Run, RunPhase, Task
 from protocols.commands import TESTS_PER_COMMAND_MAX, Cancel, Expire, Grant
@@ -27,7 +27,7 @@ from protocols.ids import LeaseId, PeerId, RunId, TestIndex
 GRANT_SECONDS_MIN = 0.25
 """Expected seconds a slot of one grant, at least."""
 GRANT_SECONDS_MAX = 30.0
-GRANT_SECONDS_SHARED_MAX = 2.0
+GRANT_SECONDS_SHARED_MAX = 1.0
 """As long as another run waits: whoever comes next does not wait for more."""
 GRANT_SECONDS_GUESSED_MAX = 1.0
 """As long as the durations of a run are only guessed."""
@@ -125,7 +125,7 @@ class _Planner:
     ) -> None:
         self.abandons: list[tuple[RunId, TestIndex]] = []
         self.unmet: list[Unmet] = []
-        self.fat: dict[LeaseId, float] = {}
+        self.fat: set[LeaseId] = set()
         self.waiting: list[Waiting] = []
         self._state = state
         self._now = now
@@ -145,6 +145,12 @@ class _Planner:
             self._claim(run) for run in state.runs.values() if run.phase is RunPhase.RUNNING and run.pending
         ]  # fmt: skip
         self._shared = len(self.claims) > 1
+        self._top = max((band(claim.priority) for claim in self.claims), default=0)
+        self._roomy = list(self._desks.values())
+        self._claimed: dict[PeerId, int] = {}
+        """Worker -> the band of a run that waits for it."""
+        self._able: dict[Need, _Able] = {}
+        self._shunned = frozenset(run for view in self._views for run in view.unfit)
 
     def uncollected(self) -> list[Run]:
         """Runs that wait to be collected, the first one first."""
@@ -176,11 +182,19 @@ class _Planner:
         for lease_id in worker.leases:
             lease = self._state.leases[lease_id]
             before = desk.load()
-            taken = desk.hold(lease.open, self._estimates.get(lease.run), self._scales.get(lease.run, 1.0))
+            taken = self._hold(desk, lease.run, lease.open)
             self._held[lease.run] = self._held.get(lease.run, 0.0) + taken
-            if desk.load() - before > preemption.FAT_SECONDS and not lease.collects:
-                self.fat[lease_id] = desk.load() - before
+            if desk.load() - before > preemption.FAT_SECONDS and ranges.size(lease.open) > view.slots:
+                self.fat.add(lease_id)
         return desk
+
+    def _hold(self, desk: Desk, run: RunId, tasks: list[Task], joins: bool = False) -> float:
+        """Put tasks on a desk. How many slots they take; one each, where it is not known how long they are."""
+        estimates = self._estimates.get(run)
+        taken = desk.hold(tasks, estimates, self._scales.get(run, 1.0), joins)
+        if estimates is not None and not estimates.known and self._state.runs[run].done < OBSERVED_TESTS_MIN:
+            taken = float(min(ranges.size(tasks), desk.view.slots))
+        return taken
 
     def _scale(self, run: Run) -> float:
         """What the run's verdicts took over what they were expected to take."""
@@ -201,7 +215,8 @@ class _Planner:
         if run.leases:
             return
         wanted = feasibility.need((run.spec.requires, run.spec.prefers), ("", ""))
-        desks = [desk for desk in self._capable(run, wanted, tests=0) if desk.has_lease_left()]
+        able = self._capable(run, wanted, tests=0)
+        desks = [desk for peer, desk in self._desks.items() if peer in able.peers and desk.has_lease_left()]
         if desks:
             self._grant(run, min(desks, key=lambda desk: rank.worker_key(desk, run, wanted)), [])
 
@@ -223,25 +238,42 @@ class _Planner:
         choices = []
         for requirement, tasks in sorted(groups.items()):
             wanted = feasibility.need((run.spec.requires, run.spec.prefers), run.requirements[requirement])
-            desks = self._capable(run, wanted, tests=sum(task.count for task in tasks))
-            if desks:
-                choices.append((len(desks), requirement, wanted, desks, tasks))
-        for _, _, wanted, desks, tasks in sorted(choices, key=lambda choice: choice[:2]):
-            yield from self._fill(run, claim, wanted, desks, tasks)
+            able = self._capable(run, wanted, tests=sum(task.count for task in tasks))
+            if able.peers:
+                choices.append((len(able.peers), requirement, wanted, able, tasks))
+        for _, _, wanted, able, tasks in sorted(choices, key=lambda choice: choice[:2]):
+            yield from self._fill(run, claim, wanted, able, tasks)
 
-    def _capable(self, run: Run, wanted: Need, tests: int) -> list[Desk]:
-        """Desks of those who can do it; notes a wait when there is none."""
-        capable, reasons = feasibility.split(self._state, self._views, wanted, run.id)
-        if not capable:
+    def _capable(self, run: Run, wanted: Need, tests: int) -> "_Able":
+        """Those who can do it; notes a wait when there is nobody."""
+        shunned = run.id in self._shunned
+        able = None if shunned else self._able.get(wanted)
+        if able is None:
+            capable, reasons = feasibility.split(self._state, self._views, wanted, run.id)
+            slots = sorted((view.slots for view in capable), reverse=True)
+            able = _Able(frozenset(view.peer for view in capable), slots, reasons)
+            if not shunned:
+                self._able[wanted] = able
+        if not able.peers:
             seconds = max(0.0, self._now - run.submitted_at)
-            self.waiting.append(Waiting(run.id, str(wanted), tests, seconds, reasons))
-        return [self._desks[view.peer] for view in capable]
+            self.waiting.append(Waiting(run.id, str(wanted), tests, seconds, able.reasons))
+        return able
 
-    def _fill(self, run: Run, claim: Claim, wanted: Need, desks: list[Desk], tasks: list[Task]) -> Iterator[float]:
+    def _with_room(self, able: "_Able", claim: Claim) -> list[Desk]:
+        """Desks where somebody could get something, and no run of a higher band waits for it."""
+        self._roomy = [desk for desk in self._roomy if desk.has_room(BACKLOG_SECONDS_MAX)]
+        band = claim.aged(self._top)
+        return [
+            desk for desk in self._roomy
+            if desk.view.peer in able.peers and self._claimed.get(desk.view.peer, band) <= band
+        ]  # fmt: skip
+
+    def _fill(self, run: Run, claim: Claim, wanted: Need, able: "_Able", tasks: list[Task]) -> Iterator[float]:
         """Hand the tasks of one requirement to desks with room: all that a desk gets at once, or, while runs share the
         workers, one slot's worth after another."""
         estimates, scale = self._estimates[run.id], self._scales[run.id]
-        fleet = sum(sorted((desk.view.slots for desk in desks), reverse=True)[: run.spec.worker_count or None])
+        desks = self._with_room(able, claim)
+        fleet = sum(able.slots[: run.spec.worker_count or None])
         rest = sum(estimates.total(task.first, task.count) for task in tasks) * scale
         share = min(max(rest / (2 * fleet), GRANT_SECONDS_MIN), GRANT_SECONDS_MAX)
         tests_max = TESTS_PER_COMMAND_MAX  # a slot; fewer while durations are guessed: long tests must not queue up
@@ -266,9 +298,20 @@ class _Planner:
                 if not taken:
                     break
                 yield taken
-        if ordered:
-            peers = tuple(desk.view.peer for desk in desks if self._may_join(run, desk))
-            self.unmet.append(Unmet(claim, sum(task.count for task in ordered), peers))
+        if ordered and not any(desk.has_room(backlog) and desk.tests() < tests_max * desk.view.slots for desk in free):
+            self._wants_more(run, claim, able, desks, sum(task.count for task in ordered))
+
+    def _wants_more(self, run: Run, claim: Claim, able: "_Able", desks: list[Desk], tests: int) -> None:
+        """The run goes on waiting, and keeps those of lower bands off the workers that it waits for, even off what it
+        would not have itself: what they give back for it must not go to them again."""
+        peers = able.peers
+        if run.spec.worker_count:
+            peers = frozenset(peer for peer in peers if self._may_join(run, self._desks[peer]))
+        self.unmet.append(Unmet(claim, tests, peers))
+        band = claim.aged(self._top)
+        for desk in desks:
+            if desk.view.peer in peers:
+                self._claimed.setdefault(desk.view.peer, band)
 
     def _may_join(self, run: Run, desk: Desk) -> bool:
         """Whether `spec.worker_count` lets this worker have a part of the run beside those that hold one."""
@@ -330,7 +373,7 @@ class _Planner:
             self._drafts.append(draft)
             if not any(task.losses for task in tasks):
                 self._draft_of[run.id, desk.view.peer] = draft
-        return desk.hold(tasks, self._estimates.get(run.id), self._scales.get(run.id, 1.0), joins)
+        return self._hold(desk, run.id, tasks, joins)
 
     def grants(self) -> tuple[Grant, ...]:
         """All of them, in the order in which they were begun."""
@@ -338,6 +381,16 @@ class _Planner:
             Grant(draft.run, draft.desk.view.peer, draft.desk.view.incarnation, tuple(draft.tasks))
             for draft in self._drafts
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Able:
+    """Who can do some work now, and why the others can't."""
+
+    peers: frozenset[PeerId]
+    slots: list[int]
+    """Of each of them, the largest first."""
+    reasons: tuple[Reason, ...]
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ times, which the log sees to, whoever plans. What was given back waits for its t
 Rejected: suspending processes (their memory and devices stay taken).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from mesh.scheduler.queue import Claim, band
@@ -39,7 +39,7 @@ class Unmet:
 
     claim: Claim
     tests: int
-    workers: tuple[PeerId, ...]
+    workers: frozenset[PeerId]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +53,26 @@ class Recall:
 
 
 def recalls(
-    state: CoordinatorState, claims: Iterable[Claim], unmet: Sequence[Unmet], fat: Mapping[LeaseId, float]
+    state: CoordinatorState, claims: Iterable[Claim], unmet: Sequence[Unmet], fat: Set[LeaseId]
 ) -> tuple[Recall, ...]:
-    """In the order of `unmet`; each lease once. `fat`: leases above `FAT_SECONDS`, and their seconds."""
+    """In the order of `unmet`; each lease once. `fat`: leases above `FAT_SECONDS`, of more tests than
+    their worker has slots."""
     if not unmet:
         return ()
     everyone = {claim.run: claim for claim in claims}
     top = max(band(claim.priority) for claim in everyone.values())
-    victims = _victims(state, everyone, top, fat)
+    victims = _victims(state, everyone, fat)
     asked: dict[LeaseId, Recall] = {}
     for one in unmet:
         taker = state.runs[one.claim.run]
         if taker.spec.preempt == "never":
             continue
-        workers, wanted = frozenset(one.workers), one.tests
+        wanted = one.tests
         for victim in victims:
             if wanted <= 0 or len(asked) >= RECALLS_PER_PLAN_MAX:
                 break
             lease = victim.lease
-            if lease.id in asked or lease.worker not in workers:
+            if lease.id in asked or lease.worker not in one.workers:
                 continue
             recall = _judge(state, taker, one.claim, victim, top)
             if recall is not None:
@@ -89,9 +90,7 @@ class _Victim:
     fat: bool
 
 
-def _victims(
-    state: CoordinatorState, claims: Mapping[RunId, Claim], top: int, fat: Mapping[LeaseId, float]
-) -> list[_Victim]:
+def _victims(state: CoordinatorState, claims: Mapping[RunId, Claim], fat: Set[LeaseId]) -> list[_Victim]:
     """Leases that might be asked for: of the lowest run first, of each the newest first, since it did the least."""
     priorities = [claim.priority for claim in claims.values()]
     found = []
