@@ -5,7 +5,7 @@ import enum
 from protocols.codec import message
 from protocols.commands import TaskRange
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
-from protocols.manifests import RunSpec
+from protocols.manifests import Device, RunSpec
 
 PROTOCOL = "/mesh/work/1.0.0"
 
@@ -38,7 +38,7 @@ class HeartbeatAck:
     """Whether the log knows this incarnation; if not, register."""
 
 
-@message("w.assign")
+@message("w.assign", later=1)
 class Assign:
     """coordinator -> worker: a lease. No tasks: collect, and answer with `Collection`."""
 
@@ -49,6 +49,8 @@ class Assign:
     tasks: tuple[TaskRange, ...]
     holders: tuple[PeerId, ...]
     """Nodes that should have the bundle and the manifest."""
+    devices: tuple[Device, ...] = ()
+    """What of this worker the lease holds for its tests alone."""
 
 
 @message("w.recall")

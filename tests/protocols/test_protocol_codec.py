@@ -21,7 +21,7 @@ from protocols.codec import DEPTH_MAX, Value, decode, encode, encode_value
 from protocols.commands import COMMANDS, Command, Complete, Found, Grant, TaskRange
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
-from protocols.manifests import CollectedTest, Manifest, Outcome, RunSpec
+from protocols.manifests import CollectedTest, Device, Manifest, Outcome, RunSpec
 from protocols.presence import Presence, Role
 from protocols.raft import AppendEntries, Configuration, Entry, EntryKind, GroupMessage, InstallSnapshot
 from tests.properties import examples
@@ -247,3 +247,12 @@ def test_outcome_codes_are_the_contract() -> None:
     assert codes == list(range(6))
     assert [Outcome.of_code(code) for code in codes] == list(Outcome)
     assert [outcome for outcome in Outcome if outcome.bad] == [Outcome.FAILED, Outcome.ERROR]
+
+
+def test_a_field_that_came_later_costs_nothing_until_it_is_used() -> None:
+    """The version before reads everything that says nothing new."""
+    plain = Grant(RunId(1), PeerId("w"), 2, (TaskRange(0, 3),))
+    assert len(cbor2.loads(encode(plain))) == 5
+    used = Grant(RunId(1), PeerId("w"), 2, (), (Device("gpu0"),))
+    assert len(cbor2.loads(encode(used))) == 6
+    assert [decode(encode(grant), Grant) for grant in (plain, used)] == [plain, used]
