@@ -53,13 +53,14 @@ def message(tag: str, later: int = 0) -> Callable[[type[M]], type[M]]:
     its last fields came after its first version; they have defaults."""
 
     def register(cls: type[M]) -> type[M]:
-        made = dataclasses.dataclass(frozen=True, slots=True)(cls)
+        made: Any = dataclasses.dataclass(frozen=True, slots=True)(cls)
         if tag in _by_tag:
             raise LocalProtocolError(f"two messages have the tag {tag!r}")
         _by_tag[tag] = made
         _tag_of[made] = tag
         _later_of[made] = tuple(field.default for field in dataclasses.fields(made)[-later:]) if later else ()
-        return made
+        known: type[M] = made
+        return known
 
     return register
 
@@ -99,9 +100,9 @@ def decode(data: bytes, /, *classes: type[Any]) -> Any:
 def encode_parts(value: Any) -> list[bytes]:
     """The encoding of a message in parts that join to it: its head, then each field. For what is too large to be
     encoded in one go: a caller gives it without a field's items, and puts them, encoded, in that field's place."""
-    names = [name for name, _, _ in _fields(type(value))]
-    head = encode_sequence_head(1 + len(names)) + cbor2.dumps(_tag_of[type(value)])
-    return [head, *(cbor2.dumps(_lower(getattr(value, name)), canonical=True) for name in names)]
+    told = _told(type(value), value)
+    head = encode_sequence_head(1 + len(told)) + cbor2.dumps(_tag_of[type(value)])
+    return [head, *(cbor2.dumps(_lower(item), canonical=True) for item in told)]
 
 
 def encode_sequence_head(count: int) -> bytes:

@@ -9,7 +9,8 @@ proposes, alone: a new coordinator may have proposed in between.
 from collections.abc import Callable
 from typing import Any
 
-from mesh.state import admission, ranges, verdicts
+from mesh.state import admission, dependencies, holdings, ranges, verdicts
+from mesh.state.dependencies import Barriers, Standing
 from mesh.state.model import (
     COLLECT_LOSSES_MAX,
     LEASES_PER_WORKER_MAX,
@@ -43,10 +44,12 @@ from protocols.commands import (
     RaiseFormat,
     Register,
     Return,
+    Skip,
     Submit,
     Yield,
 )
 from protocols.ids import LeaseId, RunId, TestIndex
+from protocols.manifests import Outcome
 
 EXIT_MESH_FAILED = 12
 
@@ -126,6 +129,9 @@ def _submit(state: CoordinatorState, index: int, command: Submit) -> Result:
     refusal = admission.refusal(state, command.spec)
     if refusal:
         return Rejected(refusal, limit=True)
+    for before in command.spec.after:
+        if before not in state.runs and before not in state.archive:
+            return Rejected(f"there is no run {before} to come after")
     run = RunId(index)
     state.runs[run] = Run(run, command.nonce, command.spec, command.at)
     state.nonces[command.nonce] = run
@@ -150,15 +156,32 @@ def _collected(state: CoordinatorState, index: int, command: Collected) -> Resul
         return Rejected(f"the tasks are not a partition of 0..{command.tests}", run.id)
     if any(task.requirement >= len(command.requirements) or task.losses for task in command.tasks):
         return Rejected("a task names a requirement that is not listed, or has losses before it ran", run.id)
+    wrong = _wrong_dependencies(command)
+    if wrong:
+        return Rejected(wrong, run.id)
     _close(state, lease)
     run.manifest = command.manifest
     run.requirements = command.requirements
+    run.needs = command.needs
+    run.barriers = Barriers(command.dependencies) if command.dependencies else None
     run.pending = list(command.tasks)
     verdicts.open_book(run, command.tests)
     run.phase = RunPhase.RUNNING
     if not run.tests:
         _report(run, Failure(5, "nothing was collected"))
     return Applied(run=run.id, lease=lease.id, closed=(lease.id,))
+
+
+def _wrong_dependencies(command: Collected) -> str:
+    """Why tests would wait for each other for ever, or nobody could tell for what; empty if all is well."""
+    wrong = dependencies.problem(command.dependencies, command.tests)
+    if wrong or not command.dependencies:
+        return wrong
+    if dependencies.cycle(command.dependencies):
+        return "tests wait for each other in a circle"
+    barriers = Barriers(command.dependencies)
+    crossing = any(barriers.crosses(task) for task in command.tasks)
+    return "a task has tests that wait for unlike others" if crossing else ""
 
 
 def _collect_failed(state: CoordinatorState, index: int, command: CollectFailed) -> Result:
@@ -185,6 +208,7 @@ def _grant(state: CoordinatorState, index: int, command: Grant) -> Result:
         open=sorted(command.tasks, key=lambda task: task.first),
         collects=not command.tasks,
         alone=tests == 1 and not worker.leases,
+        devices=command.devices,
     )
     for task in command.tasks:
         ranges.cut_out(run.pending, task)
@@ -196,6 +220,7 @@ def _grant(state: CoordinatorState, index: int, command: Grant) -> Result:
     state.leases[lease.id] = lease
     if worker.peer not in run.workers:
         run.workers.append(worker.peer)
+    holdings.take(state, lease)
     return Applied(run=run.id, lease=lease.id)
 
 
@@ -211,6 +236,8 @@ def _grant_refusal(state: CoordinatorState, run: Run | None, command: Grant) -> 
     if len(worker.leases) >= LEASES_PER_WORKER_MAX:
         return f"worker {worker.name} holds {LEASES_PER_WORKER_MAX} leases already"
     if not command.tasks:
+        if command.devices:
+            return "a collection holds no devices"
         ready = run.phase is RunPhase.COLLECTING and not run.leases
         return "" if ready else f"run {run.id} is {run.state}, not waiting to be collected"
     if run.phase is not RunPhase.RUNNING:
@@ -220,7 +247,11 @@ def _grant_refusal(state: CoordinatorState, run: Run | None, command: Grant) -> 
         return f"a lease has at most {TESTS_PER_COMMAND_MAX} tests"
     if not ranges.disjoint(ordered) or not all(ranges.holds(run.pending, task) for task in ordered):
         return f"not all of these tests of run {run.id} are pending"
-    return ""
+    if run.barriers and any(
+        run.barriers.standing(run.outcomes, task.first)[0] is not Standing.MET for task in command.tasks
+    ):
+        return f"some of these tests of run {run.id} wait for others"
+    return holdings.refusal(state, run, worker, command)
 
 
 def _complete(state: CoordinatorState, index: int, command: Complete) -> Result:
@@ -321,11 +352,39 @@ def _abandon(state: CoordinatorState, index: int, command: Abandon) -> Result:
     position = ranges.locate(run.pending, command.test) if run else None
     if run is None or position is None:
         return Rejected(f"test {command.test} of run {command.run} is not pending", command.run)
-    task = run.pending[position]
-    ranges.cut_out(run.pending, Task(command.test, 1, task.requirement, task.losses))
-    verdicts.record_abandoned(run, command.test, command.chunk)
+    if run.barriers and run.barriers.standing(run.outcomes, command.test)[0] is not Standing.MET:
+        return Rejected(f"test {command.test} of run {run.id} waits for others", run.id)
+    _take_pending(run, command.test)
+    verdicts.record_unrun(run, (command.test,), command.chunk, Outcome.ERROR)
     _report_if_done(run)
     return Applied(run=run.id, tests=(TestIndex(command.test),))
+
+
+def _skip(state: CoordinatorState, index: int, command: Skip) -> Result:
+    run = state.runs.get(command.run)
+    if run is None or run.barriers is None:
+        return Rejected(f"no test of run {command.run} depends on another", command.run)
+    skipped = [test for test in sorted(set(command.tests)) if _must_skip(run, test)]
+    if not skipped:
+        return Rejected(f"none of these tests of run {run.id} is to be skipped", run.id)
+    for test in skipped:
+        _take_pending(run, test)
+    verdicts.record_unrun(run, skipped, command.chunk, Outcome.SKIPPED)
+    _report_if_done(run)
+    return Applied(run=run.id, tests=tuple(skipped))
+
+
+def _must_skip(run: Run, test: TestIndex) -> bool:
+    assert run.barriers is not None, "only a run with dependencies skips"
+    pending = ranges.locate(run.pending, test) is not None
+    return pending and run.barriers.standing(run.outcomes, test)[0] is Standing.FAILED
+
+
+def _take_pending(run: Run, test: TestIndex) -> None:
+    position = ranges.locate(run.pending, test)
+    assert position is not None, "only a pending test can be taken"
+    task = run.pending[position]
+    ranges.cut_out(run.pending, Task(test, 1, task.requirement, task.losses))
 
 
 def _cancel(state: CoordinatorState, index: int, command: Cancel) -> Result:
@@ -358,6 +417,7 @@ def _finish(state: CoordinatorState, index: int, command: Finish) -> Result:
 
 def _close(state: CoordinatorState, lease: Lease) -> None:
     """Take a lease off the books. Its open tests are the caller's to put somewhere."""
+    holdings.give_back(state, lease)
     del state.leases[lease.id]
     run = state.runs[lease.run]
     run.leases.remove(lease.id)
@@ -398,6 +458,7 @@ _HANDLERS: dict[type[Any], Callable[[CoordinatorState, int, Any], Result]] = {
     Preempt: _preempt,
     Expire: _expire,
     Abandon: _abandon,
+    Skip: _skip,
     Cancel: _cancel,
     Finish: _finish,
 }

@@ -12,10 +12,12 @@ from array import array
 from dataclasses import dataclass, field
 
 from mesh.state import ranges
+from mesh.state.dependencies import NO_VERDICT as NO_VERDICT
+from mesh.state.dependencies import Barriers
 from protocols.codec import message
 from protocols.commands import TaskRange
 from protocols.ids import Cid, LeaseId, PeerId, RunId
-from protocols.manifests import Outcome, RunSpec
+from protocols.manifests import NOTHING, Device, Needs, Outcome, RunSpec
 from protocols.raft import LOG_FORMAT_OLDEST
 
 Task = TaskRange
@@ -42,7 +44,6 @@ PREEMPTIONS_MAX = 2
 COLLECT_LOSSES_MAX = 3
 """Collections that may end with their node before the run fails."""
 
-NO_VERDICT = 255
 NO_WORKER = PeerId("")
 NO_LEASE = LeaseId(0)
 
@@ -95,6 +96,7 @@ class Lease:
     collects: bool = False
     alone: bool = False
     """A single test, and its worker has held nothing else since: if the worker dies, this test may be why."""
+    devices: tuple[Device, ...] = ()
 
 
 @dataclass(slots=True)
@@ -123,6 +125,10 @@ class Run:
     manifest: Cid | None = None
     tests: int = 0
     requirements: tuple[tuple[str, str], ...] = (("", ""),)
+    needs: tuple[Needs, ...] = ()
+    """What the tests of each requirement take; empty: nothing special."""
+    barriers: Barriers | None = field(default=None, compare=False)
+    """The dependencies between its tests, if there are any."""
     pending: list[Task] = field(default_factory=list)
     leases: list[LeaseId] = field(default_factory=list)
     """Open ones, ascending; while collecting, at most one."""
@@ -155,6 +161,9 @@ class Run:
     exit_code: int | None = None
     reason: str = ""
     finished_at: float | None = None
+
+    def needs_of(self, requirement: int) -> Needs:
+        return self.needs[requirement] if requirement < len(self.needs) else NOTHING
 
     @property
     def pending_tests(self) -> int:
@@ -219,6 +228,8 @@ class CoordinatorState:
     """Finished runs in `runs`, in the order in which they finished."""
     leases: dict[LeaseId, Lease] = field(default_factory=dict)
     workers: dict[PeerId, Worker] = field(default_factory=dict)
+    locks: dict[str, LeaseId] = field(default_factory=dict)
+    """Who holds each named lock that is held: one open lease."""
     nonces: dict[bytes, RunId] = field(default_factory=dict)
     """Nonces of all runs in `runs` and `archive`."""
 
