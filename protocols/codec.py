@@ -49,8 +49,9 @@ _later_of: dict[type[Any], tuple[Any, ...]] = {}
 
 @dataclass_transform(frozen_default=True)
 def message(tag: str, later: int = 0) -> Callable[[type[M]], type[M]]:
-    """Class decorator: a frozen, slotted dataclass that travels under `tag` (unique in the program). `later`: how many of
-    its last fields came after its first version; they have defaults."""
+    """Class decorator: a frozen, slotted dataclass that travels under `tag` (unique in the program).
+
+    `later`: how many of its last fields came after its first version; they have defaults."""
 
     def register(cls: type[M]) -> type[M]:
         made: Any = dataclasses.dataclass(frozen=True, slots=True)(cls)

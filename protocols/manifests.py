@@ -120,7 +120,7 @@ class CollectedTest:
 
 @message("m.needs")
 class Needs:
-    """What a test takes while it runs, and when it should: what the markers `resources`, `exclusive` and `priority` say.
+    """What a test takes while it runs, and when it should: the markers `resources`, `exclusive` and `priority`.
 
     Amounts but `memory` are in thousandths (`THOUSAND`). A GPU is shared by those who take less than a whole one.
     """
@@ -161,7 +161,7 @@ NOTHING = Needs()
 
 @message("m.device")
 class Device:
-    """`share` thousandths of a device of the worker that is granted a lease; `name` as its probe, or a label, has it."""
+    """`share` thousandths of a device of the worker that has the lease; `name` as its probe, or a label, has it."""
 
     name: str
     share: int = THOUSAND

@@ -34,7 +34,7 @@ class Standing(enum.Enum):
 
 
 class Barriers:
-    """The dependencies of one run. Derived from what the log says of it; `problem` has found nothing wrong with them."""
+    """The dependencies of one run, with which `problem` has found nothing wrong. Derived from the log, never saved."""
 
     def __init__(self, dependencies: Sequence[Dependency]) -> None:
         self.dependencies = tuple(dependencies)
@@ -78,9 +78,8 @@ class Barriers:
         one = self.dependencies[number]
         last = one.on + one.on_count
         missing = outcomes.find(NO_VERDICT, self._seen[number], last)
-        if (
-            one.passed and bad(outcomes, self._seen[number], missing if missing >= 0 else last) is not None
-        ) or not one.on_count:
+        known = missing if missing >= 0 else last
+        if not one.on_count or (one.passed and bad(outcomes, self._seen[number], known) is not None):
             self._standings[number] = Standing.FAILED
         elif missing >= 0:
             self._seen[number] = missing
@@ -90,7 +89,7 @@ class Barriers:
 
 
 def bad(outcomes: bytearray, first: int, last: int) -> int | None:
-    """The first test of a stretch, all of which have verdicts, with one that those who depend on it do not go on with."""
+    """The first test of a stretch, all of which have verdicts, that has not passed."""
     rest = outcomes[first:last].lstrip(GOOD)
     return last - len(rest) if rest else None
 

@@ -1,6 +1,6 @@
 """What open leases hold for their tests alone: named locks, of which there is one in the mesh, and devices.
 
-A lease holds from its grant until it is closed, by the log's order, so two voters never disagree who has a lock. Nothing
+A lease holds from its grant until it is closed, by the log's order, so no two voters disagree who has a lock. Nothing
 is kept for it beside the leases: a lock that no open lease holds is free. Amounts that only steer (processors, memory,
 disk, network) are the plan's affair; what must never be held twice is judged here.
 """
@@ -16,11 +16,6 @@ from protocols.manifests import NOTHING, THOUSAND, Device, Needs
 def needs_of(run: Run, tasks: Sequence[Task]) -> Needs:
     """What the tests of a lease take; those that hold anything are of one requirement."""
     return run.needs_of(tasks[0].requirement) if tasks else NOTHING
-
-
-def held_by(state: CoordinatorState, lease: Lease) -> Needs:
-    """What an open lease holds."""
-    return needs_of(state.runs[lease.run], lease.open)
 
 
 def devices_in_use(state: CoordinatorState, peer: PeerId) -> dict[str, int]:
@@ -60,11 +55,13 @@ def _fits(gpu: int, devices: Sequence[Device]) -> bool:
 
 
 def take(state: CoordinatorState, lease: Lease) -> None:
-    for lock in held_by(state, lease).locks:
+    """A lease that opens holds what its tests need."""
+    lease.needs = needs_of(state.runs[lease.run], lease.open)
+    for lock in lease.needs.locks:
         state.locks[lock] = lease.id
 
 
 def give_back(state: CoordinatorState, lease: Lease) -> None:
-    """What a lease that closes held is free: that it holds a lock is asked of `locks`, since nothing of it may be open."""
-    for lock in [lock for lock, holder in state.locks.items() if holder == lease.id]:
+    """What a lease that closes held is free."""
+    for lock in lease.needs.locks:
         del state.locks[lock]

@@ -101,7 +101,7 @@ def _check_holdings(state: CoordinatorState) -> None:
     """No lock and no device is held twice."""
     locks: dict[str, int] = {}
     for lease in state.leases.values():
-        for lock in holdings.held_by(state, lease).locks:
+        for lock in holdings.needs_of(state.runs[lease.run], lease.open).locks:
             assert lock not in locks, f"{lock} is held by leases {locks[lock]} and {lease.id}"
             locks[lock] = lease.id
     assert state.locks == locks, "the locks are not those of the leases"

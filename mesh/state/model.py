@@ -97,6 +97,8 @@ class Lease:
     alone: bool = False
     """A single test, and its worker has held nothing else since: if the worker dies, this test may be why."""
     devices: tuple[Device, ...] = ()
+    needs: Needs = NOTHING
+    """What each of its tests takes; they are of one requirement if that is anything to hold."""
 
 
 @dataclass(slots=True)
