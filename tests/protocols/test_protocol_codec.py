@@ -21,7 +21,7 @@ from protocols.codec import DEPTH_MAX, Value, decode, encode, encode_value
 from protocols.commands import COMMANDS, Command, Complete, Found, Grant, TaskRange
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
-from protocols.manifests import CollectedTest, Device, Manifest, Outcome, RunSpec
+from protocols.manifests import PREEMPT_MODES, CollectedTest, Device, Manifest, Outcome, RunSpec
 from protocols.presence import Presence, Role
 from protocols.raft import AppendEntries, Configuration, Entry, EntryKind, GroupMessage, InstallSnapshot
 from tests.properties import examples
@@ -80,6 +80,10 @@ def messages_of(cls: type[Any]) -> st.SearchStrategy[Any]:
     for name in fields:
         if hints[name] is int:
             fields[name] = st.integers(1, 100)
+        elif hints[name] is float:
+            fields[name] = st.floats(0, 100)
+        elif name == "preempt":
+            fields[name] = st.sampled_from(PREEMPT_MODES)
     return st.fixed_dictionaries(fields).map(lambda values: allowed(cls, values))
 
 
