@@ -14,8 +14,8 @@ from mesh.coordinator.fleet import Fleet
 from mesh.coordinator.history import History
 from mesh.coordinator.replicas import Replicas
 from mesh.ports import Clock, Nodes, ReplicatedLog
-from mesh.scheduler.plan import Waiting
 from mesh.scheduler.queue import Claim, Standing, standings
+from mesh.scheduler.waiting import Waiting
 from mesh.state import ranges
 from mesh.state.model import Completion, CoordinatorState, Run, RunSummary
 from mesh.state.report import finished_event

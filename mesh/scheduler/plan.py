@@ -11,18 +11,22 @@ workers (small backlogs leave little to move).
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mesh.scheduler import feasibility, leases, preemption, rank
-from mesh.scheduler.desk import BACKLOG_SECONDS_MAX, Desk, is_last_chance, is_suspect
+from mesh.scheduler import feasibility, leases, preemption, rank, shelf
+from mesh.scheduler.desk import BACKLOG_SECONDS_MAX, Desk, is_last_chance
 from mesh.scheduler.durations import Estimates
 from mesh.scheduler.feasibility import Need, Reason
 from mesh.scheduler.fleet import WorkerView, unusable
+from mesh.scheduler.portions import choose, cut, fits_beside
 from mesh.scheduler.preemption import Recall, Unmet
 from mesh.scheduler.queue import Claim, TaskQueue, band
-from mesh.state import ranges
-from mesh.state.model import LOSSES_MAX, CoordinatorState, Run, RunPhase, Task
+from mesh.scheduler.waiting import Holder, Skipped, Waiting
+from mesh.state import dependencies, ranges
+from mesh.state.dependencies import Standing
+from mesh.state.model import LOSSES_MAX, NO_LEASE, CoordinatorState, Run, RunPhase, Task
 from protocols.commands import TESTS_PER_COMMAND_MAX, Cancel, Expire, Grant
 from protocols.errors import MeshFailed
 from protocols.ids import LeaseId, PeerId, RunId, TestIndex
+from protocols.manifests import Device
 
 GRANT_SECONDS_MIN = 0.25
 """Expected seconds a slot of one grant, at least."""
@@ -35,24 +39,13 @@ OBSERVED_TESTS_MIN = 16
 """Verdicts after which what a run's tests really take corrects what they were expected to take."""
 SCALE_MAX = 1_000.0
 """Bound of that correction, and one over it, too."""
+HELD_SECONDS_MAX = 2.0
+"""Of a lease that holds something: so long do others wait for it, when its tests are not longer."""
 ABANDONS_PER_PLAN_MAX = 256
+SKIPS_PER_PLAN_MAX = 1_024
+"""Tests."""
 DEADLINE_SLACK = 2.0
 """A run is urgent once it needs this part of what its workers can do until it is due: one over this."""
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Work that no worker can take now."""
-
-    run: RunId
-    requirement: str
-    """The expression that is not met; empty when any worker would do."""
-    tests: int
-    """How many tests wait; 0: the run waits to be collected."""
-    seconds: float
-    """Since the submission."""
-    reasons: tuple[Reason, ...]
-    """One for each worker, by peer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +60,7 @@ class Plan:
     finished: tuple[RunId, ...]
     cancels: tuple[Cancel, ...] = ()
     recalls: tuple[Recall, ...] = ()
+    skips: tuple[Skipped, ...] = ()
     claims: tuple[Claim, ...] = field(default=(), compare=False)
     """Who wanted workers: `queue.standings` tells who is where."""
 
@@ -97,6 +91,7 @@ def plan(
         finished=tuple(run.id for run in state.runs.values() if run.phase is RunPhase.REPORTING),
         cancels=tuple(_missed(run) for run in state.runs.values() if _is_late(run, now)),
         recalls=preemption.recalls(state, planner.claims, planner.unmet, planner.fat),
+        skips=tuple(planner.skips),
         claims=tuple(planner.claims),
     )
 
@@ -124,6 +119,7 @@ class _Planner:
         now: float,
     ) -> None:
         self.abandons: list[tuple[RunId, TestIndex]] = []
+        self.skips: list[Skipped] = []
         self.unmet: list[Unmet] = []
         self.fat: set[LeaseId] = set()
         self.waiting: list[Waiting] = []
@@ -137,6 +133,8 @@ class _Planner:
         }
         self._scales = {run: self._scale(state.runs[run]) for run in self._estimates}
         self._held: dict[RunId, float] = {}
+        self._locks = set(state.locks)
+        """Held by leases, given in this plan, or kept for someone who waits for another one, too."""
         self._desks = {view.peer: self._desk(view) for view in self._views if not unusable(state, view)}
         self._drafts: list[_Draft] = []
         self._draft_of: dict[tuple[RunId, PeerId], _Draft] = {}
@@ -182,7 +180,12 @@ class _Planner:
         for lease_id in worker.leases:
             lease = self._state.leases[lease_id]
             before = desk.load()
-            taken = self._hold(desk, lease.run, lease.open)
+            if lease.needs.held:
+                desk.shelf.take(view, lease.needs, lease.devices)
+                estimates, scale = self._estimates.get(lease.run), self._scales.get(lease.run, 1.0)
+                taken = desk.hold_serially(lease.open, estimates, scale)
+            else:
+                taken = self._hold(desk, lease.run, lease.open)
             self._held[lease.run] = self._held.get(lease.run, 0.0) + taken
             if desk.load() - before > preemption.FAT_SECONDS and ranges.size(lease.open) > view.slots:
                 self.fat.add(lease_id)
@@ -227,22 +230,44 @@ class _Planner:
         return next(self._turns[claim.run], None)
 
     def _share(self, run: Run, claim: Claim) -> Iterator[float]:
-        """Grants of a running run, requirement by requirement, those that the fewest workers meet first."""
+        """Grants of a running run, requirement by requirement: those of the highest priority first, of these the ones
+        that hold something, which others may wait for, and then those that the fewest workers meet."""
         groups: dict[int, list[Task]] = {}
+        for task in self._free_tasks(run):
+            groups.setdefault(task.requirement, []).append(task)
+        choices = []
+        for requirement, tasks in sorted(groups.items()):
+            takes = run.needs_of(requirement)
+            wanted = feasibility.need((run.spec.requires, run.spec.prefers), run.requirements[requirement], takes)
+            able = self._capable(run, wanted, tests=sum(task.count for task in tasks))
+            if able.peers:
+                key = (-takes.priority, not takes.held, len(able.peers), requirement)
+                choices.append((key, wanted, able, tasks))
+        for _, wanted, able, tasks in sorted(choices, key=lambda choice: choice[0]):
+            fill = self._fill_held if wanted.takes.held else self._fill
+            yield from fill(run, claim, wanted, able, tasks)
+
+    def _free_tasks(self, run: Run) -> Iterator[Task]:
+        """What could be run now; notes what is to be abandoned, or skipped."""
+        skipped = sum(len(skip.tests) for skip in self.skips)
         for task in run.pending:
+            if run.barriers is not None:
+                standing, why = run.barriers.standing(run.outcomes, task.first)
+                if standing is Standing.FAILED and why is not None:
+                    tests = range(task.first, ranges.end(task))[: SKIPS_PER_PLAN_MAX - skipped]
+                    on = dependencies.bad(run.outcomes, why.on, why.on + why.on_count)
+                    skipped += len(tests)
+                    if tests:
+                        self.skips.append(
+                            Skipped(run.id, tuple(map(TestIndex, tests)), TestIndex(on) if on is not None else None)
+                        )
+                if standing is not Standing.MET:
+                    continue
             if task.count == 1 and task.losses >= LOSSES_MAX:
                 if len(self.abandons) < ABANDONS_PER_PLAN_MAX:
                     self.abandons.append((run.id, TestIndex(task.first)))
             else:
-                groups.setdefault(task.requirement, []).append(task)
-        choices = []
-        for requirement, tasks in sorted(groups.items()):
-            wanted = feasibility.need((run.spec.requires, run.spec.prefers), run.requirements[requirement])
-            able = self._capable(run, wanted, tests=sum(task.count for task in tasks))
-            if able.peers:
-                choices.append((len(able.peers), requirement, wanted, able, tasks))
-        for _, _, wanted, able, tasks in sorted(choices, key=lambda choice: choice[:2]):
-            yield from self._fill(run, claim, wanted, able, tasks)
+                yield task
 
     def _capable(self, run: Run, wanted: Need, tests: int) -> "_Able":
         """Those who can do it; notes a wait when there is nobody."""
@@ -256,7 +281,7 @@ class _Planner:
                 self._able[wanted] = able
         if not able.peers:
             seconds = max(0.0, self._now - run.submitted_at)
-            self.waiting.append(Waiting(run.id, str(wanted), tests, seconds, able.reasons))
+            self.waiting.append(Waiting(run.id, str(wanted), tests, seconds, able.reasons, wanted))
         return able
 
     def _with_room(self, able: "_Able", claim: Claim) -> list[Desk]:
@@ -292,7 +317,7 @@ class _Planner:
             turns = desk.view.slots if self._shared else 1
             while turns and ordered and desk.has_room(backlog) and self._may_join(run, desk):
                 turns -= 1
-                room = min(tests_max * desk.view.slots - desk.tests(), TESTS_PER_COMMAND_MAX)
+                room = min(tests_max * desk.view.slots - desk.tests(), TESTS_PER_COMMAND_MAX, desk.single_tests())
                 slots, room = (1, min(room, tests_max)) if self._shared else (desk.free_slots(backlog), room)
                 taken = self._fill_desk(run, desk, ordered, share * slots / scale, room) if room > 0 else 0.0
                 if not taken:
@@ -313,6 +338,66 @@ class _Planner:
             if desk.view.peer in peers:
                 self._claimed.setdefault(desk.view.peer, band)
 
+    def _fill_held(self, run: Run, claim: Claim, wanted: Need, able: "_Able", tasks: list[Task]) -> Iterator[float]:
+        """Hand tasks whose tests hold something to desks that have it: leases of tests that run one after another."""
+        estimates, scale, takes = self._estimates[run.id], self._scales[run.id], wanted.takes
+        band = claim.aged(self._top)
+        open_to = (peer for peer in able.peers if self._claimed.get(peer, band) <= band)
+        desks = [self._desks[peer] for peer in sorted(open_to)]
+        lanes = 1 if takes.locks else sum(able.slots[: run.spec.worker_count or None])
+        rest = sum(estimates.total(task.first, task.count) for task in tasks) * scale
+        share = min(max(rest / (2 * lanes), GRANT_SECONDS_MIN), HELD_SECONDS_MAX)
+        guessed = not estimates.known and run.done < OBSERVED_TESTS_MIN
+        tests_max = max(1, run.tests // (2 * lanes)) if guessed else TESTS_PER_COMMAND_MAX
+        ordered = sorted(tasks, key=lambda task: rank.task_key(task, estimates), reverse=True)
+        ranked = sorted(desks, key=lambda desk: rank.worker_key(desk, run, wanted))
+        short = []
+        for desk in ranked:
+            while ordered and self._locks.isdisjoint(takes.locks) and self._may_join(run, desk):
+                missing = "has to wait" if desk.kept else desk.shelf.missing(desk.view, takes, wanted.requires)
+                if missing:
+                    short.append((desk, missing))
+                if missing or not desk.has_room(BACKLOG_SECONDS_MAX):
+                    break
+                if not desk.can_empty(shelf.slots_of(takes, desk.view)):
+                    short.append((desk, "has no slots left for tests that take more than one"))
+                    break
+                chosen, _ = choose(desk, ordered, estimates, share / scale, tests_max)
+                if not chosen:
+                    break
+                yield self._grant_held(run, desk, chosen, wanted)
+        if ordered:
+            self._await(run, wanted, sum(task.count for task in ordered), short)
+            peers = frozenset(desk.view.peer for desk in desks if self._may_join(run, desk))
+            if not short and self._locks.isdisjoint(takes.locks):
+                self.unmet.append(Unmet(claim, sum(task.count for task in ordered), peers))
+            self._locks |= set(takes.locks)
+
+    def _await(self, run: Run, wanted: Need, tests: int, short: list[tuple[Desk, str]]) -> None:
+        """Say what tests wait for that others hold, and keep it for them where it comes free first."""
+        holders = []
+        for lock in wanted.takes.locks:
+            lease = self._state.leases.get(self._state.locks.get(lock, NO_LEASE))
+            if lease is not None:
+                name = self._state.workers[lease.worker].name
+                holders.append(Holder(lock, lease.run, TestIndex(lease.open[0].first), name))
+        reasons = tuple(Reason(desk.view.peer, desk.view.name, text) for desk, text in short)
+        if holders or reasons:
+            seconds = max(0.0, self._now - run.submitted_at)
+            self.waiting.append(Waiting(run.id, str(wanted), tests, seconds, reasons, None, tuple(holders)))
+        if not holders and short and not any(desk.kept or desk.reserved for desk, _ in short):
+            desk = min((desk for desk, _ in short), key=lambda desk: (desk.load(), desk.view.peer))
+            desk.kept = True
+            desk.reserved = not desk.can_empty(shelf.slots_of(wanted.takes, desk.view))
+
+    def _grant_held(self, run: Run, desk: Desk, tasks: list[Task], wanted: Need) -> float:
+        devices = desk.shelf.choose(desk.view, wanted.takes, wanted.requires)
+        assert devices is not None, "nothing is missing on this desk"
+        desk.shelf.take(desk.view, wanted.takes, devices)
+        self._locks |= set(wanted.takes.locks)
+        self._drafts.append(_Draft(run.id, desk, list(tasks), ranges.size(tasks), devices))
+        return desk.hold_serially(tasks, self._estimates.get(run.id), self._scales.get(run.id, 1.0))
+
     def _may_join(self, run: Run, desk: Desk) -> bool:
         """Whether `spec.worker_count` lets this worker have a part of the run beside those that hold one."""
         if not run.spec.worker_count:
@@ -325,26 +410,18 @@ class _Planner:
         """Grant tasks from the end of `ordered`: about `budget` expected seconds, uncorrected; at least a test. How
         many slots they take."""
         estimates = self._estimates[run.id]
+        taken = 0.0
         chosen: list[Task] = []
-        tests, spent, taken = 0, 0.0, 0.0
-        while ordered and not ordered[-1].losses and spent < budget and tests < tests_max:
-            task = ordered[-1]
-            fitting = estimates.fitting(task.first, task.count, budget - spent)
-            count = min(fitting, tests_max - tests)
-            if count == 0 and chosen:
-                break
-            head, rest = _cut(ordered.pop(), max(count, 1))
-            ordered += rest
-            chosen.append(head)
-            tests += head.count
-            spent += estimates.total(head.first, head.count)
+        spent = 0.0
+        if not ordered[-1].losses:
+            chosen, spent = choose(desk, ordered, estimates, budget, tests_max)
         if chosen:
             taken += self._grant(run, desk, chosen, joins=self._shared)
         while spent < budget and desk.has_lease_left():
-            place = next((i for i in reversed(range(len(ordered))) if _fits_beside(ordered[i], desk)), None)
+            place = next((i for i in reversed(range(len(ordered))) if fits_beside(ordered[i], desk)), None)
             if place is None:
                 break
-            head, rest = _cut(ordered[place], TESTS_PER_COMMAND_MAX)
+            head, rest = cut(ordered[place], TESTS_PER_COMMAND_MAX)
             ordered[place : place + 1] = rest
             spent += estimates.total(head.first, head.count)
             taken += self._grant(run, desk, [head])
@@ -378,7 +455,7 @@ class _Planner:
     def grants(self) -> tuple[Grant, ...]:
         """All of them, in the order in which they were begun."""
         return tuple(
-            Grant(draft.run, draft.desk.view.peer, draft.desk.view.incarnation, tuple(draft.tasks))
+            Grant(draft.run, draft.desk.view.peer, draft.desk.view.incarnation, tuple(draft.tasks), draft.devices)
             for draft in self._drafts
         )
 
@@ -401,25 +478,9 @@ class _Draft:
     desk: Desk
     tasks: list[Task]
     tests: int
+    devices: tuple[Device, ...] = ()
 
 
 def _checked(values: Sequence[float] | None, tests: int) -> Estimates:
     """`values` if there is one for each test; else the guess."""
     return Estimates.of(values) if values is not None and len(values) == tests else Estimates.unknown(tests)
-
-
-def _cut(task: Task, count: int) -> tuple[Task, list[Task]]:
-    """The first `count` tests of a task, and what is left of it."""
-    if count >= task.count:
-        return task, []
-    rest = Task(task.first + count, task.count - count, task.requirement, task.losses)
-    return Task(task.first, count, task.requirement, task.losses), [rest]
-
-
-def _fits_beside(task: Task, desk: Desk) -> bool:
-    """Whether a task that lost a node may go to a worker now, in a lease of its own."""
-    if not task.losses:
-        return False
-    if is_last_chance(task):
-        return not desk.pieces
-    return not (is_suspect(task) and desk.suspects)

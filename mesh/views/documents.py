@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mesh.scheduler.plan import Waiting
 from mesh.scheduler.queue import BAND_POINTS, Standing
+from mesh.scheduler.waiting import Waiting
 from mesh.state.model import Run, RunPhase, RunSummary
 from mesh.state.report import counts
 from protocols.ids import PeerId
