@@ -290,6 +290,8 @@ class WorkItem:
     scope: str
     timeout: float = 0.0
     attempt: int = 1
+    variables: tuple[tuple[str, str], ...] = ()
+    """Of the process that runs it, which runs only tests with the same ones."""
 
 
 @dataclass(frozen=True, slots=True)

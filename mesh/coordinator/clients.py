@@ -3,6 +3,7 @@
 Invariant: a run is accepted only when its bundle lies on two nodes. Answers are cut to the size of a message.
 """
 
+import dataclasses
 import json
 from array import array
 from collections.abc import Callable, Mapping
@@ -14,8 +15,9 @@ from mesh.coordinator.fleet import Fleet
 from mesh.coordinator.history import History
 from mesh.coordinator.replicas import Replicas
 from mesh.ports import Clock, Nodes, ReplicatedLog
+from mesh.scheduler.feasibility import Reason
 from mesh.scheduler.queue import Claim, Standing, standings
-from mesh.scheduler.waiting import Waiting
+from mesh.scheduler.waiting import Holder, Waiting
 from mesh.state import ranges
 from mesh.state.model import Completion, CoordinatorState, Run, RunSummary
 from mesh.state.report import finished_event
@@ -199,7 +201,7 @@ class ClientDesk:
             run = self._run(RunId(int(target)))
             unfit = self._fleet.unfit_reasons(run.id, trio.current_time())
             standing = self._standings().get(run.id)
-            return documents.why_run(run, self._waiting_of(run.id), unfit, self._clock.now(), standing)
+            return documents.why_run(run, await self._waiting_of(run.id), unfit, self._clock.now(), standing)
         for run_id in reversed(self._state.runs):
             found = self._state.runs[run_id]
             if found.manifest is None:
@@ -207,13 +209,26 @@ class ClientDesk:
             manifest = await self._history.manifest(found.manifest, tuple(found.workers))
             for index, test in enumerate(manifest.tests):
                 if test.id == target:
-                    waiting = self._waiting_of(found.id)
+                    waiting = await self._waiting_of(found.id)
                     standing = self._standings().get(found.id)
                     return documents.why_test(found, target, index, waiting, self._holder(found, index), standing)
         raise UsageError(f"{target!r} is neither a run nor a test of one")
 
-    def _waiting_of(self, run: RunId) -> list[Waiting]:
-        return [one for one in self._waiting() if one.run == run]
+    async def _waiting_of(self, run: RunId) -> list[Waiting]:
+        """With the locks that others hold among the reasons, in words."""
+        found = []
+        for one in self._waiting():
+            if one.run == run:
+                reasons = [*[await self._held(holder) for holder in one.locks], *one.reasons]
+                found.append(dataclasses.replace(one, reasons=tuple(reasons)))
+        return found
+
+    async def _held(self, holder: Holder) -> Reason:
+        run = self._state.runs.get(holder.run)
+        test = f"test {holder.test}"
+        if run is not None and run.manifest is not None:
+            test = (await self._history.manifest(run.manifest, tuple(run.workers))).tests[holder.test].id
+        return Reason(PeerId(""), holder.lock, f"is held by run {holder.run}'s {test} on {holder.worker}")
 
     def _holder(self, run: Run, index: int) -> str:
         for lease_id in run.leases:

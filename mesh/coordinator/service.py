@@ -11,26 +11,27 @@ from typing import Any
 
 import trio
 
+from mesh.coordinator import collected
 from mesh.coordinator.clients import ClientDesk
 from mesh.coordinator.fleet import Fleet
 from mesh.coordinator.history import History
 from mesh.coordinator.recalls import Recalls
 from mesh.coordinator.replicas import Replicas
 from mesh.coordinator.reports import ReportBuilder
+from mesh.coordinator.unrun import UnrunTests
 from mesh.ports import Clock, Content, Network, Nodes, ReplicatedLog
+from mesh.scheduler import upstream
 from mesh.scheduler.durations import Estimates
 from mesh.scheduler.fleet import WorkerView
 from mesh.scheduler.hopeless import HOPELESS_SECONDS, hopeless
 from mesh.scheduler.plan import Plan, plan
-from mesh.scheduler.requirements import parse
-from mesh.scheduler.tasks import shard
 from mesh.state.model import CoordinatorState, Lease, RunPhase
 from mesh.state.results import Applied
 from protocols.codec import decode, encode
-from protocols.commands import Abandon, Cancel, Collected, CollectFailed, Command, Complete, Register, Return
-from protocols.errors import MeshError, MeshFailed, NodeUnavailable, RemoteCallError, UsageError
-from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
-from protocols.manifests import Chunk, Manifest, Outcome, Record
+from protocols.commands import Cancel, CollectFailed, Command, Complete, Register, Return
+from protocols.errors import MeshError, MeshFailed, NodeUnavailable, RemoteCallError
+from protocols.ids import Cid, LeaseId, PeerId, RunId
+from protocols.manifests import Chunk, Record
 from protocols.work import (
     PROTOCOL,
     Ack,
@@ -88,6 +89,15 @@ class TestCoordinator:
         self._history = History(content)
         self._replicas = Replicas(network, content, lambda: log.configuration.voters)
         self._reports = ReportBuilder(content, self._history, scratch)
+        self._unrun = UnrunTests(
+            content=content,
+            replicas=self._replicas,
+            history=self._history,
+            replicated=log,
+            nodes=nodes,
+            clock=clock,
+            here=lambda: network.peer_id,
+        )
         self._clock = clock
         self._name = name
         self._draw = draw
@@ -170,7 +180,9 @@ class TestCoordinator:
                 if take.lease not in self._state.leases:
                     self._nursery.start_soon(self._recall, holders[take.lease], RecallLease(take.lease, closed=True))
         for run, test in self._plan.abandons:
-            await self._abandon(run, test)
+            await self._unrun.abandon(run, test)
+        for skipped in self._plan.skips:
+            await self._unrun.skip(skipped)
 
     def _give_up_hopeless(self, fleet: Mapping[PeerId, WorkerView]) -> list[Cancel]:
         """Ends of runs whose rest nobody here can do, once that has been so for a while and nothing of them runs."""
@@ -225,32 +237,6 @@ class TestCoordinator:
             self._closing.discard(run_id)
             self._dirty.set()
 
-    async def _abandon(self, run_id: RunId, test: TestIndex) -> None:
-        """Record the verdict of a test that took its node with it, alone, too often."""
-        run = self._state.runs.get(run_id)
-        if run is None or run.manifest is None:
-            return
-        try:
-            manifest = await self._history.manifest(run.manifest, tuple(run.workers))
-            text = "the node that ran this test died, each time that it ran alone"
-            record = Record(
-                manifest.tests[test].id,
-                Outcome.ERROR,
-                0.0,
-                self._clock.now(),
-                PeerId(""),
-                0,
-                1,
-                message=text,
-                longrepr=text,
-            )
-            data = encode(record)
-            cids = await self._content.put_many([data, encode(Chunk((test,), (data,)))], "dag-cbor")
-            await self._replicas.secure(cids[-1], self._network.peer_id, self._nodes.nodes())
-            await self._log.propose(Abandon(run_id, test, cids[-1]))
-        except MeshError as error:
-            log.warning("test %d of run %d can't be abandoned yet: %s", test, run_id, error)
-
     async def generate_visualization(self, path: str | Path) -> None:
         """Draw the sheet of `mesh visualize` (task status, worker status, durations, worker comparison, numbers) to a
         .png or .svg file. `UsageError` for another suffix or a folder that does not exist."""
@@ -283,7 +269,8 @@ class TestCoordinator:
         ]
         holders = dict.fromkeys([self._network.peer_id, run.spec.submitter, *sorted(with_bundle), *run.workers])
         holders.pop(lease.worker, None)
-        return Assign(lease.id, run.id, run.spec, run.manifest, tuple(lease.open), tuple(holders))
+        spec = upstream.handed_over(self._state, run.spec)
+        return Assign(lease.id, run.id, spec, run.manifest, tuple(lease.open), tuple(holders), lease.devices)
 
     # Requests of workers
 
@@ -339,16 +326,9 @@ class TestCoordinator:
         await self._replicas.secure(request.manifest, peer, self._nodes.nodes(), f"run {lease.run}")
         manifest = await self._history.manifest(request.manifest, (peer,))
         run = self._state.runs[lease.run]
-        wrong = _wrong_requirement(manifest)
-        if wrong:
-            await self._log.propose(CollectFailed(lease.id, UsageError.exit_code, wrong))
-            return Ack()
         estimates = await self._history.estimates(self._state, run.spec.project, manifest)
-        tasks = shard(manifest, estimates)
         self._estimates[run.id] = estimates
-        await self._log.propose(
-            Collected(lease.id, request.manifest, len(manifest.tests), tasks, manifest.requirements)
-        )
+        await self._log.propose(collected.outcome(lease.id, request.manifest, manifest, estimates, self._state.format))
         return Ack()
 
     async def _result(self, peer: PeerId, request: Result) -> Ack:
@@ -388,16 +368,3 @@ class TestCoordinator:
             raise MeshFailed(f"lease {lease_id} is not known here")
         lease = self._state.leases.get(lease_id)
         return lease if lease is not None and lease.worker == peer else None
-
-
-def _wrong_requirement(manifest: Manifest) -> str:
-    """What is wrong with a marker's requirement, naming a test that has it; empty if nothing is."""
-    for position, expressions in enumerate(manifest.requirements):
-        for expression in expressions:
-            try:
-                if expression:
-                    parse(expression)
-            except UsageError as error:
-                test = next(test.id for test in manifest.tests if test.requirement == position)
-                return f"{test}: {error}"
-    return ""

@@ -11,7 +11,7 @@ workers (small backlogs leave little to move).
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mesh.scheduler import feasibility, leases, preemption, rank, shelf
+from mesh.scheduler import feasibility, leases, preemption, rank, shelf, upstream
 from mesh.scheduler.desk import BACKLOG_SECONDS_MAX, Desk, is_last_chance
 from mesh.scheduler.durations import Estimates
 from mesh.scheduler.feasibility import Need, Reason
@@ -89,7 +89,7 @@ def plan(
         grants=planner.grants(),
         waiting=tuple(planner.waiting),
         finished=tuple(run.id for run in state.runs.values() if run.phase is RunPhase.REPORTING),
-        cancels=tuple(_missed(run) for run in state.runs.values() if _is_late(run, now)),
+        cancels=(*planner.cancels, *(_missed(run) for run in state.runs.values() if _is_late(run, now))),
         recalls=preemption.recalls(state, planner.claims, planner.unmet, planner.fat),
         skips=tuple(planner.skips),
         claims=tuple(planner.claims),
@@ -119,6 +119,7 @@ class _Planner:
         now: float,
     ) -> None:
         self.abandons: list[tuple[RunId, TestIndex]] = []
+        self.cancels: list[Cancel] = []
         self.skips: list[Skipped] = []
         self.unmet: list[Unmet] = []
         self.fat: set[LeaseId] = set()
@@ -152,8 +153,20 @@ class _Planner:
 
     def uncollected(self) -> list[Run]:
         """Runs that wait to be collected, the first one first."""
-        runs = [run for run in self._state.runs.values() if run.phase is RunPhase.COLLECTING]
+        runs = [run for run in self._state.runs.values() if run.phase is RunPhase.COLLECTING and self._may_start(run)]
         return sorted(runs, key=lambda run: (-self._claim(run).aged(), -run.spec.priority, run.id))
+
+    def _may_start(self, run: Run) -> bool:
+        """Whether the runs that it comes after have ended, and well."""
+        before = upstream.unfinished(self._state, run.spec)
+        reasons = tuple(Reason(PeerId(""), f"run {one}", "has not ended") for one in before)
+        never = upstream.failed(self._state, run)
+        if never is not None:
+            self.cancels.append(never)
+        elif reasons:
+            seconds = max(0.0, self._now - run.submitted_at)
+            self.waiting.append(Waiting(run.id, "", 0, seconds, reasons))
+        return never is None and not reasons
 
     def _claim(self, run: Run) -> Claim:
         spec = run.spec

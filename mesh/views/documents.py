@@ -158,6 +158,8 @@ def _why_open(
     for one in waiting:
         what = f"{one.tests} tests wait" if one.tests else "the run waits to be collected"
         need = f" for a worker with {one.requirement}" if one.requirement else " for a worker"
+        if one.wanted is None:
+            need = f" for what others hold ({one.requirement})" if one.requirement else " for others"
         lines.append(f"{what}{need}")
         lines += [f"  {reason.name or reason.peer}: {reason.text}" for reason in one.reasons]
         if not one.reasons:

@@ -72,6 +72,8 @@ class _Slot:
         """Set when the running test has used up its time."""
         self.paused = False
         """Whether the last token in the pipe is a PAUSE."""
+        self.variables: tuple[tuple[str, str], ...] = ()
+        """Beside those of the job, for the tests that it may run."""
         self.status: int | None = None
         self.exited = trio.Event()
         self.reading = trio.CancelScope()
@@ -259,7 +261,13 @@ class PytestSession:
             tokens = [(key, self._lengths[key]) for key in keys]
             if slot is None:
                 slot = self._open(number)
-            elif slot.paused:
+                slot.variables = self._items[keys[0]].variables
+            for place, key in enumerate(keys):
+                if self._items[key].variables != slot.variables:
+                    tokens.insert(place, wire.STOP)  # its successor takes the rest
+                    slot.spared = slot.spared or not slot.began
+                    break
+            if slot.paused:
                 tokens = [token for token in slot.pipes.take_back() if token != wire.PAUSE] + tokens
             slot.paused = False
             slot.pipes.put(tokens)
@@ -309,7 +317,12 @@ class PytestSession:
         if self._zygote is None or slot.exited.is_set():
             return False
         self._starting[slot.number] = slot
-        message = {"start": slot.number, "directory": str(slot.directory), "items": str(self._items_path)}
+        message = {
+            "start": slot.number,
+            "directory": str(slot.directory),
+            "items": str(self._items_path),
+            "variables": dict(slot.variables),
+        }
         with contextlib.suppress(OSError):  # it has just died: whoever listens to it ends this slot
             await self._zygote.send(message, (slot.pipes.tokens_read, slot.pipes.frames_write))
         return True
