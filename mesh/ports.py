@@ -270,6 +270,8 @@ class Job:
     slots: int
     run: str
     worker: PeerId
+    test_type: str = ""
+    """The type of the tests that are run; empty: any."""
 
 
 @dataclass(frozen=True, slots=True)

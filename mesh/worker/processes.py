@@ -58,6 +58,7 @@ class Zygote:
             "slots": job.slots,
             "uid": job.run,
             "worker": job.worker,
+            "test_type": job.test_type,
             "parent": os.getpid(),
         }
         path = self.directory / "settings.json"

@@ -155,6 +155,7 @@ class Workshop:
             slots=self._slots,
             run=str(assign.run),
             worker=self._peer,
+            test_type=spec.test_type,
         )
 
     async def _manifest(self, cid: Cid) -> Manifest:
