@@ -32,6 +32,7 @@ _SPEC_FIELDS: dict[str, tuple[str, ...]] = {
     "text": ("bundle", "name", "project", "command", "requires", "prefers", "test_type", "environment", "preempt"),
     "texts": ("arguments", "files"),
     "integer": ("priority", "worker_count", "retries", "share"),
+    "integers": ("after",),
     "number": ("timeout", "deadline"),
     "map": ("variables",),
 }
@@ -112,6 +113,8 @@ def _field(name: str, kind: str, value: Any) -> Any:
         return tuple(value)
     if kind == "integer" and type(value) is int and 0 <= value < 2**31:
         return value
+    if kind == "integers" and isinstance(value, list) and all(type(one) is int and 0 < one < 2**63 for one in value):
+        return tuple(value)
     if kind == "number" and type(value) in (int, float) and 0 <= value < 2**31:
         return float(value)
     if kind == "map" and isinstance(value, dict) and all(isinstance(item, str) for item in value.values()):
@@ -123,6 +126,7 @@ _EXPECTED = {
     "text": "a string",
     "texts": "a list of strings",
     "integer": "a whole number that is not negative",
+    "integers": "a list of numbers over 0",
     "number": "a number that is not negative",
     "map": "an object of strings",
 }

@@ -41,6 +41,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="what it may take from runs of much lower priority: nothing; tests that wait; running ones after a grace; "
         "these at once",
     )  # fmt: skip
+    parser.add_argument(
+        "--after", type=whole(1, 2**31 - 1), action="append", default=[], metavar="RUN",
+        help="start when that run has passed, with its report's CID in MESH_UPSTREAM_REPORT; may be repeated",
+    )  # fmt: skip
     parser.add_argument("--test-type", default="", metavar="TYPE", help="such as model, hardware, api")
     parser.add_argument("--requires", default="", metavar="EXPR", help="such as 'gpu.memory >= 8GiB'")
     parser.add_argument("--prefers", default="", metavar="EXPR", help="the same, where there is a choice")

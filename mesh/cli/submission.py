@@ -70,6 +70,7 @@ def prepare(args: argparse.Namespace) -> Submission:
         "share": args.share,
         "deadline": args.deadline,
         "preempt": args.preempt,
+        "after": args.after,
         "requires": args.requires,
         "prefers": args.prefers,
         "test_type": args.test_type,

@@ -104,6 +104,8 @@ class ClientDesk:
         size = len(encode(request.spec))
         if size > SPEC_BYTES_MAX:
             raise UsageError(f"the run's options take {size} bytes, over the limit of {SPEC_BYTES_MAX}")
+        for before in request.spec.after:
+            self._run(before)
         await self._replicas.secure(request.spec.bundle, peer, self._nodes.nodes(), f"bundle of {request.spec.name}")
         applied = await self._log.propose(Submit(request.nonce, request.spec, self._clock.now()))
         if isinstance(applied.result, Rejected):
