@@ -9,7 +9,7 @@ proposes, alone: a new coordinator may have proposed in between.
 from collections.abc import Callable
 from typing import Any
 
-from mesh.state import admission, dependencies, holdings, ranges, verdicts
+from mesh.state import admission, dependencies, holdings, ranges, unrun, verdicts
 from mesh.state.dependencies import Barriers, Standing
 from mesh.state.model import (
     COLLECT_LOSSES_MAX,
@@ -49,7 +49,6 @@ from protocols.commands import (
     Yield,
 )
 from protocols.ids import LeaseId, RunId, TestIndex
-from protocols.manifests import Outcome
 
 EXIT_MESH_FAILED = 12
 
@@ -156,7 +155,7 @@ def _collected(state: CoordinatorState, index: int, command: Collected) -> Resul
         return Rejected(f"the tasks are not a partition of 0..{command.tests}", run.id)
     if any(task.requirement >= len(command.requirements) or task.losses for task in command.tasks):
         return Rejected("a task names a requirement that is not listed, or has losses before it ran", run.id)
-    wrong = _wrong_dependencies(command)
+    wrong = dependencies.refusal(command.dependencies, command.tests, command.tasks)
     if wrong:
         return Rejected(wrong, run.id)
     _close(state, lease)
@@ -170,18 +169,6 @@ def _collected(state: CoordinatorState, index: int, command: Collected) -> Resul
     if not run.tests:
         _report(run, Failure(5, "nothing was collected"))
     return Applied(run=run.id, lease=lease.id, closed=(lease.id,))
-
-
-def _wrong_dependencies(command: Collected) -> str:
-    """Why tests would wait for each other for ever, or nobody could tell for what; empty if all is well."""
-    wrong = dependencies.problem(command.dependencies, command.tests)
-    if wrong or not command.dependencies:
-        return wrong
-    if dependencies.cycle(command.dependencies):
-        return "tests wait for each other in a circle"
-    barriers = Barriers(command.dependencies)
-    crossing = any(barriers.crosses(task) for task in command.tasks)
-    return "a task has tests that wait for unlike others" if crossing else ""
 
 
 def _collect_failed(state: CoordinatorState, index: int, command: CollectFailed) -> Result:
@@ -348,43 +335,18 @@ def _expire_lease(state: CoordinatorState, lease: Lease) -> None:
 
 
 def _abandon(state: CoordinatorState, index: int, command: Abandon) -> Result:
-    run = state.runs.get(command.run)
-    position = ranges.locate(run.pending, command.test) if run else None
-    if run is None or position is None:
-        return Rejected(f"test {command.test} of run {command.run} is not pending", command.run)
-    if run.barriers and run.barriers.standing(run.outcomes, command.test)[0] is not Standing.MET:
-        return Rejected(f"test {command.test} of run {run.id} waits for others", run.id)
-    _take_pending(run, command.test)
-    verdicts.record_unrun(run, (command.test,), command.chunk, Outcome.ERROR)
-    _report_if_done(run)
-    return Applied(run=run.id, tests=(TestIndex(command.test),))
+    return _unrun(state, command.run, unrun.abandon(state.runs.get(command.run), command))
 
 
 def _skip(state: CoordinatorState, index: int, command: Skip) -> Result:
-    run = state.runs.get(command.run)
-    if run is None or run.barriers is None:
-        return Rejected(f"no test of run {command.run} depends on another", command.run)
-    skipped = [test for test in sorted(set(command.tests)) if _must_skip(run, test)]
-    if not skipped:
-        return Rejected(f"none of these tests of run {run.id} is to be skipped", run.id)
-    for test in skipped:
-        _take_pending(run, test)
-    verdicts.record_unrun(run, skipped, command.chunk, Outcome.SKIPPED)
-    _report_if_done(run)
-    return Applied(run=run.id, tests=tuple(skipped))
+    return _unrun(state, command.run, unrun.skip(state.runs.get(command.run), command))
 
 
-def _must_skip(run: Run, test: TestIndex) -> bool:
-    assert run.barriers is not None, "only a run with dependencies skips"
-    pending = ranges.locate(run.pending, test) is not None
-    return pending and run.barriers.standing(run.outcomes, test)[0] is Standing.FAILED
-
-
-def _take_pending(run: Run, test: TestIndex) -> None:
-    position = ranges.locate(run.pending, test)
-    assert position is not None, "only a pending test can be taken"
-    task = run.pending[position]
-    ranges.cut_out(run.pending, Task(test, 1, task.requirement, task.losses))
+def _unrun(state: CoordinatorState, run: RunId, tests: tuple[TestIndex, ...] | Rejected) -> Result:
+    if isinstance(tests, Rejected):
+        return tests
+    _report_if_done(state.runs[run])
+    return Applied(run=run, tests=tests)
 
 
 def _cancel(state: CoordinatorState, index: int, command: Cancel) -> Result:

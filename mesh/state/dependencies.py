@@ -108,6 +108,17 @@ def problem(dependencies: Sequence[Dependency], tests: int) -> str:
     return ""
 
 
+def refusal(dependencies: Sequence[Dependency], tests: int, tasks: Sequence[TaskRange]) -> str:
+    """Why some of these tests would wait for ever, or nobody could tell for what; empty if all is well."""
+    wrong = problem(dependencies, tests)
+    if wrong or not dependencies:
+        return wrong
+    if cycle(dependencies):
+        return "tests wait for each other in a circle"
+    barriers = Barriers(dependencies)
+    return "a task has tests that wait for unlike others" if any(map(barriers.crosses, tasks)) else ""
+
+
 def _boundaries(dependencies: Sequence[Dependency]) -> list[int]:
     edges = {edge for one in dependencies for edge in (one.first, one.first + one.count)}
     return sorted(edges | {edge for one in dependencies for edge in (one.on, one.on + one.on_count)})

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mesh.ports import WorkItem
+from mesh.ports import CollectionFailed, WorkItem
 from mesh.worker.pytest_side import wire
 from protocols.ids import PeerId
 from protocols.manifests import Outcome, Phase, Record
@@ -130,6 +130,18 @@ def undone(item: WorkItem, place: Place, started: float, message: str, output: s
         message=message[: wire.MESSAGE_CHARS_MAX],
         longrepr=wire.clip(f"{message}\n\n{output}".strip())[0],
     )
+
+
+def collection_failed(code: int, stdout: str, stderr: str) -> CollectionFailed:
+    if code == 4 and stderr.strip():
+        return CollectionFailed(4, stderr.strip())
+    output = "\n".join(part for part in (stdout.strip(), stderr.strip()) if part)
+    if code in (2, 4, 5):
+        return CollectionFailed(code, output)
+    if code == 1 and "No module named 'pytest'" in stderr:
+        return CollectionFailed(4, "the suite's environment has no pytest")
+    how = signal_name(-code) if code < 0 else f"exit code {code}"
+    return CollectionFailed(2, f"the collecting process died: {how}\n{output}")
 
 
 def stacks(text: str) -> str:

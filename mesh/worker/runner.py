@@ -16,9 +16,10 @@ import trio
 
 from mesh.ports import CollectionFailed, Job
 from mesh.worker.arguments import for_slots
+from mesh.worker.frames import collection_failed
 from mesh.worker.leftovers import remove_leftovers, temporary_folder
 from mesh.worker.processes import Zygote
-from mesh.worker.running import COLLECT_SECONDS_MAX, PytestSession, collection_failed
+from mesh.worker.running import COLLECT_SECONDS_MAX, PytestSession
 from protocols.errors import UsageError
 from protocols.ids import Cid
 from protocols.manifests import NOTHING, CollectedTest, Dependency, Manifest, Needs

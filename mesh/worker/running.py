@@ -18,7 +18,7 @@ from typing import Any
 
 import trio
 
-from mesh.ports import CollectionFailed, Finished, Job, RunnerEvent, Started, WorkItem
+from mesh.ports import Finished, Job, RunnerEvent, Started, WorkItem
 from mesh.worker import frames
 from mesh.worker.arguments import for_slots
 from mesh.worker.mailbox import Mailbox
@@ -43,18 +43,6 @@ PLUGIN_GRACE_SECONDS = 2.0
 """What pytest-timeout, where it is installed, has for a nicer end of a test that it also limits."""
 BARREN_MAX = 3
 """Processes in a row, of a slot or the zygote, that die before a test began."""
-
-
-def collection_failed(code: int, stdout: str, stderr: str) -> CollectionFailed:
-    if code == 4 and stderr.strip():
-        return CollectionFailed(4, stderr.strip())
-    output = "\n".join(part for part in (stdout.strip(), stderr.strip()) if part)
-    if code in (2, 4, 5):
-        return CollectionFailed(code, output)
-    if code == 1 and "No module named 'pytest'" in stderr:
-        return CollectionFailed(4, "the suite's environment has no pytest")
-    how = frames.signal_name(-code) if code < 0 else f"exit code {code}"
-    return CollectionFailed(2, f"the collecting process died: {how}\n{output}")
 
 
 class _Slot:
@@ -183,7 +171,7 @@ class PytestSession:
                 if self._ready.is_set():
                     self._ready = trio.Event()
                 else:
-                    failed = collection_failed(code, *self._zygote.output())
+                    failed = frames.collection_failed(code, *self._zygote.output())
                     self._broken = f"pytest could not be started (exit code {code})"
                     self._broken_output = failed.output
             finally:
