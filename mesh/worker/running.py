@@ -305,12 +305,8 @@ class PytestSession:
         if self._zygote is None or slot.exited.is_set():
             return False
         self._starting[slot.number] = slot
-        message = {
-            "start": slot.number,
-            "directory": str(slot.directory),
-            "items": str(self._items_path),
-            "variables": dict(slot.variables),
-        }
+        place: dict[str, Any] = {"directory": str(slot.directory), "items": str(self._items_path)}
+        message = {"start": slot.number, **place, "variables": dict(slot.variables)}
         with contextlib.suppress(OSError):  # it has just died: whoever listens to it ends this slot
             await self._zygote.send(message, (slot.pipes.tokens_read, slot.pipes.frames_write))
         return True
