@@ -16,17 +16,15 @@ from mesh.scheduler.desk import BACKLOG_SECONDS_MAX, Desk, is_last_chance
 from mesh.scheduler.durations import Estimates
 from mesh.scheduler.feasibility import Need, Reason
 from mesh.scheduler.fleet import WorkerView, unusable
-from mesh.scheduler.portions import choose, cut, fits_beside
+from mesh.scheduler.portions import Draft, choose, cut, fits_beside
 from mesh.scheduler.preemption import Recall, Unmet
 from mesh.scheduler.queue import Claim, TaskQueue, band
-from mesh.scheduler.waiting import Holder, Skipped, Waiting
-from mesh.state import dependencies, ranges
-from mesh.state.dependencies import Standing
-from mesh.state.model import LOSSES_MAX, NO_LEASE, CoordinatorState, Run, RunPhase, Task
+from mesh.scheduler.ready import ready_tasks
+from mesh.scheduler.waiting import Skipped, Waiting, holders_of
+from mesh.state import ranges
+from mesh.state.model import CoordinatorState, Run, RunPhase, Task
 from protocols.commands import TESTS_PER_COMMAND_MAX, Cancel, Expire, Grant
-from protocols.errors import MeshFailed
 from protocols.ids import LeaseId, PeerId, RunId, TestIndex
-from protocols.manifests import Device
 
 GRANT_SECONDS_MIN = 0.25
 """Expected seconds a slot of one grant, at least."""
@@ -41,9 +39,6 @@ SCALE_MAX = 1_000.0
 """Bound of that correction, and one over it, too."""
 HELD_SECONDS_MAX = 2.0
 """Of a lease that holds something: so long do others wait for it, when its tests are not longer."""
-ABANDONS_PER_PLAN_MAX = 256
-SKIPS_PER_PLAN_MAX = 1_024
-"""Tests."""
 DEADLINE_SLACK = 2.0
 """A run is urgent once it needs this part of what its workers can do until it is due: one over this."""
 
@@ -89,23 +84,11 @@ def plan(
         grants=planner.grants(),
         waiting=tuple(planner.waiting),
         finished=tuple(run.id for run in state.runs.values() if run.phase is RunPhase.REPORTING),
-        cancels=(*planner.cancels, *(_missed(run) for run in state.runs.values() if _is_late(run, now))),
+        cancels=(*planner.cancels, *upstream.late(state, now)),
         recalls=preemption.recalls(state, planner.claims, planner.unmet, planner.fat),
         skips=tuple(planner.skips),
         claims=tuple(planner.claims),
     )
-
-
-def _is_late(run: Run, now: float) -> bool:
-    is_open = run.phase in (RunPhase.COLLECTING, RunPhase.RUNNING)
-    return is_open and 0 < run.spec.deadline <= now - run.submitted_at
-
-
-def _missed(run: Run) -> Cancel:
-    """The end of a run that is late: what it would still find out is of no use to anybody."""
-    done = f"{run.done} of {run.tests} tests had their verdict" if run.tests else "nothing was collected"
-    reason = f"the deadline of {run.spec.deadline:g} s passed: {done}"
-    return Cancel(run.id, reason, MeshFailed.exit_code)
 
 
 class _Planner:
@@ -137,8 +120,8 @@ class _Planner:
         self._locks = set(state.locks)
         """Held by leases, given in this plan, or kept for someone who waits for another one, too."""
         self._desks = {view.peer: self._desk(view) for view in self._views if not unusable(state, view)}
-        self._drafts: list[_Draft] = []
-        self._draft_of: dict[tuple[RunId, PeerId], _Draft] = {}
+        self._drafts: list[Draft] = []
+        self._draft_of: dict[tuple[RunId, PeerId], Draft] = {}
         self._turns: dict[RunId, Iterator[float]] = {}
         self.claims = [
             self._claim(run) for run in state.runs.values() if run.phase is RunPhase.RUNNING and run.pending
@@ -246,7 +229,7 @@ class _Planner:
         """Grants of a running run, requirement by requirement: those of the highest priority first, of these the ones
         that hold something, which others may wait for, and then those that the fewest workers meet."""
         groups: dict[int, list[Task]] = {}
-        for task in self._free_tasks(run):
+        for task in ready_tasks(run, self.skips, self.abandons):
             groups.setdefault(task.requirement, []).append(task)
         choices = []
         for requirement, tasks in sorted(groups.items()):
@@ -259,28 +242,6 @@ class _Planner:
         for _, wanted, able, tasks in sorted(choices, key=lambda choice: choice[0]):
             fill = self._fill_held if wanted.takes.held else self._fill
             yield from fill(run, claim, wanted, able, tasks)
-
-    def _free_tasks(self, run: Run) -> Iterator[Task]:
-        """What could be run now; notes what is to be abandoned, or skipped."""
-        skipped = sum(len(skip.tests) for skip in self.skips)
-        for task in run.pending:
-            if run.barriers is not None:
-                standing, why = run.barriers.standing(run.outcomes, task.first)
-                if standing is Standing.FAILED and why is not None:
-                    tests = range(task.first, ranges.end(task))[: SKIPS_PER_PLAN_MAX - skipped]
-                    on = dependencies.bad(run.outcomes, why.on, why.on + why.on_count)
-                    skipped += len(tests)
-                    if tests:
-                        self.skips.append(
-                            Skipped(run.id, tuple(map(TestIndex, tests)), TestIndex(on) if on is not None else None)
-                        )
-                if standing is not Standing.MET:
-                    continue
-            if task.count == 1 and task.losses >= LOSSES_MAX:
-                if len(self.abandons) < ABANDONS_PER_PLAN_MAX:
-                    self.abandons.append((run.id, TestIndex(task.first)))
-            else:
-                yield task
 
     def _capable(self, run: Run, wanted: Need, tests: int) -> "_Able":
         """Those who can do it; notes a wait when there is nobody."""
@@ -388,16 +349,11 @@ class _Planner:
 
     def _await(self, run: Run, wanted: Need, tests: int, short: list[tuple[Desk, str]]) -> None:
         """Say what tests wait for that others hold, and keep it for them where it comes free first."""
-        holders = []
-        for lock in wanted.takes.locks:
-            lease = self._state.leases.get(self._state.locks.get(lock, NO_LEASE))
-            if lease is not None:
-                name = self._state.workers[lease.worker].name
-                holders.append(Holder(lock, lease.run, TestIndex(lease.open[0].first), name))
+        holders = holders_of(self._state, wanted.takes.locks)
         reasons = tuple(Reason(desk.view.peer, desk.view.name, text) for desk, text in short)
         if holders or reasons:
             seconds = max(0.0, self._now - run.submitted_at)
-            self.waiting.append(Waiting(run.id, str(wanted), tests, seconds, reasons, None, tuple(holders)))
+            self.waiting.append(Waiting(run.id, str(wanted), tests, seconds, reasons, None, holders))
         if not holders and short and not any(desk.kept or desk.reserved for desk, _ in short):
             desk = min((desk for desk, _ in short), key=lambda desk: (desk.load(), desk.view.peer))
             desk.kept = True
@@ -408,7 +364,7 @@ class _Planner:
         assert devices is not None, "nothing is missing on this desk"
         desk.shelf.take(desk.view, wanted.takes, devices)
         self._locks |= set(wanted.takes.locks)
-        self._drafts.append(_Draft(run.id, desk, list(tasks), ranges.size(tasks), devices))
+        self._drafts.append(Draft(run.id, desk, list(tasks), ranges.size(tasks), devices))
         return desk.hold_serially(tasks, self._estimates.get(run.id), self._scales.get(run.id, 1.0))
 
     def _may_join(self, run: Run, desk: Desk) -> bool:
@@ -459,7 +415,7 @@ class _Planner:
             draft.tasks += tasks
             draft.tests += size
         else:
-            draft = _Draft(run.id, desk, list(tasks), size)
+            draft = Draft(run.id, desk, list(tasks), size)
             self._drafts.append(draft)
             if not any(task.losses for task in tasks):
                 self._draft_of[run.id, desk.view.peer] = draft
@@ -481,17 +437,6 @@ class _Able:
     slots: list[int]
     """Of each of them, the largest first."""
     reasons: tuple[Reason, ...]
-
-
-@dataclass(slots=True)
-class _Draft:
-    """A grant that may still grow."""
-
-    run: RunId
-    desk: Desk
-    tasks: list[Task]
-    tests: int
-    devices: tuple[Device, ...] = ()
 
 
 def _checked(values: Sequence[float] | None, tests: int) -> Estimates:

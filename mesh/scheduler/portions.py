@@ -1,9 +1,24 @@
 """How much of a run's tasks goes into one lease."""
 
+from dataclasses import dataclass
+
 from mesh.scheduler.desk import Desk, is_last_chance, is_suspect
 from mesh.scheduler.durations import Estimates
 from mesh.state.model import Task
 from protocols.commands import TESTS_PER_COMMAND_MAX
+from protocols.ids import RunId
+from protocols.manifests import Device
+
+
+@dataclass(slots=True)
+class Draft:
+    """A grant that may still grow."""
+
+    run: RunId
+    desk: Desk
+    tasks: list[Task]
+    tests: int
+    devices: tuple[Device, ...] = ()
 
 
 def choose(

@@ -1,4 +1,5 @@
-"""Runs that come after others: when they may start, what they are handed, and when they never will.
+"""Runs that come after others: when they may start, what they are handed, and when they never will; and runs that are
+late for their deadline.
 
 A run names only runs that were accepted before it, so there are no circles. What the log has forgotten has ended long
 ago, nobody knows how: whoever comes after it does not start.
@@ -8,6 +9,7 @@ import dataclasses
 
 from mesh.state.model import CoordinatorState, Run, RunPhase
 from protocols.commands import Cancel
+from protocols.errors import MeshFailed
 from protocols.ids import RunId
 from protocols.manifests import RunSpec
 
@@ -29,6 +31,22 @@ def failed(state: CoordinatorState, run: Run) -> Cancel | None:
         if found.exit_code:
             return Cancel(run.id, f"it comes after run {before}, which is {found.state}")
     return None
+
+
+def late(state: CoordinatorState, now: float) -> list[Cancel]:
+    """Ends of runs whose deadline passed: what they would still find out is of no use to anybody."""
+    return [_missed(run) for run in state.runs.values() if _is_late(run, now)]
+
+
+def _is_late(run: Run, now: float) -> bool:
+    is_open = run.phase in (RunPhase.COLLECTING, RunPhase.RUNNING)
+    return is_open and 0 < run.spec.deadline <= now - run.submitted_at
+
+
+def _missed(run: Run) -> Cancel:
+    done = f"{run.done} of {run.tests} tests had their verdict" if run.tests else "nothing was collected"
+    reason = f"the deadline of {run.spec.deadline:g} s passed: {done}"
+    return Cancel(run.id, reason, MeshFailed.exit_code)
 
 
 def handed_over(state: CoordinatorState, spec: RunSpec) -> RunSpec:

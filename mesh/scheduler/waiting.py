@@ -1,8 +1,10 @@
 """What of a run can't be handed out, and why: data of a plan, for `mesh why` and for those who end what has no hope."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mesh.scheduler.feasibility import Need, Reason
+from mesh.state.model import CoordinatorState
 from protocols.ids import RunId, TestIndex
 
 
@@ -44,3 +46,12 @@ class Skipped:
     run: RunId
     tests: tuple[TestIndex, ...]
     on: TestIndex | None
+
+
+def holders_of(state: CoordinatorState, locks: Iterable[str]) -> tuple[Holder, ...]:
+    """Who has those of the locks that are held."""
+    leases = [(lock, state.leases[state.locks[lock]]) for lock in locks if lock in state.locks]
+    return tuple(
+        Holder(lock, lease.run, TestIndex(lease.open[0].first), state.workers[lease.worker].name)
+        for lock, lease in leases
+    )

@@ -154,7 +154,8 @@ def test_a_run_after_another_is_handed_its_report_and_ends_if_that_fails(two: La
 
 
 def test_a_circle_is_named_and_nothing_is_run(two: Lab) -> None:
-    text = "import pytest\n@pytest.mark.depends('test_b')\ndef test_a(): ...\n@pytest.mark.depends('test_a')\ndef test_b(): ..."
+    tests = [f"@pytest.mark.depends('test_{on}')\ndef test_{name}(): ...\n" for name, on in ("ab", "ba")]
+    text = "import pytest\n" + "".join(tests)
     done = two.mesh("run", str(write(two, "circle", text)), "--progress", "off", home="a", check=False)
     assert done.returncode == 4
     names = " -> ".join(f"test_circle.py::test_{name}" for name in "aba")
