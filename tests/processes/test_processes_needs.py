@@ -160,3 +160,33 @@ def test_a_circle_is_named_and_nothing_is_run(two: Lab) -> None:
     assert done.returncode == 4
     names = " -> ".join(f"test_circle.py::test_{name}" for name in "aba")
     assert f"tests depend on each other in a circle: {names}" in done.stdout + done.stderr
+
+
+WAITING = """
+import os, time
+import pytest
+
+@pytest.mark.exclusive("bench")
+def test_it():
+    open(os.path.join(os.environ["SHARED_FOLDER"], "held"), "w").close()
+    while not os.path.exists(os.path.join(os.environ["SHARED_FOLDER"], "go")):
+        time.sleep(0.02)
+"""
+
+
+def test_why_a_test_waits_for_a_lock(two: Lab) -> None:
+    suite = write(two, "waiting", WAITING)
+    first = two.detached(suite, home="a")
+    two.until((two.folder / "shared" / "held").exists, "the first run holds the lock")
+    second = two.detached(suite, home="b")
+    said: list[str] = []
+
+    def told() -> bool:
+        said[:] = [two.mesh("why", second, home="b").stdout]
+        return "bench" in said[0]
+
+    two.until(told, "the second run waits")
+    assert f"bench: is held by run {first}'s test_waiting.py::test_it on " in said[0]
+    (two.folder / "shared" / "go").touch()
+    for run in (first, second):
+        assert json.loads(two.mesh("watch", run, "--json", home="a").stdout.splitlines()[-1])["exit_code"] == 0
