@@ -276,6 +276,8 @@ class Job:
     """Slots of the run, over all workers; 0: those of this one."""
     maxfail: int = 0
     """Tests that go wrong here after which no other starts, until more is known of the run; 0: no limit."""
+    test_type: str = ""
+    """The type of the tests that are run; empty: any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +300,8 @@ class WorkItem:
     scope: str
     timeout: float = 0.0
     attempt: int = 1
+    variables: tuple[tuple[str, str], ...] = ()
+    """Of the process that runs it, which runs only tests with the same ones."""
 
 
 @dataclass(frozen=True, slots=True)

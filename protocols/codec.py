@@ -3,7 +3,8 @@
 A message is the array `[tag, field, field, …]` in canonical CBOR (RFC 8949 section 4.2.1), where the tag names its
 class. Fields are decoded by their annotations and by nothing else: what does not fit is refused, so that
 junk bytes can only ever give `RemoteProtocolError`. An array may be shorter than its class when what it lacks
-has defaults: that is how a message or a log entry gains a field without a new version.
+has defaults: that is how a message or a log entry gains a field without a new version. A field that came `later` is
+written only if it says something, so that the version before reads all that does not use it.
 
 Annotations understood: int (64-bit signed), float, bool, str, bytes, None, enums, NewTypes of those,
 `tuple[X, ...]`, `tuple[X, Y]`, `Mapping[str, X]`, `Value`, unions of any of them, and other messages.
@@ -42,19 +43,25 @@ P = TypeVar("P")
 
 _by_tag: dict[str, type[Any]] = {}
 _tag_of: dict[type[Any], str] = {}
+_later_of: dict[type[Any], tuple[Any, ...]] = {}
+"""The defaults of the fields that came later, in order."""
 
 
 @dataclass_transform(frozen_default=True)
-def message(tag: str) -> Callable[[type[M]], type[M]]:
-    """Class decorator: a frozen, slotted dataclass that travels under `tag` (unique in the program)."""
+def message(tag: str, later: int = 0) -> Callable[[type[M]], type[M]]:
+    """Class decorator: a frozen, slotted dataclass that travels under `tag` (unique in the program).
+
+    `later`: how many of its last fields came after its first version; they have defaults."""
 
     def register(cls: type[M]) -> type[M]:
-        made = dataclasses.dataclass(frozen=True, slots=True)(cls)
+        made: Any = dataclasses.dataclass(frozen=True, slots=True)(cls)
         if tag in _by_tag:
             raise LocalProtocolError(f"two messages have the tag {tag!r}")
         _by_tag[tag] = made
         _tag_of[made] = tag
-        return made
+        _later_of[made] = tuple(field.default for field in dataclasses.fields(made)[-later:]) if later else ()
+        known: type[M] = made
+        return known
 
     return register
 
@@ -94,9 +101,9 @@ def decode(data: bytes, /, *classes: type[Any]) -> Any:
 def encode_parts(value: Any) -> list[bytes]:
     """The encoding of a message in parts that join to it: its head, then each field. For what is too large to be
     encoded in one go: a caller gives it without a field's items, and puts them, encoded, in that field's place."""
-    names = [name for name, _, _ in _fields(type(value))]
-    head = encode_sequence_head(1 + len(names)) + cbor2.dumps(_tag_of[type(value)])
-    return [head, *(cbor2.dumps(_lower(getattr(value, name)), canonical=True) for name in names)]
+    told = _told(type(value), value)
+    head = encode_sequence_head(1 + len(told)) + cbor2.dumps(_tag_of[type(value)])
+    return [head, *(cbor2.dumps(_lower(item), canonical=True) for item in told)]
 
 
 def encode_sequence_head(count: int) -> bytes:
@@ -122,7 +129,7 @@ def _lower(value: Any) -> Any:
         return value
     tag = _tag_of.get(kind)
     if tag is not None:
-        return [tag, *(_lower(getattr(value, name)) for name, _, _ in _fields(kind))]
+        return [tag, *(_lower(item) for item in _told(kind, value))]
     if kind is tuple and _all_int(value):
         return value
     if isinstance(value, enum.Enum):
@@ -140,6 +147,16 @@ def _all_int(items: Any) -> bool:
     """Whether these are integers that fit, and nothing else: asked of all at once, since long sequences are mostly
     that, and most of what is decoded is in long sequences."""
     return set(map(type, items)) == {int} and min(items) >= INT_MIN and max(items) <= INT_MAX
+
+
+def _told(kind: type[Any], value: Any) -> list[Any]:
+    """The fields of a message, without those at the end that came later and have their defaults."""
+    told = [getattr(value, name) for name, _, _ in _fields(kind)]
+    for default in reversed(_later_of[kind]):
+        if type(told[-1]) is not type(default) or told[-1] != default:
+            break
+        told.pop()
+    return told
 
 
 def _key(key: Any) -> str:

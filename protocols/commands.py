@@ -5,7 +5,7 @@ A command that no longer holds when it is applied (a closed lease, a finished ru
 
 from protocols.codec import message
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
-from protocols.manifests import RunSpec
+from protocols.manifests import Dependency, Device, Needs, RunSpec
 
 TESTS_PER_COMMAND_MAX = 4096
 """Verdicts or returned tests in one command."""
@@ -69,7 +69,7 @@ class Submit:
     """Seconds since the epoch, by the coordinator's clock: for people."""
 
 
-@message("c.collected")
+@message("c.collected", later=2)
 class Collected:
     """Closes a collect lease: what the run consists of."""
 
@@ -79,6 +79,9 @@ class Collected:
     tasks: tuple[TaskRange, ...]
     """A partition of 0..tests."""
     requirements: tuple[tuple[str, str], ...] = (("", ""),)
+    needs: tuple[Needs, ...] = ()
+    """What the tests of each requirement take; empty: nothing special. In logs from format 3 on, as what follows."""
+    dependencies: tuple[Dependency, ...] = ()
 
 
 @message("c.uncollected")
@@ -92,14 +95,19 @@ class CollectFailed:
     """A raw block with what pytest printed."""
 
 
-@message("c.grant")
+@message("c.grant", later=1)
 class Grant:
-    """Leases tasks to a worker; the lease's ID is this entry's index. No tasks: a lease to collect the run."""
+    """Leases tasks to a worker; the lease's ID is this entry's index. No tasks: a lease to collect the run.
+
+    Tests that take more than a slot (`Needs.held`) are leased by themselves, one requirement a lease: the worker runs
+    them one after another, and while the lease is open it holds their locks and these devices.
+    """
 
     run: RunId
     worker: PeerId
     incarnation: int
     tasks: tuple[TaskRange, ...]
+    devices: tuple[Device, ...] = ()
 
 
 @message("c.complete")
@@ -129,6 +137,16 @@ class Return:
     tests: tuple[TestIndex, ...]
 
 
+@message("c.preempt")
+class Preempt:
+    """Takes a lease back, running tests included, for a run of higher priority: its open tests are pending again,
+    without a loss. Each test bears that only so often (`PREEMPTIONS_MAX`). In logs from format 3 on."""
+
+    lease: LeaseId
+    run: RunId
+    """For whom."""
+
+
 @message("c.expire")
 class Expire:
     """The worker is gone: the lease's open tests go back, halved, each with one more loss."""
@@ -143,6 +161,16 @@ class Abandon:
 
     run: RunId
     test: TestIndex
+    chunk: Cid
+
+
+@message("c.skip")
+class Skip:
+    """Gives pending tests the verdict `skipped`, because one that they depend on did not pass. Counts for those of
+    which that is true. In logs from format 3 on."""
+
+    run: RunId
+    tests: tuple[TestIndex, ...]
     chunk: Cid
 
 
@@ -177,8 +205,10 @@ Command = (
     | Grant
     | Complete
     | Return
+    | Preempt
     | Expire
     | Abandon
+    | Skip
     | Cancel
     | Finish
 )
@@ -193,8 +223,10 @@ COMMANDS = (
     Grant,
     Complete,
     Return,
+    Preempt,
     Expire,
     Abandon,
+    Skip,
     Cancel,
     Finish,
 )

@@ -4,10 +4,26 @@ happened."""
 import enum
 
 from protocols.codec import message
-from protocols.ids import Cid, PeerId, TestIndex
+from protocols.ids import Cid, PeerId, RunId, TestIndex
 
 SPEC_BYTES_MAX = 64 * 1024
 """A run's spec, encoded: it goes into the log."""
+
+SHARE_MAX = 100
+DEADLINE_SECONDS_MAX = 30 * 86_400
+PREEMPT_MODES = ("never", "waiting", "grace", "now")
+"""What a run may take from those of much lower priority: nothing; tests that have not started; running ones, too, after
+a grace; or these at once."""
+
+AFTER_MAX = 16
+"""Runs that one run may wait for."""
+
+THOUSAND = 1_000
+"""Processors, devices and a host's disk and network are counted in thousandths: sums stay exact."""
+LOCKS_MAX, LOCK_CHARACTERS_MAX = 16, 100
+"""Locks that one test may hold, and the length of their names."""
+NEED_MAX = 2**53
+"""Of any amount that a test needs."""
 
 OUTPUT_BYTES_MAX = 256 * 1024
 """What a record keeps of each captured stream: its first and its last half of this; what it drops, it counts."""
@@ -40,7 +56,7 @@ class Outcome(enum.StrEnum):
 _CODES = (Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.SKIPPED, Outcome.XFAILED, Outcome.XPASSED)
 
 
-@message("m.spec")
+@message("m.spec", later=7)
 class RunSpec:
     """One request to execute a suite, or commands, once: everything that the mesh needs to know of it."""
 
@@ -74,10 +90,26 @@ class RunSpec:
     """Bad verdicts after which the run ends, and nothing of it starts any more; 0: no limit."""
     selection: Cid | None = None
     """A `Selection`, as a UnixFS file: only those of the collected tests are run."""
+    share: int = 1
+    """How many parts of its priority band's slots this run claims, beside others that claim theirs."""
+    deadline: float = 0.0
+    """Seconds from the submission after which the results are of no use; 0: none."""
+    preempt: str = "grace"
+    """What it may take from runs of much lower priority: one of `PREEMPT_MODES`."""
+    after: tuple[RunId, ...] = ()
+    """Runs that must have ended well before this one starts; their reports are handed to its tests."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.priority <= 100:
             raise ValueError(f"priority {self.priority} is not within 0 to 100")
+        if not 1 <= self.share <= SHARE_MAX:
+            raise ValueError(f"share {self.share} is not within 1 to {SHARE_MAX}")
+        if not 0 <= self.deadline <= DEADLINE_SECONDS_MAX:
+            raise ValueError(f"deadline {self.deadline:g} is not within 0 to {DEADLINE_SECONDS_MAX} seconds")
+        if self.preempt not in PREEMPT_MODES:
+            raise ValueError(f"preempt {self.preempt!r} is not one of {', '.join(PREEMPT_MODES)}")
+        if len(self.after) > AFTER_MAX:
+            raise ValueError(f"a run follows at most {AFTER_MAX} others, not {len(self.after)}")
 
 
 @message("m.test")
@@ -109,7 +141,77 @@ class EnvironmentInfo:
     """A raw block: the installed distributions, a line "name version" each, sorted."""
 
 
-@message("m.manifest")
+@message("m.needs")
+class Needs:
+    """What a test takes while it runs, and when it should: the markers `resources`, `exclusive` and `priority`.
+
+    Amounts but `memory` are in thousandths (`THOUSAND`). A GPU is shared by those who take less than a whole one.
+    """
+
+    cpu: int = THOUSAND
+    memory: int = 0
+    """Bytes."""
+    gpu: int = 0
+    disk: int = 0
+    """Of what its host's disk can do; `network` likewise."""
+    network: int = 0
+    locks: tuple[str, ...] = ()
+    """Names, sorted: each is held by one test in the whole mesh at a time."""
+    priority: int = 0
+    """Within the run, the larger the earlier."""
+
+    def __post_init__(self) -> None:
+        amounts = (self.cpu, self.memory, self.gpu, self.disk, self.network)
+        if not all(0 <= amount <= NEED_MAX for amount in amounts) or abs(self.priority) > NEED_MAX:
+            raise ValueError("a need is out of bounds")
+        if self.gpu > THOUSAND and self.gpu % THOUSAND:
+            raise ValueError("GPUs are taken whole, or a share of one")
+        if max(self.disk, self.network) > THOUSAND:
+            raise ValueError("a host has one disk and one network")
+        if len(self.locks) > LOCKS_MAX or list(self.locks) != sorted(set(self.locks)):
+            raise ValueError(f"at most {LOCKS_MAX} locks, sorted")
+        if any(not 0 < len(lock) <= LOCK_CHARACTERS_MAX for lock in self.locks):
+            raise ValueError("the name of a lock is too long, or empty")
+
+    @property
+    def held(self) -> bool:
+        """Whether anything has to be kept for the test while it runs, beside the slot that any test takes."""
+        return self.cpu > THOUSAND or any((self.memory, self.gpu, self.disk, self.network, self.locks))
+
+
+NOTHING = Needs()
+
+
+@message("m.device")
+class Device:
+    """`share` thousandths of a device of the worker that has the lease; `name` as its probe, or a label, has it."""
+
+    name: str
+    share: int = THOUSAND
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= THOUSAND:
+            raise ValueError(f"no device has {self.share} thousandths")
+
+
+@message("m.dep")
+class Dependency:
+    """`count` tests of a manifest from `first` each wait for each of the `on_count` tests from `on`."""
+
+    first: int
+    count: int
+    on: int
+    on_count: int
+    """0: for a test that is not a part of the run, so that those who wait are skipped."""
+    passed: bool = True
+    """Each must have passed, else those that wait are skipped; False: the order is all that matters."""
+
+    def __post_init__(self) -> None:
+        if self.first < 0 or self.count < 1 or self.on < 0 or self.on_count < 0:
+            raise ValueError("not a dependency between ranges of tests")
+
+
+@message("m.manifest", later=4)
 class Manifest:
     """The ordered list of collected tests of a bundle."""
 
@@ -120,6 +222,12 @@ class Manifest:
     environment: EnvironmentInfo | None = None
     notes: bytes = b""
     """What pytest says of a collection beside its tests (`pytest_side/telling.py`); empty: nothing is known."""
+    needs: tuple[Needs, ...] = ()
+    """What the tests of each requirement take; empty: nothing special."""
+    dependencies: tuple[Dependency, ...] = ()
+
+    def needs_of(self, requirement: int) -> Needs:
+        return self.needs[requirement] if requirement < len(self.needs) else NOTHING
 
 
 @message("m.phase")
@@ -131,7 +239,7 @@ class Phase:
     duration: float
 
 
-@message("m.record")
+@message("m.record", later=4)
 class Record:
     """What is kept of one attempt at a test. Times in seconds; `started` since the epoch."""
 

@@ -5,7 +5,7 @@ import enum
 from protocols.codec import message
 from protocols.commands import TaskRange
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
-from protocols.manifests import RunSpec
+from protocols.manifests import Device, RunSpec
 
 PROTOCOL = "/mesh/work/1.0.0"
 
@@ -38,7 +38,7 @@ class HeartbeatAck:
     """Whether the log knows this incarnation; if not, register."""
 
 
-@message("w.assign")
+@message("w.assign", later=3)
 class Assign:
     """coordinator -> worker: a lease. No tasks: collect, and answer with `Collection`."""
 
@@ -53,6 +53,19 @@ class Assign:
     """Number of the worker's first slot among all slots of the run."""
     slots_total: int = 0
     """How many those are."""
+    devices: tuple[Device, ...] = ()
+    """What of this worker the lease holds for its tests alone."""
+
+
+@message("w.recall")
+class RecallLease:
+    """coordinator -> worker: give back what you have not started of a lease; or, if it is `closed`, stop all of it.
+
+    May get lost: the first is asked again while it is wanted, the second is what a heartbeat's answer tells, too.
+    """
+
+    lease: LeaseId
+    closed: bool = False
 
 
 @message("w.collection")

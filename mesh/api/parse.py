@@ -28,11 +28,15 @@ NAMES_BYTES_MAX = 64 * 1024 * 1024
 NONCE_BYTES_MAX = 64
 
 _SPEC_FIELDS: dict[str, tuple[str, ...]] = {
-    "text": ("bundle", "name", "project", "command", "requires", "prefers", "test_type", "environment", "python"),
+    "text": (
+        *("bundle", "name", "project", "command", "requires", "prefers", "test_type", "environment", "python"),
+        "preempt",
+    ),
     "texts": ("arguments", "files"),
-    "integer": ("priority", "worker_count", "retries", "maxfail"),
+    "integer": ("priority", "worker_count", "retries", "maxfail", "share"),
+    "integers": ("after",),
     "cid": ("selection",),
-    "number": ("timeout",),
+    "number": ("timeout", "deadline"),
     "map": ("variables",),
 }
 
@@ -114,6 +118,8 @@ def _field(name: str, kind: str, value: Any) -> Any:
         return tuple(value)
     if kind == "integer" and type(value) is int and 0 <= value < 2**31:
         return value
+    if kind == "integers" and isinstance(value, list) and all(type(one) is int and 0 < one < 2**63 for one in value):
+        return tuple(value)
     if kind == "number" and type(value) in (int, float) and 0 <= value < 2**31:
         return float(value)
     if kind == "cid" and (value is None or isinstance(value, str)):
@@ -127,6 +133,7 @@ _EXPECTED = {
     "text": "a string",
     "texts": "a list of strings",
     "integer": "a whole number that is not negative",
+    "integers": "a list of numbers over 0",
     "number": "a number that is not negative",
     "map": "an object of strings",
     "cid": "a CID, or null",

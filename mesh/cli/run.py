@@ -17,6 +17,7 @@ from mesh.cli.signals import termination_interrupts
 from mesh.cli.submission import named_python, prepare
 from mesh.scheduler.environments import ENVIRONMENTS
 from protocols.errors import NodeUnavailable
+from protocols.manifests import PREEMPT_MODES, SHARE_MAX
 
 HELP = """Run a suite on the mesh: PATH is a directory, a file or a test, pytest's arguments follow after '--'.
 With --exec, run a shell command instead, once for each of the --each files where there are any."""
@@ -30,6 +31,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--exec", metavar="COMMAND", help="a shell command instead of pytest")
     parser.add_argument("--each", nargs="+", action="extend", metavar="FILE", help="files that {} of --exec stands for")
     parser.add_argument("--priority", type=whole(0, 100), default=50, metavar="N", help="0 to 100, default 50")
+    parser.add_argument(
+        "--share", type=whole(1, SHARE_MAX), default=1, metavar="N",
+        help="parts of the slots, beside the other runs of its priority; default 1",
+    )  # fmt: skip
+    parser.add_argument(
+        "--deadline", type=seconds, default=0.0, metavar="S",
+        help="end the run, with what it has and exit code 12, S seconds after its submission; urgent before that",
+    )  # fmt: skip
+    parser.add_argument(
+        "--preempt", choices=PREEMPT_MODES, default="grace",
+        help="what it may take from runs of much lower priority: nothing; tests that wait; running ones after a grace; "
+        "these at once",
+    )  # fmt: skip
+    parser.add_argument(
+        "--after", type=whole(1, 2**31 - 1), action="append", default=[], metavar="RUN",
+        help="start when that run has passed, with its report's CID in MESH_UPSTREAM_REPORT; may be repeated",
+    )  # fmt: skip
     parser.add_argument("--test-type", default="", metavar="TYPE", help="such as model, hardware, api")
     parser.add_argument("--requires", default="", metavar="EXPR", help="such as 'gpu.memory >= 8GiB'")
     parser.add_argument("--prefers", default="", metavar="EXPR", help="the same, where there is a choice")

@@ -3,6 +3,7 @@
 Invariant: a run is accepted only when its bundle lies on two nodes. Answers are cut to the size of a message.
 """
 
+import dataclasses
 import json
 from array import array
 from collections.abc import Callable, Mapping
@@ -14,7 +15,9 @@ from mesh.coordinator.fleet import Fleet
 from mesh.coordinator.history import History
 from mesh.coordinator.replicas import Replicas
 from mesh.ports import Clock, Nodes, ReplicatedLog
-from mesh.scheduler.plan import Waiting
+from mesh.scheduler.feasibility import Reason
+from mesh.scheduler.queue import Claim, Standing, standings
+from mesh.scheduler.waiting import Holder, Waiting
 from mesh.state import ranges
 from mesh.state.model import Completion, CoordinatorState, Run, RunSummary
 from mesh.state.report import finished_event
@@ -62,6 +65,7 @@ class ClientDesk:
         fleet: Fleet,
         clock: Clock,
         waiting: Callable[[], tuple[Waiting, ...]],
+        claims: Callable[[], tuple[Claim, ...]],
     ) -> None:
         self._log = log
         self._nodes = nodes
@@ -70,6 +74,7 @@ class ClientDesk:
         self._fleet = fleet
         self._clock = clock
         self._waiting = waiting
+        self._claims = claims
 
     @property
     def _state(self) -> CoordinatorState:
@@ -99,13 +104,16 @@ class ClientDesk:
         size = len(encode(request.spec))
         if size > SPEC_BYTES_MAX:
             raise UsageError(f"the run's options take {size} bytes, over the limit of {SPEC_BYTES_MAX}")
+        for before in request.spec.after:
+            self._run(before)
         await self._replicas.secure(request.spec.bundle, peer, self._nodes.nodes(), f"bundle of {request.spec.name}")
         if request.spec.selection is not None:
             reason = f"selection for {request.spec.name}"
             await self._replicas.secure(request.spec.selection, peer, self._nodes.nodes(), reason)
         applied = await self._log.propose(Submit(request.nonce, request.spec, self._clock.now()))
         if isinstance(applied.result, Rejected):
-            raise MeshFailed(f"the run was not accepted: {applied.result.reason}")
+            refused = UsageError if applied.result.limit else MeshFailed
+            raise refused(f"the run was not accepted: {applied.result.reason}")
         return Submitted(applied.result.run)
 
     async def _cancel(self, request: CancelRun) -> Ack:
@@ -159,7 +167,8 @@ class ClientDesk:
         if view == "run" and argument.isdecimal():
             run = self._run(RunId(int(argument)))
             spec = documents.spec_document(run.spec) if isinstance(run, Run) else None
-            return {**documents.run_document(run, self._clock.now()), "spec": spec}
+            told = documents.run_document(run, self._clock.now(), self._standings().get(run.id))
+            return {**told, "spec": spec}
         if view == "why":
             return await self._why(argument)
         raise UsageError(f"there is no view {view!r} of {argument!r}")
@@ -172,7 +181,12 @@ class ClientDesk:
         state = self._state
         known: Mapping[RunId, Run | RunSummary] = {**state.archive, **state.runs}
         newest = sorted(known, reverse=True)[:RUNS_SHOWN_MAX]
-        return [documents.run_document(known[run], self._clock.now()) for run in reversed(newest)]
+        queue = self._standings()
+        return [documents.run_document(known[run], self._clock.now(), queue.get(run)) for run in reversed(newest)]
+
+    def _standings(self) -> dict[RunId, Standing]:
+        """Of the runs that have tests to hand out, as the newest plan saw them."""
+        return {one.run: one for one in standings(self._claims())}
 
     async def overview(self, coordinator: PeerId) -> dict[str, Any]:
         """What the pictures are drawn from, as this coordinator sees it."""
@@ -193,7 +207,8 @@ class ClientDesk:
         if target.isdecimal():
             run = self._run(RunId(int(target)))
             unfit = self._fleet.unfit_reasons(run.id, trio.current_time())
-            return documents.why_run(run, self._waiting_of(run.id), unfit, self._clock.now())
+            standing = self._standings().get(run.id)
+            return documents.why_run(run, await self._waiting_of(run.id), unfit, self._clock.now(), standing)
         for run_id in reversed(self._state.runs):
             found = self._state.runs[run_id]
             if found.manifest is None:
@@ -201,12 +216,26 @@ class ClientDesk:
             manifest = await self._history.manifest(found.manifest, tuple(found.workers))
             for index, test in enumerate(manifest.tests):
                 if test.id == target:
-                    waiting = self._waiting_of(found.id)
-                    return documents.why_test(found, target, index, waiting, self._holder(found, index))
+                    waiting = await self._waiting_of(found.id)
+                    standing = self._standings().get(found.id)
+                    return documents.why_test(found, target, index, waiting, self._holder(found, index), standing)
         raise UsageError(f"{target!r} is neither a run nor a test of one")
 
-    def _waiting_of(self, run: RunId) -> list[Waiting]:
-        return [one for one in self._waiting() if one.run == run]
+    async def _waiting_of(self, run: RunId) -> list[Waiting]:
+        """With the locks that others hold among the reasons, in words."""
+        found = []
+        for one in self._waiting():
+            if one.run == run:
+                reasons = [*[await self._held(holder) for holder in one.locks], *one.reasons]
+                found.append(dataclasses.replace(one, reasons=tuple(reasons)))
+        return found
+
+    async def _held(self, holder: Holder) -> Reason:
+        run = self._state.runs.get(holder.run)
+        test = f"test {holder.test}"
+        if run is not None and run.manifest is not None:
+            test = (await self._history.manifest(run.manifest, tuple(run.workers))).tests[holder.test].id
+        return Reason(PeerId(""), holder.lock, f"is held by run {holder.run}'s {test} on {holder.worker}")
 
     def _holder(self, run: Run, index: int) -> str:
         for lease_id in run.leases:

@@ -11,26 +11,28 @@ from typing import Any
 
 import trio
 
+from mesh.coordinator import collected
 from mesh.coordinator.clients import ClientDesk
 from mesh.coordinator.fleet import Fleet
 from mesh.coordinator.history import History
+from mesh.coordinator.recalls import Recalls
 from mesh.coordinator.replicas import Replicas
 from mesh.coordinator.reports import ReportBuilder
+from mesh.coordinator.unrun import UnrunTests
 from mesh.ports import Clock, Content, Network, Nodes, ReplicatedLog
+from mesh.scheduler import upstream
 from mesh.scheduler.durations import Estimates
 from mesh.scheduler.fleet import WorkerView
 from mesh.scheduler.hopeless import HOPELESS_SECONDS, hopeless
 from mesh.scheduler.numbering import numbers
 from mesh.scheduler.plan import Plan, plan
-from mesh.scheduler.requirements import parse
-from mesh.scheduler.tasks import shard
 from mesh.state.model import CoordinatorState, Lease, RunPhase
 from mesh.state.results import Applied
 from protocols.codec import decode, encode
-from protocols.commands import Abandon, Cancel, Collected, CollectFailed, Command, Complete, Register, Return
-from protocols.errors import MeshError, MeshFailed, NodeUnavailable, RemoteCallError, UsageError
-from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
-from protocols.manifests import Chunk, Manifest, Outcome, Record
+from protocols.commands import Cancel, CollectFailed, Command, Complete, Register, Return
+from protocols.errors import MeshError, MeshFailed, NodeUnavailable, RemoteCallError
+from protocols.ids import Cid, LeaseId, PeerId, RunId
+from protocols.manifests import Chunk, Record
 from protocols.work import (
     PROTOCOL,
     Ack,
@@ -39,6 +41,7 @@ from protocols.work import (
     GiveBack,
     Heartbeat,
     HeartbeatAck,
+    RecallLease,
     Refused,
     RegisterWorker,
     Result,
@@ -90,6 +93,15 @@ class TestCoordinator:
         self._history = History(content)
         self._replicas = Replicas(network, content, lambda: log.configuration.voters)
         self._reports = ReportBuilder(content, self._history, scratch)
+        self._unrun = UnrunTests(
+            content=content,
+            replicas=self._replicas,
+            history=self._history,
+            replicated=log,
+            nodes=nodes,
+            clock=clock,
+            here=lambda: network.peer_id,
+        )
         self._clock = clock
         self._name = name
         self._draw = draw
@@ -99,6 +111,7 @@ class TestCoordinator:
         self._sent: dict[LeaseId, float] = {}
         self._hopeless: dict[RunId, float] = {}
         """Since when, on trio's clock, a run waits for what no worker has."""
+        self._recalls = Recalls()
         self._plan = Plan((), (), (), (), ())
         self._views: Mapping[PeerId, WorkerView] = {}
         """The workers as they were for that plan."""
@@ -112,6 +125,7 @@ class TestCoordinator:
             fleet=self._fleet,
             clock=clock,
             waiting=lambda: self._plan.waiting,
+            claims=lambda: self._plan.claims,
         )
 
     @property
@@ -124,6 +138,7 @@ class TestCoordinator:
     async def lead(self) -> None:
         """Coordinate until cancelled: called when this node has become leader and has applied its term's no-op."""
         self._fleet.restart()
+        self._recalls.restart()
         for memory in (self._estimates, self._loading, self._closing, self._sent, self._hopeless):
             memory.clear()
         log.info("coordinating in term %d", self._log.term)
@@ -152,7 +167,12 @@ class TestCoordinator:
         self._views = fleet = self._fleet.views(state, self._nodes.nodes(), now)
         self._plan = plan(state, fleet, self._estimates, self._clock.now())
         self._look_after_runs(state)
-        commands: list[Command] = [*self._plan.expires, *self._plan.grants, *self._give_up_hopeless(fleet)]
+        asked, taken = self._recalls.due(self._plan.recalls, now)
+        holders = {lease: state.leases[lease].worker for lease in (*asked, *(take.lease for take in taken))}
+        for lease in asked:
+            self._nursery.start_soon(self._recall, holders[lease], RecallLease(lease))
+        ends = (*self._plan.cancels, *self._give_up_hopeless(fleet))
+        commands: list[Command] = [*self._plan.expires, *ends, *taken, *self._plan.grants]
         if commands:
             try:
                 applied = await self._log.propose_many(commands)
@@ -162,8 +182,13 @@ class TestCoordinator:
             for one in applied:
                 if isinstance(one.result, Applied) and one.result.lease in self._state.leases:
                     self._nursery.start_soon(self._assign, one.result.lease)
+            for take in taken:
+                if take.lease not in self._state.leases:
+                    self._nursery.start_soon(self._recall, holders[take.lease], RecallLease(take.lease, closed=True))
         for run, test in self._plan.abandons:
-            await self._abandon(run, test)
+            await self._unrun.abandon(run, test)
+        for skipped in self._plan.skips:
+            await self._unrun.skip(skipped)
 
     def _give_up_hopeless(self, fleet: Mapping[PeerId, WorkerView]) -> list[Cancel]:
         """Ends of runs whose rest nobody here can do, once that has been so for a while and nothing of them runs."""
@@ -231,32 +256,6 @@ class TestCoordinator:
             self._closing.discard(run_id)
             self._dirty.set()
 
-    async def _abandon(self, run_id: RunId, test: TestIndex) -> None:
-        """Record the verdict of a test that took its node with it, alone, too often."""
-        run = self._state.runs.get(run_id)
-        if run is None or run.manifest is None:
-            return
-        try:
-            manifest = await self._history.manifest(run.manifest, tuple(run.workers))
-            text = "the node that ran this test died, each time that it ran alone"
-            record = Record(
-                manifest.tests[test].id,
-                Outcome.ERROR,
-                0.0,
-                self._clock.now(),
-                PeerId(""),
-                0,
-                1,
-                message=text,
-                longrepr=text,
-            )
-            data = encode(record)
-            cids = await self._content.put_many([data, encode(Chunk((test,), (data,)))], "dag-cbor")
-            await self._replicas.secure(cids[-1], self._network.peer_id, self._nodes.nodes())
-            await self._log.propose(Abandon(run_id, test, cids[-1]))
-        except MeshError as error:
-            log.warning("test %d of run %d can't be abandoned yet: %s", test, run_id, error)
-
     async def generate_visualization(self, path: str | Path) -> None:
         """Draw the sheet of `mesh visualize` (task status, worker status, durations, worker comparison, numbers) to a
         .png or .svg file. `UsageError` for another suffix or a folder that does not exist."""
@@ -275,6 +274,12 @@ class TestCoordinator:
         except (NodeUnavailable, RemoteCallError) as error:
             log.info("lease %d did not reach %s: %s", lease_id, lease.worker, error)
 
+    async def _recall(self, worker: PeerId, request: RecallLease) -> None:
+        try:
+            await self._network.call(worker, PROTOCOL, encode(request), timeout=ASSIGN_SECONDS)
+        except (NodeUnavailable, RemoteCallError) as error:
+            log.info("%s was not told to give back lease %d: %s", worker, request.lease, error)
+
     def _assignment(self, lease: Lease) -> Assign:
         run = self._state.runs[lease.run]
         nodes = self._nodes.nodes()
@@ -284,7 +289,9 @@ class TestCoordinator:
         holders = dict.fromkeys([self._network.peer_id, run.spec.submitter, *sorted(with_bundle), *run.workers])
         holders.pop(lease.worker, None)
         first, total = numbers(self._state, run, lease.worker, self._views)
-        return Assign(lease.id, run.id, run.spec, run.manifest, tuple(lease.open), tuple(holders), first, total)
+        spec = upstream.handed_over(self._state, run.spec)
+        tasks = tuple(lease.open)
+        return Assign(lease.id, run.id, spec, run.manifest, tasks, tuple(holders), first, total, lease.devices)
 
     # Requests of workers
 
@@ -343,16 +350,9 @@ class TestCoordinator:
             named = manifest.environment.distributions
             await self._replicas.secure(named, peer, self._nodes.nodes(), f"run {lease.run}")
         run = self._state.runs[lease.run]
-        wrong = _wrong_requirement(manifest)
-        if wrong:
-            await self._log.propose(CollectFailed(lease.id, UsageError.exit_code, wrong))
-            return Ack()
         estimates = await self._history.estimates(self._state, run.spec.project, manifest)
-        tasks = shard(manifest, estimates)
         self._estimates[run.id] = estimates
-        await self._log.propose(
-            Collected(lease.id, request.manifest, len(manifest.tests), tasks, manifest.requirements)
-        )
+        await self._log.propose(collected.outcome(lease.id, request.manifest, manifest, estimates, self._state.format))
         return Ack()
 
     async def _result(self, peer: PeerId, request: Result) -> Ack:
@@ -392,16 +392,3 @@ class TestCoordinator:
             raise MeshFailed(f"lease {lease_id} is not known here")
         lease = self._state.leases.get(lease_id)
         return lease if lease is not None and lease.worker == peer else None
-
-
-def _wrong_requirement(manifest: Manifest) -> str:
-    """What is wrong with a marker's requirement, naming a test that has it; empty if nothing is."""
-    for position, expressions in enumerate(manifest.requirements):
-        for expression in expressions:
-            try:
-                if expression:
-                    parse(expression)
-            except UsageError as error:
-                test = next(test.id for test in manifest.tests if test.requirement == position)
-                return f"{test}: {error}"
-    return ""

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from mesh.scheduler.durations import Estimates
 from mesh.scheduler.fleet import WorkerView
+from mesh.scheduler.shelf import Shelf
 from mesh.state.model import LEASES_PER_WORKER_MAX, LOSSES_MAX, Task
+from protocols.commands import TESTS_PER_COMMAND_MAX
 
 BACKLOG_SECONDS_MAX = 1.0
 """Expected seconds a slot below which a worker gets more."""
@@ -45,10 +47,37 @@ class Desk:
         """Leases with a task that lost its node more than once."""
         self.reserved = False
         """Kept empty for a test that must have a node to itself, or given to one."""
+        self.shelf = Shelf()
+        self.kept = False
+        """Nothing more is taken from its shelf in this plan: somebody waits for what is there."""
 
-    def hold(self, tasks: list[Task], estimates: Estimates | None, scale: float) -> None:
-        """Put a lease on the desk; no tasks: a collection."""
+    def hold_serially(self, tasks: list[Task], estimates: Estimates | None, scale: float) -> float:
+        """Put a lease on the desk whose tests run one after another; its needs are taken from the shelf. How many slots
+        that takes."""
         self.leases += 1
+        seconds = sum(estimates.total(task.first, task.count) for task in tasks) * scale if estimates else 0.0
+        self.pieces.append(Piece(1, seconds))
+        self.suspects += any(is_suspect(task) for task in tasks)
+        if self.leases == 1 and len(tasks) == 1 and is_last_chance(tasks[0]):
+            self.reserved = True
+        return min(self.pieces[-1].capped(BACKLOG_SECONDS_MAX) / BACKLOG_SECONDS_MAX, 1.0)
+
+    def single_tests(self) -> int:
+        """How many more tests of one slot may be granted: any number, until some lease takes several slots."""
+        serial = self.shelf.leases
+        if self.shelf.slots <= serial:
+            return TESTS_PER_COMMAND_MAX
+        return max(0, self.view.slots - self.shelf.slots - (self.tests() - serial))
+
+    def can_empty(self, slots: int) -> bool:
+        """Whether a test of several slots finds them free now."""
+        return slots == 1 or self.shelf.slots + slots + self.tests() - self.shelf.leases <= self.view.slots
+
+    def hold(self, tasks: list[Task], estimates: Estimates | None, scale: float, joins: bool = False) -> float:
+        """Put a lease on the desk; no tasks: a collection. With `joins`, tasks of a lease that lies there. How many
+        slots they take."""
+        self.leases += not joins
+        before = len(self.pieces)
         if not tasks:
             self.pieces.append(Piece(1, COLLECT_SECONDS))
         for task in tasks:
@@ -57,6 +86,8 @@ class Desk:
         self.suspects += any(is_suspect(task) for task in tasks)
         if self.leases == 1 and len(tasks) == 1 and is_last_chance(tasks[0]):
             self.reserved = True
+        taken = sum(piece.capped(BACKLOG_SECONDS_MAX) for piece in self.pieces[before:]) / BACKLOG_SECONDS_MAX
+        return min(taken, float(self.view.slots))
 
     def load(self) -> float:
         """Expected seconds of work a slot."""

@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mesh.scheduler import requirements
+from mesh.scheduler import requirements, shelf
 from mesh.scheduler.fleet import WorkerView, unusable
 from mesh.state.model import CoordinatorState
 from protocols.errors import UsageError
 from protocols.ids import PeerId, RunId
+from protocols.manifests import NOTHING, Needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +17,11 @@ class Need:
 
     requires: tuple[str, ...] = ()
     prefers: tuple[str, ...] = ()
+    takes: Needs = NOTHING
 
     def __str__(self) -> str:
-        return " and ".join(f"({text})" if len(self.requires) > 1 else text for text in self.requires)
+        texts = " and ".join(f"({text})" if len(self.requires) > 1 else text for text in self.requires)
+        return ", ".join(part for part in (texts, shelf.describe(self.takes)) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +33,13 @@ class Reason:
     text: str
 
 
-def need(run_needs: tuple[str, str], task_needs: tuple[str, str]) -> Need:
-    """A run's own (requires, prefers) joined with a task's."""
+def need(run_needs: tuple[str, str], task_needs: tuple[str, str], takes: Needs = NOTHING) -> Need:
+    """A run's own (requires, prefers) joined with a task's, and what it takes."""
     requires, prefers = zip(run_needs, task_needs, strict=True)
     return Need(
         tuple(dict.fromkeys(text for text in requires if text.strip())),
         tuple(dict.fromkeys(text for text in prefers if text.strip())),
+        takes,
     )
 
 
@@ -48,7 +52,7 @@ def unmet(wanted: Need, view: WorkerView) -> str:
                 return reason
     except UsageError as error:
         return f"can't judge it: {error}"
-    return ""
+    return shelf.lacks(view, wanted.takes, wanted.requires) if wanted.takes.held else ""
 
 
 def preference(wanted: Need, view: WorkerView) -> int:

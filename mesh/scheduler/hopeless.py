@@ -6,10 +6,10 @@ all, a lab may be starting, and the run waits.
 
 from collections.abc import Mapping
 
-from mesh.scheduler import requirements
+from mesh.scheduler import feasibility
 from mesh.scheduler.fleet import WorkerView
-from mesh.scheduler.plan import Waiting
-from protocols.errors import MeshFailed, NoCapableWorker, UsageError
+from mesh.scheduler.waiting import Waiting
+from protocols.errors import MeshFailed, NoCapableWorker
 from protocols.ids import PeerId
 
 PROBING = "probing"
@@ -26,17 +26,10 @@ def hopeless(waiting: Waiting, fleet: Mapping[PeerId, WorkerView]) -> tuple[int,
         return None
     if all(waiting.run in view.unfit for view in alive):
         return MeshFailed.exit_code, f"none of {len(alive)} workers could prepare the run"
-    if not waiting.requirement or any(_meets(waiting.requirement, view) for view in fleet.values()):
+    if waiting.wanted is None or any(not feasibility.unmet(waiting.wanted, view) for view in fleet.values()):
         return None
     if any(PROBING in view.capabilities for view in alive):
         return None
     reasons = "; ".join(f"{reason.name or reason.peer} {reason.text}" for reason in waiting.reasons[:5])
     what = f"{waiting.tests} tests" if waiting.tests else "the run"
     return NoCapableWorker.exit_code, f"no worker can take {what}, which need {waiting.requirement}: {reasons}"
-
-
-def _meets(requirement: str, view: WorkerView) -> bool:
-    try:
-        return not requirements.unmet(requirements.parse(requirement), view.capabilities)
-    except UsageError:
-        return False

@@ -1,61 +1,63 @@
 """`plan`: from the state, the fleet and the estimates to everything that should be proposed now, as one value.
 
 Called after every change, and recomputed whole: no memory between two plans, so nothing to repair after a failover.
-`apply` judges each proposal again. Sizes follow guided self-scheduling (Polychronopoulos and Kuck, 1987): a grant is
+`apply` judges each proposal again. Runs take turns as the `TaskQueue` has it; where more than one wants workers, a turn
+is one slot's worth, and small. Sizes follow guided self-scheduling (Polychronopoulos and Kuck, 1987): a grant is
 the expected rest of the run over twice the capable slots, so that grants shrink as the run ends. Rejected: one test at
 a time (a log entry each), equal shares at the start (the slowest worker bounds the run), moving tasks between
 workers (small backlogs leave little to move).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from mesh.scheduler import feasibility, leases, rank
-from mesh.scheduler.desk import BACKLOG_SECONDS_MAX, Desk, is_last_chance, is_suspect
+from mesh.scheduler import feasibility, leases, preemption, rank, shelf, upstream
+from mesh.scheduler.desk import BACKLOG_SECONDS_MAX, Desk, is_last_chance
 from mesh.scheduler.durations import Estimates
 from mesh.scheduler.feasibility import Need, Reason
 from mesh.scheduler.fleet import WorkerView, unusable
-from mesh.scheduler.queue import TaskQueue
-from mesh.state.model import LOSSES_MAX, CoordinatorState, Run, RunPhase, Task
-from protocols.commands import TESTS_PER_COMMAND_MAX, Expire, Grant
-from protocols.ids import PeerId, RunId, TestIndex
+from mesh.scheduler.portions import Draft, choose, cut, fits_beside
+from mesh.scheduler.preemption import Recall, Unmet
+from mesh.scheduler.queue import Claim, TaskQueue, band
+from mesh.scheduler.ready import ready_tasks
+from mesh.scheduler.waiting import Skipped, Waiting, holders_of
+from mesh.state import ranges
+from mesh.state.model import CoordinatorState, Run, RunPhase, Task
+from protocols.commands import TESTS_PER_COMMAND_MAX, Cancel, Expire, Grant
+from protocols.ids import LeaseId, PeerId, RunId, TestIndex
 
 GRANT_SECONDS_MIN = 0.25
 """Expected seconds a slot of one grant, at least."""
 GRANT_SECONDS_MAX = 30.0
+GRANT_SECONDS_SHARED_MAX = 1.0
+"""As long as another run waits: whoever comes next does not wait for more."""
 GRANT_SECONDS_GUESSED_MAX = 1.0
 """As long as the durations of a run are only guessed."""
 OBSERVED_TESTS_MIN = 16
 """Verdicts after which what a run's tests really take corrects what they were expected to take."""
 SCALE_MAX = 1_000.0
 """Bound of that correction, and one over it, too."""
-ABANDONS_PER_PLAN_MAX = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Work that no worker can take now."""
-
-    run: RunId
-    requirement: str
-    """The expression that is not met; empty when any worker would do."""
-    tests: int
-    """How many tests wait; 0: the run waits to be collected."""
-    seconds: float
-    """Since the submission."""
-    reasons: tuple[Reason, ...]
-    """One for each worker, by peer."""
+HELD_SECONDS_MAX = 2.0
+"""Of a lease that holds something: so long do others wait for it, when its tests are not longer."""
+DEADLINE_SLACK = 2.0
+"""A run is urgent once it needs this part of what its workers can do until it is due: one over this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to propose, in this order: expires, abandons, grants. `finished` runs need their report."""
+    """What to propose, in this order: expires, abandons, cancels, grants. `finished` runs need their report. `recalls`
+    are leases that had better come back."""
 
     expires: tuple[Expire, ...]
     abandons: tuple[tuple[RunId, TestIndex], ...]
     grants: tuple[Grant, ...]
     waiting: tuple[Waiting, ...]
     finished: tuple[RunId, ...]
+    cancels: tuple[Cancel, ...] = ()
+    recalls: tuple[Recall, ...] = ()
+    skips: tuple[Skipped, ...] = ()
+    claims: tuple[Claim, ...] = field(default=(), compare=False)
+    """Who wanted workers: `queue.standings` tells who is where."""
 
 
 def plan(
@@ -67,17 +69,25 @@ def plan(
     """`estimates` has expected seconds of each test of each collected run (best as `Estimates`: no copy is made); a run
     that it lacks is guessed. `now`: seconds since the epoch."""
     planner = _Planner(state, fleet, estimates, now)
-    for run in TaskQueue(run for run in state.runs.values() if run.phase is not RunPhase.FINISHED):
-        if run.phase is RunPhase.COLLECTING:
-            planner.collect(run)
-        elif run.phase is RunPhase.RUNNING:
-            planner.share(run)
+    for run in planner.uncollected():
+        planner.collect(run)
+    queue = TaskQueue(planner.claims)
+    while (claim := queue.next()) is not None:
+        slots = planner.serve(claim)
+        if slots is None:
+            queue.leave(claim)
+        else:
+            queue.serve(claim, slots)
     return Plan(
         expires=leases.expired(state, fleet),
         abandons=tuple(planner.abandons),
-        grants=tuple(planner.grants),
+        grants=planner.grants(),
         waiting=tuple(planner.waiting),
         finished=tuple(run.id for run in state.runs.values() if run.phase is RunPhase.REPORTING),
+        cancels=(*planner.cancels, *upstream.late(state, now)),
+        recalls=preemption.recalls(state, planner.claims, planner.unmet, planner.fat),
+        skips=tuple(planner.skips),
+        claims=tuple(planner.claims),
     )
 
 
@@ -92,7 +102,10 @@ class _Planner:
         now: float,
     ) -> None:
         self.abandons: list[tuple[RunId, TestIndex]] = []
-        self.grants: list[Grant] = []
+        self.cancels: list[Cancel] = []
+        self.skips: list[Skipped] = []
+        self.unmet: list[Unmet] = []
+        self.fat: set[LeaseId] = set()
         self.waiting: list[Waiting] = []
         self._state = state
         self._now = now
@@ -103,15 +116,84 @@ class _Planner:
             if run.phase is RunPhase.RUNNING
         }
         self._scales = {run: self._scale(state.runs[run]) for run in self._estimates}
+        self._held: dict[RunId, float] = {}
+        self._locks = set(state.locks)
+        """Held by leases, given in this plan, or kept for someone who waits for another one, too."""
         self._desks = {view.peer: self._desk(view) for view in self._views if not unusable(state, view)}
+        self._drafts: list[Draft] = []
+        self._draft_of: dict[tuple[RunId, PeerId], Draft] = {}
+        self._turns: dict[RunId, Iterator[float]] = {}
+        self.claims = [
+            self._claim(run) for run in state.runs.values() if run.phase is RunPhase.RUNNING and run.pending
+        ]  # fmt: skip
+        self._shared = len(self.claims) > 1
+        self._top = max((band(claim.priority) for claim in self.claims), default=0)
+        self._roomy = list(self._desks.values())
+        self._claimed: dict[PeerId, int] = {}
+        """Worker -> the band of a run that waits for it."""
+        self._able: dict[Need, _Able] = {}
+        self._shunned = frozenset(run for view in self._views for run in view.unfit)
+
+    def uncollected(self) -> list[Run]:
+        """Runs that wait to be collected, the first one first."""
+        runs = [run for run in self._state.runs.values() if run.phase is RunPhase.COLLECTING and self._may_start(run)]
+        return sorted(runs, key=lambda run: (-self._claim(run).aged(), -run.spec.priority, run.id))
+
+    def _may_start(self, run: Run) -> bool:
+        """Whether the runs that it comes after have ended, and well."""
+        before = upstream.unfinished(self._state, run.spec)
+        reasons = tuple(Reason(PeerId(""), f"run {one}", "has not ended") for one in before)
+        never = upstream.failed(self._state, run)
+        if never is not None:
+            self.cancels.append(never)
+        elif reasons:
+            seconds = max(0.0, self._now - run.submitted_at)
+            self.waiting.append(Waiting(run.id, "", 0, seconds, reasons))
+        return never is None and not reasons
+
+    def _claim(self, run: Run) -> Claim:
+        spec = run.spec
+        age = max(0.0, self._now - run.submitted_at)
+        due = run.submitted_at + spec.deadline if spec.deadline and self._is_urgent(run) else None
+        held = self._held.get(run.id, 0.0)
+        return Claim(run.id, spec.submitter, spec.project, spec.priority, spec.share, age, held, due)
+
+    def _is_urgent(self, run: Run) -> bool:
+        """Whether it needs more than half of what its workers can do until it is due."""
+        if run.phase is not RunPhase.RUNNING:
+            return False
+        wanted = feasibility.need((run.spec.requires, run.spec.prefers), ("", ""))
+        capable, _ = feasibility.split(self._state, self._views, wanted, run.id)
+        estimates = self._estimates[run.id]
+        open_tasks = [task for lease in run.leases for task in self._state.leases[lease].open]
+        rest = sum(estimates.total(task.first, task.count) for tasks in (run.pending, open_tasks) for task in tasks)
+        needed = rest * self._scales[run.id] / max(1, sum(view.slots for view in capable))
+        return needed * DEADLINE_SLACK >= run.submitted_at + run.spec.deadline - self._now
 
     def _desk(self, view: WorkerView) -> Desk:
         worker = self._state.workers[view.peer]
         desk = Desk(view, worker.losses)
         for lease_id in worker.leases:
             lease = self._state.leases[lease_id]
-            desk.hold(lease.open, self._estimates.get(lease.run), self._scales.get(lease.run, 1.0))
+            before = desk.load()
+            if lease.needs.held:
+                desk.shelf.take(view, lease.needs, lease.devices)
+                estimates, scale = self._estimates.get(lease.run), self._scales.get(lease.run, 1.0)
+                taken = desk.hold_serially(lease.open, estimates, scale)
+            else:
+                taken = self._hold(desk, lease.run, lease.open)
+            self._held[lease.run] = self._held.get(lease.run, 0.0) + taken
+            if desk.load() - before > preemption.FAT_SECONDS and ranges.size(lease.open) > view.slots:
+                self.fat.add(lease_id)
         return desk
+
+    def _hold(self, desk: Desk, run: RunId, tasks: list[Task], joins: bool = False) -> float:
+        """Put tasks on a desk. How many slots they take; one each, where it is not known how long they are."""
+        estimates = self._estimates.get(run)
+        taken = desk.hold(tasks, estimates, self._scales.get(run, 1.0), joins)
+        if estimates is not None and not estimates.known and self._state.runs[run].done < OBSERVED_TESTS_MIN:
+            taken = float(min(ranges.size(tasks), desk.view.slots))
+        return taken
 
     def _scale(self, run: Run) -> float:
         """What the run's verdicts took over what they were expected to take."""
@@ -132,125 +214,231 @@ class _Planner:
         if run.leases:
             return
         wanted = feasibility.need((run.spec.requires, run.spec.prefers), ("", ""))
-        desks = [desk for desk in self._capable(run, wanted, tests=0) if desk.has_lease_left()]
+        able = self._capable(run, wanted, tests=0)
+        desks = [desk for peer, desk in self._desks.items() if peer in able.peers and desk.has_lease_left()]
         if desks:
             self._grant(run, min(desks, key=lambda desk: rank.worker_key(desk, run, wanted)), [])
 
-    def share(self, run: Run) -> None:
-        """Grants of a running run, requirement by requirement, those that the fewest workers meet first."""
+    def serve(self, claim: Claim) -> float | None:
+        """Grant something of a run; how many slots it takes. None: no more of it can be granted now."""
+        if claim.run not in self._turns:
+            self._turns[claim.run] = self._share(self._state.runs[claim.run], claim)
+        return next(self._turns[claim.run], None)
+
+    def _share(self, run: Run, claim: Claim) -> Iterator[float]:
+        """Grants of a running run, requirement by requirement: those of the highest priority first, of these the ones
+        that hold something, which others may wait for, and then those that the fewest workers meet."""
         groups: dict[int, list[Task]] = {}
-        for task in run.pending:
-            if task.count == 1 and task.losses >= LOSSES_MAX:
-                if len(self.abandons) < ABANDONS_PER_PLAN_MAX:
-                    self.abandons.append((run.id, TestIndex(task.first)))
-            else:
-                groups.setdefault(task.requirement, []).append(task)
+        for task in ready_tasks(run, self.skips, self.abandons):
+            groups.setdefault(task.requirement, []).append(task)
         choices = []
         for requirement, tasks in sorted(groups.items()):
-            wanted = feasibility.need((run.spec.requires, run.spec.prefers), run.requirements[requirement])
-            desks = self._capable(run, wanted, tests=sum(task.count for task in tasks))
-            if desks:
-                choices.append((len(desks), requirement, wanted, desks, tasks))
-        for _, _, wanted, desks, tasks in sorted(choices, key=lambda choice: choice[:2]):
-            self._fill(run, wanted, desks, tasks)
+            takes = run.needs_of(requirement)
+            wanted = feasibility.need((run.spec.requires, run.spec.prefers), run.requirements[requirement], takes)
+            able = self._capable(run, wanted, tests=sum(task.count for task in tasks))
+            if able.peers:
+                key = (-takes.priority, not takes.held, len(able.peers), requirement)
+                choices.append((key, wanted, able, tasks))
+        for _, wanted, able, tasks in sorted(choices, key=lambda choice: choice[0]):
+            fill = self._fill_held if wanted.takes.held else self._fill
+            yield from fill(run, claim, wanted, able, tasks)
 
-    def _capable(self, run: Run, wanted: Need, tests: int) -> list[Desk]:
-        """Desks of those who can do it; notes a wait when there is none."""
-        capable, reasons = feasibility.split(self._state, self._views, wanted, run.id)
-        if not capable:
+    def _capable(self, run: Run, wanted: Need, tests: int) -> "_Able":
+        """Those who can do it; notes a wait when there is nobody."""
+        shunned = run.id in self._shunned
+        able = None if shunned else self._able.get(wanted)
+        if able is None:
+            capable, reasons = feasibility.split(self._state, self._views, wanted, run.id)
+            slots = sorted((view.slots for view in capable), reverse=True)
+            able = _Able(frozenset(view.peer for view in capable), slots, reasons)
+            if not shunned:
+                self._able[wanted] = able
+        if not able.peers:
             seconds = max(0.0, self._now - run.submitted_at)
-            self.waiting.append(Waiting(run.id, str(wanted), tests, seconds, reasons))
-        return [self._desks[view.peer] for view in capable]
+            self.waiting.append(Waiting(run.id, str(wanted), tests, seconds, able.reasons, wanted))
+        return able
 
-    def _fill(self, run: Run, wanted: Need, desks: list[Desk], tasks: list[Task]) -> None:
-        """Hand the tasks of one requirement to desks with room."""
+    def _with_room(self, able: "_Able", claim: Claim) -> list[Desk]:
+        """Desks where somebody could get something, and no run of a higher band waits for it."""
+        self._roomy = [desk for desk in self._roomy if desk.has_room(BACKLOG_SECONDS_MAX)]
+        band = claim.aged(self._top)
+        return [
+            desk for desk in self._roomy
+            if desk.view.peer in able.peers and self._claimed.get(desk.view.peer, band) <= band
+        ]  # fmt: skip
+
+    def _fill(self, run: Run, claim: Claim, wanted: Need, able: "_Able", tasks: list[Task]) -> Iterator[float]:
+        """Hand the tasks of one requirement to desks with room: all that a desk gets at once, or, while runs share the
+        workers, one slot's worth after another."""
         estimates, scale = self._estimates[run.id], self._scales[run.id]
-        slots = sorted((desk.view.slots for desk in desks), reverse=True)[: run.spec.worker_count or None]
+        desks = self._with_room(able, claim)
+        fleet = sum(able.slots[: run.spec.worker_count or None])
         rest = sum(estimates.total(task.first, task.count) for task in tasks) * scale
-        share = min(max(rest / (2 * sum(slots)), GRANT_SECONDS_MIN), GRANT_SECONDS_MAX)
+        share = min(max(rest / (2 * fleet), GRANT_SECONDS_MIN), GRANT_SECONDS_MAX)
         tests_max = TESTS_PER_COMMAND_MAX  # a slot; fewer while durations are guessed: long tests must not queue up
+        if self._shared:
+            share = min(share, GRANT_SECONDS_SHARED_MAX)
         if not estimates.known and run.done < OBSERVED_TESTS_MIN:
             share = min(share, GRANT_SECONDS_GUESSED_MAX)
-            tests_max = max(1, run.tests // (2 * sum(slots)))
+            tests_max = max(1, run.tests // (2 * fleet))
         backlog = min(share, BACKLOG_SECONDS_MAX)
-        if not any(desk.has_room(backlog) for desk in desks):
+        free = [desk for desk in desks if desk.has_room(backlog)]
+        if free and all(is_last_chance(task) for task in tasks):
+            yield from self._isolate(run, wanted, desks, tasks)
             return
-        if all(is_last_chance(task) for task in tasks):
-            self._isolate(run, wanted, desks, tasks)
-            return
+        ordered = sorted(tasks, key=lambda task: rank.task_key(task, estimates), reverse=True) if free else tasks
+        for desk in sorted(free, key=lambda desk: rank.worker_key(desk, run, wanted)):
+            turns = desk.view.slots if self._shared else 1
+            while turns and ordered and desk.has_room(backlog) and self._may_join(run, desk):
+                turns -= 1
+                room = min(tests_max * desk.view.slots - desk.tests(), TESTS_PER_COMMAND_MAX, desk.single_tests())
+                slots, room = (1, min(room, tests_max)) if self._shared else (desk.free_slots(backlog), room)
+                taken = self._fill_desk(run, desk, ordered, share * slots / scale, room) if room > 0 else 0.0
+                if not taken:
+                    break
+                yield taken
+        if ordered and not any(desk.has_room(backlog) and desk.tests() < tests_max * desk.view.slots for desk in free):
+            self._wants_more(run, claim, able, desks, sum(task.count for task in ordered))
+
+    def _wants_more(self, run: Run, claim: Claim, able: "_Able", desks: list[Desk], tests: int) -> None:
+        """The run goes on waiting, and keeps those of lower bands off the workers that it waits for, even off what it
+        would not have itself: what they give back for it must not go to them again."""
+        peers = able.peers
+        if run.spec.worker_count:
+            peers = frozenset(peer for peer in peers if self._may_join(run, self._desks[peer]))
+        self.unmet.append(Unmet(claim, tests, peers))
+        band = claim.aged(self._top)
+        for desk in desks:
+            if desk.view.peer in peers:
+                self._claimed.setdefault(desk.view.peer, band)
+
+    def _fill_held(self, run: Run, claim: Claim, wanted: Need, able: "_Able", tasks: list[Task]) -> Iterator[float]:
+        """Hand tasks whose tests hold something to desks that have it: leases of tests that run one after another."""
+        estimates, scale, takes = self._estimates[run.id], self._scales[run.id], wanted.takes
+        band = claim.aged(self._top)
+        open_to = (peer for peer in able.peers if self._claimed.get(peer, band) <= band)
+        desks = [self._desks[peer] for peer in sorted(open_to)]
+        lanes = 1 if takes.locks else sum(able.slots[: run.spec.worker_count or None])
+        rest = sum(estimates.total(task.first, task.count) for task in tasks) * scale
+        share = min(max(rest / (2 * lanes), GRANT_SECONDS_MIN), HELD_SECONDS_MAX)
+        guessed = not estimates.known and run.done < OBSERVED_TESTS_MIN
+        tests_max = max(1, run.tests // (2 * lanes)) if guessed else TESTS_PER_COMMAND_MAX
         ordered = sorted(tasks, key=lambda task: rank.task_key(task, estimates), reverse=True)
-        for desk in sorted(desks, key=lambda desk: rank.worker_key(desk, run, wanted)):
-            room = min(tests_max * desk.view.slots - desk.tests(), TESTS_PER_COMMAND_MAX)
-            if room > 0 and desk.has_room(backlog) and self._may_join(run, desk):
-                self._fill_desk(run, desk, ordered, share * desk.free_slots(backlog) / scale, room)
+        ranked = sorted(desks, key=lambda desk: rank.worker_key(desk, run, wanted))
+        short = []
+        for desk in ranked:
+            while ordered and self._locks.isdisjoint(takes.locks) and self._may_join(run, desk):
+                missing = "has to wait" if desk.kept else desk.shelf.missing(desk.view, takes, wanted.requires)
+                if missing:
+                    short.append((desk, missing))
+                if missing or not desk.has_room(BACKLOG_SECONDS_MAX):
+                    break
+                if not desk.can_empty(shelf.slots_of(takes, desk.view)):
+                    short.append((desk, "has no slots left for tests that take more than one"))
+                    break
+                chosen, _ = choose(desk, ordered, estimates, share / scale, tests_max)
+                if not chosen:
+                    break
+                yield self._grant_held(run, desk, chosen, wanted)
+        if ordered:
+            self._await(run, wanted, sum(task.count for task in ordered), short)
+            peers = frozenset(desk.view.peer for desk in desks if self._may_join(run, desk))
+            if not short and self._locks.isdisjoint(takes.locks):
+                self.unmet.append(Unmet(claim, sum(task.count for task in ordered), peers))
+            self._locks |= set(takes.locks)
+
+    def _await(self, run: Run, wanted: Need, tests: int, short: list[tuple[Desk, str]]) -> None:
+        """Say what tests wait for that others hold, and keep it for them where it comes free first."""
+        holders = holders_of(self._state, wanted.takes.locks)
+        reasons = tuple(Reason(desk.view.peer, desk.view.name, text) for desk, text in short)
+        if holders or reasons:
+            seconds = max(0.0, self._now - run.submitted_at)
+            self.waiting.append(Waiting(run.id, str(wanted), tests, seconds, reasons, None, holders))
+        if not holders and short and not any(desk.kept or desk.reserved for desk, _ in short):
+            desk = min((desk for desk, _ in short), key=lambda desk: (desk.load(), desk.view.peer))
+            desk.kept = True
+            desk.reserved = not desk.can_empty(shelf.slots_of(wanted.takes, desk.view))
+
+    def _grant_held(self, run: Run, desk: Desk, tasks: list[Task], wanted: Need) -> float:
+        devices = desk.shelf.choose(desk.view, wanted.takes, wanted.requires)
+        assert devices is not None, "nothing is missing on this desk"
+        desk.shelf.take(desk.view, wanted.takes, devices)
+        self._locks |= set(wanted.takes.locks)
+        self._drafts.append(Draft(run.id, desk, list(tasks), ranges.size(tasks), devices))
+        return desk.hold_serially(tasks, self._estimates.get(run.id), self._scales.get(run.id, 1.0))
 
     def _may_join(self, run: Run, desk: Desk) -> bool:
         """Whether `spec.worker_count` lets this worker have a part of the run beside those that hold one."""
         if not run.spec.worker_count:
             return True
         holders = {self._state.leases[lease].worker for lease in run.leases}
-        holders |= {grant.worker for grant in self.grants if grant.run == run.id}
+        holders |= {draft.desk.view.peer for draft in self._drafts if draft.run == run.id}
         return desk.view.peer in holders or len(holders) < run.spec.worker_count
 
-    def _fill_desk(self, run: Run, desk: Desk, ordered: list[Task], budget: float, tests_max: int) -> None:
-        """Grant tasks from the end of `ordered`: about `budget` expected seconds, uncorrected; at least a test."""
+    def _fill_desk(self, run: Run, desk: Desk, ordered: list[Task], budget: float, tests_max: int) -> float:
+        """Grant tasks from the end of `ordered`: about `budget` expected seconds, uncorrected; at least a test. How
+        many slots they take."""
         estimates = self._estimates[run.id]
+        taken = 0.0
         chosen: list[Task] = []
-        tests, spent = 0, 0.0
-        while ordered and not ordered[-1].losses and spent < budget and tests < tests_max:
-            task = ordered[-1]
-            fitting = estimates.fitting(task.first, task.count, budget - spent)
-            count = min(fitting, tests_max - tests)
-            if count == 0 and chosen:
-                break
-            head, rest = _cut(ordered.pop(), max(count, 1))
-            ordered += rest
-            chosen.append(head)
-            tests += head.count
-            spent += estimates.total(head.first, head.count)
+        spent = 0.0
+        if not ordered[-1].losses:
+            chosen, spent = choose(desk, ordered, estimates, budget, tests_max)
         if chosen:
-            self._grant(run, desk, chosen)
+            taken += self._grant(run, desk, chosen, joins=self._shared)
         while spent < budget and desk.has_lease_left():
-            place = next((i for i in reversed(range(len(ordered))) if _fits_beside(ordered[i], desk)), None)
+            place = next((i for i in reversed(range(len(ordered))) if fits_beside(ordered[i], desk)), None)
             if place is None:
                 break
-            head, rest = _cut(ordered[place], TESTS_PER_COMMAND_MAX)
+            head, rest = cut(ordered[place], TESTS_PER_COMMAND_MAX)
             ordered[place : place + 1] = rest
             spent += estimates.total(head.first, head.count)
-            self._grant(run, desk, [head])
+            taken += self._grant(run, desk, [head])
+        return taken
 
-    def _isolate(self, run: Run, wanted: Need, desks: list[Desk], tasks: list[Task]) -> None:
+    def _isolate(self, run: Run, wanted: Need, desks: list[Desk], tasks: list[Task]) -> Iterator[float]:
         """Tests that must have a node to themselves: one each for idle desks; if none is idle, let one become so."""
         ranked = sorted(desks, key=lambda desk: rank.worker_key(desk, run, wanted))
         waiting = list(reversed(tasks))
         for desk in ranked:
             if waiting and not desk.pieces and desk.has_lease_left() and self._may_join(run, desk):
-                self._grant(run, desk, [waiting.pop()])
+                yield self._grant(run, desk, [waiting.pop()])
         if waiting and not any(desk.reserved for desk in ranked):
             min(ranked, key=lambda desk: (desk.load(), desk.view.peer)).reserved = True
 
-    def _grant(self, run: Run, desk: Desk, tasks: list[Task]) -> None:
-        self.grants.append(Grant(run.id, desk.view.peer, desk.view.incarnation, tuple(tasks)))
-        desk.hold(tasks, self._estimates.get(run.id), self._scales.get(run.id, 1.0))
+    def _grant(self, run: Run, desk: Desk, tasks: list[Task], joins: bool = False) -> float:
+        """A lease, or with `joins` more of the one that the plan has already for this run and desk."""
+        size = ranges.size(tasks)
+        draft = self._draft_of.get((run.id, desk.view.peer)) if joins else None
+        joins = draft is not None and draft.tests + size <= TESTS_PER_COMMAND_MAX
+        if draft is not None and joins:
+            draft.tasks += tasks
+            draft.tests += size
+        else:
+            draft = Draft(run.id, desk, list(tasks), size)
+            self._drafts.append(draft)
+            if not any(task.losses for task in tasks):
+                self._draft_of[run.id, desk.view.peer] = draft
+        return self._hold(desk, run.id, tasks, joins)
+
+    def grants(self) -> tuple[Grant, ...]:
+        """All of them, in the order in which they were begun."""
+        return tuple(
+            Grant(draft.run, draft.desk.view.peer, draft.desk.view.incarnation, tuple(draft.tasks), draft.devices)
+            for draft in self._drafts
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Able:
+    """Who can do some work now, and why the others can't."""
+
+    peers: frozenset[PeerId]
+    slots: list[int]
+    """Of each of them, the largest first."""
+    reasons: tuple[Reason, ...]
 
 
 def _checked(values: Sequence[float] | None, tests: int) -> Estimates:
     """`values` if there is one for each test; else the guess."""
     return Estimates.of(values) if values is not None and len(values) == tests else Estimates.unknown(tests)
-
-
-def _cut(task: Task, count: int) -> tuple[Task, list[Task]]:
-    """The first `count` tests of a task, and what is left of it."""
-    if count >= task.count:
-        return task, []
-    rest = Task(task.first + count, task.count - count, task.requirement, task.losses)
-    return Task(task.first, count, task.requirement, task.losses), [rest]
-
-
-def _fits_beside(task: Task, desk: Desk) -> bool:
-    """Whether a task that lost a node may go to a worker now, in a lease of its own."""
-    if not task.losses:
-        return False
-    if is_last_chance(task):
-        return not desk.pieces
-    return not (is_suspect(task) and desk.suspects)

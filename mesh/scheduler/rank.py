@@ -5,6 +5,7 @@ import math
 from mesh.scheduler.desk import Desk
 from mesh.scheduler.durations import Estimates
 from mesh.scheduler.feasibility import Need, preference
+from mesh.scheduler.shelf import has_devices
 from mesh.state.model import Run, Task
 
 
@@ -17,8 +18,9 @@ def task_key(task: Task, estimates: Estimates) -> tuple[int, int, int]:
     return (task.losses, -math.frexp(estimates.total(task.first, task.count))[1], task.first)
 
 
-def worker_key(desk: Desk, run: Run, need: Need) -> tuple[bool, bool, int, float, float, int, str]:
-    """Workers that have the bundle first, then those of this run, the better liked, the less loaded, the more reliable.
+def worker_key(desk: Desk, run: Run, need: Need) -> tuple[bool, bool, int, bool, float, float, int, str]:
+    """Workers that have the bundle first, then those of this run, the better liked, the less loaded, the more reliable;
+    those with devices last for who needs none.
 
     A worker fills its share and no more, so that the others get theirs whatever their rank.
     """
@@ -26,6 +28,7 @@ def worker_key(desk: Desk, run: Run, need: Need) -> tuple[bool, bool, int, float
         run.spec.bundle not in desk.view.bundles,
         desk.view.peer not in run.workers,
         -preference(need, desk.view),
+        has_devices(desk.view) and not need.takes.gpu,
         desk.load(),
         desk.view.load,
         desk.losses,

@@ -1,8 +1,9 @@
 """Sharding: a manifest's tests as tasks.
 
-A task is contiguous, of one scope and one requirement, and small enough to be a unit of balance: where history tells,
-at most `TASK_SECONDS_MAX`, so that a long test stands alone and can go first. The plan splits tasks further when the
-end of a run asks for it; it never joins them. Rejected: one task a test (a million-test run would be a million
+A task is contiguous, of one scope and one requirement, its tests wait for the same others, and it is small enough to
+be a unit of balance: where history tells, at most `TASK_SECONDS_MAX`, so that a long test stands alone and can go
+first. The plan splits tasks further when the end of a run asks for it; it never joins them.
+Rejected: one task a test (a million-test run would be a million
 decisions), one task a module (the longest module would bound the run).
 """
 
@@ -22,11 +23,13 @@ def shard(manifest: Manifest, estimates: Estimates) -> tuple[Task, ...]:
     tasks = []
     first = 0
     seconds = 0.0
+    cuts = {edge for one in manifest.dependencies for edge in (one.first, one.first + one.count)}
     for index, test in enumerate(manifest.tests):
         before = manifest.tests[first]
         expected = estimates[index]
         if index > first and (
             (test.scope, test.requirement) != (before.scope, before.requirement)
+            or index in cuts
             or index - first >= tests_max
             or (estimates.known and seconds + expected > TASK_SECONDS_MAX)
         ):

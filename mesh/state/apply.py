@@ -9,13 +9,14 @@ proposes, alone: a new coordinator may have proposed in between.
 from collections.abc import Callable
 from typing import Any
 
-from mesh.state import ranges, verdicts
+from mesh.state import admission, dependencies, holdings, ranges, unrun, verdicts
+from mesh.state.dependencies import Barriers, Standing
 from mesh.state.model import (
     COLLECT_LOSSES_MAX,
     LEASES_PER_WORKER_MAX,
     LOSSES_MAX,
+    PREEMPTIONS_MAX,
     RUN_TESTS_MAX,
-    RUNS_OPEN_MAX,
     WORKERS_MAX,
     CoordinatorState,
     Failure,
@@ -39,9 +40,11 @@ from protocols.commands import (
     Finish,
     Found,
     Grant,
+    Preempt,
     RaiseFormat,
     Register,
     Return,
+    Skip,
     Submit,
     Yield,
 )
@@ -123,8 +126,12 @@ def _submit(state: CoordinatorState, index: int, command: Submit) -> Result:
         return Applied(run=known)
     if state.yielded:
         return Rejected(f"this mesh gave way to {state.yielded}")
-    if len(state.runs) - len(state.finished) >= RUNS_OPEN_MAX:
-        return Rejected(f"{RUNS_OPEN_MAX} runs are unfinished already")
+    refusal = admission.refusal(state, command.spec)
+    if refusal:
+        return Rejected(refusal, limit=True)
+    for before in command.spec.after:
+        if before not in state.runs and before not in state.archive:
+            return Rejected(f"there is no run {before} to come after")
     run = RunId(index)
     state.runs[run] = Run(run, command.nonce, command.spec, command.at)
     state.nonces[command.nonce] = run
@@ -149,9 +156,14 @@ def _collected(state: CoordinatorState, index: int, command: Collected) -> Resul
         return Rejected(f"the tasks are not a partition of 0..{command.tests}", run.id)
     if any(task.requirement >= len(command.requirements) or task.losses for task in command.tasks):
         return Rejected("a task names a requirement that is not listed, or has losses before it ran", run.id)
+    wrong = dependencies.refusal(command.dependencies, command.tests, command.tasks)
+    if wrong:
+        return Rejected(wrong, run.id)
     _close(state, lease)
     run.manifest = command.manifest
     run.requirements = command.requirements
+    run.needs = command.needs
+    run.barriers = Barriers(command.dependencies) if command.dependencies else None
     run.pending = list(command.tasks)
     verdicts.open_book(run, command.tests)
     run.phase = RunPhase.RUNNING
@@ -184,6 +196,7 @@ def _grant(state: CoordinatorState, index: int, command: Grant) -> Result:
         open=sorted(command.tasks, key=lambda task: task.first),
         collects=not command.tasks,
         alone=tests == 1 and not worker.leases,
+        devices=command.devices,
     )
     for task in command.tasks:
         ranges.cut_out(run.pending, task)
@@ -195,6 +208,7 @@ def _grant(state: CoordinatorState, index: int, command: Grant) -> Result:
     state.leases[lease.id] = lease
     if worker.peer not in run.workers:
         run.workers.append(worker.peer)
+    holdings.take(state, lease)
     return Applied(run=run.id, lease=lease.id)
 
 
@@ -210,6 +224,8 @@ def _grant_refusal(state: CoordinatorState, run: Run | None, command: Grant) -> 
     if len(worker.leases) >= LEASES_PER_WORKER_MAX:
         return f"worker {worker.name} holds {LEASES_PER_WORKER_MAX} leases already"
     if not command.tasks:
+        if command.devices:
+            return "a collection holds no devices"
         ready = run.phase is RunPhase.COLLECTING and not run.leases
         return "" if ready else f"run {run.id} is {run.state}, not waiting to be collected"
     if run.phase is not RunPhase.RUNNING:
@@ -219,7 +235,11 @@ def _grant_refusal(state: CoordinatorState, run: Run | None, command: Grant) -> 
         return f"a lease has at most {TESTS_PER_COMMAND_MAX} tests"
     if not ranges.disjoint(ordered) or not all(ranges.holds(run.pending, task) for task in ordered):
         return f"not all of these tests of run {run.id} are pending"
-    return ""
+    if run.barriers and any(
+        run.barriers.standing(run.outcomes, task.first)[0] is not Standing.MET for task in command.tasks
+    ):
+        return f"some of these tests of run {run.id} wait for others"
+    return holdings.refusal(state, run, worker, command)
 
 
 def _complete(state: CoordinatorState, index: int, command: Complete) -> Result:
@@ -269,6 +289,24 @@ def _return(state: CoordinatorState, index: int, command: Return) -> Result:
     return Applied(run.id, lease.id, tuple(tests), closed=closed)
 
 
+def _preempt(state: CoordinatorState, index: int, command: Preempt) -> Result:
+    lease = state.leases.get(command.lease)
+    if lease is None or lease.collects:
+        return Rejected(f"lease {command.lease} is not open, or not one to run tests")
+    run, taker = state.runs[lease.run], state.runs.get(command.run)
+    if taker is None or taker.phase is not RunPhase.RUNNING or taker.spec.priority <= run.spec.priority:
+        return Rejected(f"run {command.run} does not run, or not before run {run.id}", run.id)
+    tests = [TestIndex(test) for task in lease.open for test in range(task.first, ranges.end(task))]
+    if any(run.preempted.get(test, 0) >= PREEMPTIONS_MAX for test in tests):
+        return Rejected(f"a test of lease {lease.id} was preempted {PREEMPTIONS_MAX} times already", run.id)
+    _close(state, lease)
+    for task in lease.open:
+        ranges.insert(run.pending, task)
+    for test in tests:
+        run.preempted[test] = run.preempted.get(test, 0) + 1
+    return Applied(run.id, lease.id, tuple(tests), closed=(lease.id,))
+
+
 def _expire(state: CoordinatorState, index: int, command: Expire) -> Result:
     lease = state.leases.get(command.lease)
     if lease is None:
@@ -301,16 +339,19 @@ def _expire_lease(state: CoordinatorState, lease: Lease) -> None:
 
 
 def _abandon(state: CoordinatorState, index: int, command: Abandon) -> Result:
-    run = state.runs.get(command.run)
-    position = ranges.locate(run.pending, command.test) if run else None
-    if run is None or position is None:
-        return Rejected(f"test {command.test} of run {command.run} is not pending", command.run)
-    task = run.pending[position]
-    ranges.cut_out(run.pending, Task(command.test, 1, task.requirement, task.losses))
-    verdicts.record_abandoned(run, command.test, command.chunk)
-    closed = _stop_at_limit(state, run)
-    _report_if_done(run)
-    return Applied(run=run.id, tests=(TestIndex(command.test),), closed=closed)
+    return _unrun(state, command.run, unrun.abandon(state.runs.get(command.run), command))
+
+
+def _skip(state: CoordinatorState, index: int, command: Skip) -> Result:
+    return _unrun(state, command.run, unrun.skip(state.runs.get(command.run), command))
+
+
+def _unrun(state: CoordinatorState, run: RunId, tests: tuple[TestIndex, ...] | Rejected) -> Result:
+    if isinstance(tests, Rejected):
+        return tests
+    closed = _stop_at_limit(state, state.runs[run])
+    _report_if_done(state.runs[run])
+    return Applied(run=run, tests=tests, closed=closed)
 
 
 def _cancel(state: CoordinatorState, index: int, command: Cancel) -> Result:
@@ -355,6 +396,7 @@ def _finish(state: CoordinatorState, index: int, command: Finish) -> Result:
 
 def _close(state: CoordinatorState, lease: Lease) -> None:
     """Take a lease off the books. Its open tests are the caller's to put somewhere."""
+    holdings.give_back(state, lease)
     del state.leases[lease.id]
     run = state.runs[lease.run]
     run.leases.remove(lease.id)
@@ -392,8 +434,10 @@ _HANDLERS: dict[type[Any], Callable[[CoordinatorState, int, Any], Result]] = {
     Grant: _grant,
     Complete: _complete,
     Return: _return,
+    Preempt: _preempt,
     Expire: _expire,
     Abandon: _abandon,
+    Skip: _skip,
     Cancel: _cancel,
     Finish: _finish,
 }

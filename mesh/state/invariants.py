@@ -1,10 +1,14 @@
 """What always holds of a state, as asserts. Tests and the simulator call `check` after every entry."""
 
-from mesh.state import ranges
+from mesh.state import holdings, ranges
+from mesh.state.dependencies import GOOD
 from mesh.state.model import (
     LEASES_PER_WORKER_MAX,
     LOSSES_MAX,
+    NO_LEASE,
     NO_VERDICT,
+    NO_WORKER,
+    PREEMPTIONS_MAX,
     RUNS_DETAILED_MAX,
     RUNS_SUMMARISED_MAX,
     CoordinatorState,
@@ -12,7 +16,7 @@ from mesh.state.model import (
     Run,
     RunPhase,
 )
-from protocols.manifests import Outcome
+from protocols.manifests import THOUSAND, Outcome
 
 
 def check(state: CoordinatorState) -> None:
@@ -28,6 +32,7 @@ def check(state: CoordinatorState) -> None:
         assert worker.peer == peer, "workers are known by their peer"
         assert worker.leases == sorted(held), f"{worker.name}'s leases are not the state's"
         assert len(held) <= LEASES_PER_WORKER_MAX, f"{worker.name} holds too many leases"
+    _check_holdings(state)
     known = {run.nonce: run.id for run in state.runs.values()}
     known |= {summary.nonce: summary.id for summary in state.archive.values()}
     assert state.nonces == known, "the nonces are not those of the runs"
@@ -52,8 +57,11 @@ def _check_run(state: CoordinatorState, run: Run) -> None:
         assert not run.pending, "a run that is over has nothing to do"
         assert (run.done == run.tests > 0) or run.failure or run.cancelled is not None, "a run ends for a reason"
     assert (run.phase is RunPhase.FINISHED) == (run.exit_code is not None) == (run.finished_at is not None)
+    assert all(0 <= test < run.tests for test in run.preempted), "a test that the run lacks was preempted"
+    assert all(0 < times <= PREEMPTIONS_MAX for times in run.preempted.values()), "a test was preempted too often"
     _check_partition(run, leases)
     _check_book(run)
+    _check_order(run, leases)
 
 
 def _check_partition(run: Run, leases: list[Lease]) -> None:
@@ -87,6 +95,40 @@ def _check_book(run: Run) -> None:
         assert len(done.tests) == len(done.outcomes) == len(done.durations) == len(done.attempts) > 0
         for test, outcome in zip(done.tests, done.outcomes, strict=True):
             assert run.outcomes[test] == outcome, "a verdict has changed"
+
+
+def _check_holdings(state: CoordinatorState) -> None:
+    """No lock and no device is held twice."""
+    locks: dict[str, int] = {}
+    for lease in state.leases.values():
+        for lock in holdings.needs_of(state.runs[lease.run], lease.open).locks:
+            assert lock not in locks, f"{lock} is held by leases {locks[lock]} and {lease.id}"
+            locks[lock] = lease.id
+    assert state.locks == locks, "the locks are not those of the leases"
+    for peer in state.workers:
+        for device, share in holdings.devices_in_use(state, peer).items():
+            assert share <= THOUSAND, f"{device} of {peer} is held twice"
+
+
+def _check_order(run: Run, leases: list[Lease]) -> None:
+    """Nothing was recorded, or runs, before what it depends on, but a skip for a test that did not pass."""
+    if run.barriers is None:
+        return
+    order = {test: (place, done.worker) for place, done in enumerate(run.chunks) for test in done.tests}
+    underway = {test for lease in leases for task in lease.open for test in range(task.first, ranges.end(task))}
+    for one in run.barriers.dependencies:
+        before = range(one.on, one.on + one.on_count)
+        for test in range(one.first, one.first + one.count):
+            if test not in underway and test not in order:
+                continue
+            place, worker = order.get(test, (len(run.chunks), NO_LEASE))
+            if worker == NO_WORKER and run.outcomes[test] == Outcome.SKIPPED.code:
+                continue
+            assert one.on_count, f"test {test} of run {run.id} depends on one that is not there"
+            assert all(order[other][0] < place for other in before), f"test {test} of run {run.id} did not wait"
+            assert not one.passed or all(run.outcomes[other] in GOOD for other in before), (
+                f"test {test} was not skipped"
+            )
 
 
 def _check_lease(state: CoordinatorState, lease: Lease) -> None:

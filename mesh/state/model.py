@@ -12,10 +12,12 @@ from array import array
 from dataclasses import dataclass, field
 
 from mesh.state import ranges
+from mesh.state.dependencies import NO_VERDICT as NO_VERDICT
+from mesh.state.dependencies import Barriers
 from protocols.codec import message
 from protocols.commands import TaskRange
 from protocols.ids import Cid, LeaseId, PeerId, RunId
-from protocols.manifests import Outcome, RunSpec
+from protocols.manifests import NOTHING, Device, Needs, Outcome, RunSpec
 from protocols.raft import LOG_FORMAT_OLDEST
 
 Task = TaskRange
@@ -23,7 +25,11 @@ Task = TaskRange
 
 RUN_TESTS_MAX = 4_000_000
 RUNS_OPEN_MAX = 1_000
-"""Unfinished runs; a submission beyond them is refused."""
+"""Unfinished runs; a submission beyond them is refused. So it is beyond the next three."""
+RUNS_OPEN_PER_SUBMITTER_MAX = 200
+TESTS_OPEN_MAX = 8_000_000
+"""Tests without a verdict, over all unfinished runs."""
+TESTS_OPEN_PER_SUBMITTER_MAX = RUN_TESTS_MAX
 RUNS_DETAILED_MAX = 64
 """Finished runs kept whole, as long as they have at most `DETAILED_TESTS_MAX` tests in all."""
 DETAILED_TESTS_MAX = 2_000_000
@@ -33,10 +39,11 @@ WORKERS_MAX = 1_024
 LEASES_PER_WORKER_MAX = 64
 LOSSES_MAX = 3
 """Attempts that may end with their node before a test is abandoned; the last of them had the node to itself."""
+PREEMPTIONS_MAX = 2
+"""Times that a test may be taken from its worker, perhaps while it runs, for a run of higher priority."""
 COLLECT_LOSSES_MAX = 3
 """Collections that may end with their node before the run fails."""
 
-NO_VERDICT = 255
 NO_WORKER = PeerId("")
 NO_LEASE = LeaseId(0)
 
@@ -89,6 +96,9 @@ class Lease:
     collects: bool = False
     alone: bool = False
     """A single test, and its worker has held nothing else since: if the worker dies, this test may be why."""
+    devices: tuple[Device, ...] = ()
+    needs: Needs = NOTHING
+    """What each of its tests takes; they are of one requirement if that is anything to hold."""
 
 
 @dataclass(slots=True)
@@ -117,6 +127,10 @@ class Run:
     manifest: Cid | None = None
     tests: int = 0
     requirements: tuple[tuple[str, str], ...] = (("", ""),)
+    needs: tuple[Needs, ...] = ()
+    """What the tests of each requirement take; empty: nothing special."""
+    barriers: Barriers | None = field(default=None, compare=False)
+    """The dependencies between its tests, if there are any."""
     pending: list[Task] = field(default_factory=list)
     leases: list[LeaseId] = field(default_factory=list)
     """Open ones, ascending; while collecting, at most one."""
@@ -134,6 +148,8 @@ class Run:
     """Attempts of each test that ended without its verdict (at most 254 are counted)."""
     retried: dict[int, int] = field(default_factory=dict)
     """Test -> bad outcomes that were not recorded, because the spec allows retries."""
+    preempted: dict[int, int] = field(default_factory=dict)
+    """Test -> times that it was taken back for another run (at most `PREEMPTIONS_MAX`)."""
     chunks: list[Completion] = field(default_factory=list)
     workers: list[PeerId] = field(default_factory=list)
     """Those that were ever granted a part of this run, in that order."""
@@ -147,6 +163,9 @@ class Run:
     exit_code: int | None = None
     reason: str = ""
     finished_at: float | None = None
+
+    def needs_of(self, requirement: int) -> Needs:
+        return self.needs[requirement] if requirement < len(self.needs) else NOTHING
 
     @property
     def pending_tests(self) -> int:
@@ -211,6 +230,8 @@ class CoordinatorState:
     """Finished runs in `runs`, in the order in which they finished."""
     leases: dict[LeaseId, Lease] = field(default_factory=dict)
     workers: dict[PeerId, Worker] = field(default_factory=dict)
+    locks: dict[str, LeaseId] = field(default_factory=dict)
+    """Who holds each named lock that is held: one open lease."""
     nonces: dict[bytes, RunId] = field(default_factory=dict)
     """Nonces of all runs in `runs` and `archive`."""
 

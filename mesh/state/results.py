@@ -13,7 +13,8 @@ class Applied:
     run: RunId | None = None
     lease: LeaseId | None = None
     tests: tuple[TestIndex, ...] = ()
-    """Of a `Complete`: tests that counted, retried ones included; of a `Return`: tests taken back. Ascending."""
+    """Of a `Complete`: tests that counted, retried ones included; of a `Return` or `Preempt`: tests taken back.
+    Ascending."""
     retried: tuple[TestIndex, ...] = ()
     """Tests whose outcome was not recorded, since the run allows another attempt; they are pending again."""
     closed: tuple[LeaseId, ...] = ()
@@ -25,6 +26,8 @@ class Rejected:
 
     reason: str
     run: RunId | None = None
+    limit: bool = False
+    """Whether a limit of admission was met: the same again may be accepted later."""
 
 
 Result = Applied | Rejected

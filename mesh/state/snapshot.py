@@ -15,7 +15,8 @@ from typing import Any
 
 import cbor2
 
-from mesh.state import ranges, verdicts
+from mesh.state import dependencies, holdings, ranges, verdicts
+from mesh.state.dependencies import Barriers
 from mesh.state.model import (
     Completion,
     CoordinatorState,
@@ -30,7 +31,7 @@ from protocols.codec import decode, encode, encode_parts, encode_sequence_head, 
 from protocols.commands import TaskRange
 from protocols.errors import RemoteProtocolError
 from protocols.ids import Cid, LeaseId, PeerId, RunId
-from protocols.manifests import RunSpec
+from protocols.manifests import Dependency, Device, Needs, RunSpec
 from protocols.raft import LOG_FORMAT_NEWEST, LOG_FORMAT_OLDEST, Snapshot
 from protocols.snapshots import MeshSnapshot, pack
 
@@ -51,7 +52,7 @@ class SavedCompletion:
     attempts: bytes
 
 
-@message("s.run")
+@message("s.run", later=3)
 class SavedRun:
     id: RunId
     nonce: bytes
@@ -74,9 +75,12 @@ class SavedRun:
     reason: str
     finished_at: float | None
     cancel_code: int = 2
+    preempted: tuple[tuple[int, int], ...] = ()
+    needs: tuple[Needs, ...] = ()
+    dependencies: tuple[Dependency, ...] = ()
 
 
-@message("s.lease")
+@message("s.lease", later=1)
 class SavedLease:
     id: LeaseId
     run: RunId
@@ -85,6 +89,7 @@ class SavedLease:
     open: tuple[TaskRange, ...]
     collects: bool
     alone: bool
+    devices: tuple[Device, ...] = ()
 
 
 @message("s.worker")
@@ -277,6 +282,9 @@ def _save_run(run: Run) -> SavedRun:
         exit_code=run.exit_code,
         reason=run.reason,
         finished_at=run.finished_at,
+        preempted=tuple(sorted(run.preempted.items())),
+        needs=run.needs,
+        dependencies=run.barriers.dependencies if run.barriers else (),
     )
 
 
@@ -294,7 +302,14 @@ def _save_completion(done: Completion) -> SavedCompletion:
 
 def _save_lease(lease: Lease) -> SavedLease:
     return SavedLease(
-        lease.id, lease.run, lease.worker, lease.incarnation, tuple(lease.open), lease.collects, lease.alone
+        lease.id,
+        lease.run,
+        lease.worker,
+        lease.incarnation,
+        tuple(lease.open),
+        lease.collects,
+        lease.alone,
+        lease.devices,
     )
 
 
@@ -316,12 +331,15 @@ def _restore(saved: SavedState) -> CoordinatorState:
         state.nonces[summary.nonce] = summary.id
     state.finished = list(saved.finished)
     for item in saved.leases:
-        lease = Lease(item.id, item.run, item.worker, item.incarnation, list(item.open), item.collects, item.alone)
+        lease = Lease(
+            item.id, item.run, item.worker, item.incarnation, list(item.open), item.collects, item.alone, item.devices
+        )
         state.leases[lease.id] = lease
         holder = state.runs[lease.run]
         holder.leases.append(lease.id)
         holder.leased += ranges.size(lease.open)
         state.workers[lease.worker].leases.append(lease.id)
+        holdings.take(state, lease)
     return state
 
 
@@ -334,8 +352,11 @@ def _restore_run(saved: SavedRun) -> Run:
         phase=saved.phase,
         manifest=saved.manifest,
         requirements=saved.requirements,
+        needs=saved.needs,
+        barriers=Barriers(saved.dependencies) if saved.dependencies else None,
         pending=list(saved.pending),
         retried=dict(saved.retried),
+        preempted=dict(saved.preempted),
         workers=list(saved.workers),
         collect_losses=saved.collect_losses,
         failure=saved.failure,
@@ -348,6 +369,8 @@ def _restore_run(saved: SavedRun) -> Run:
     )
     if len(saved.attempts) != saved.tests:
         raise ValueError(f"run {saved.id} has {saved.tests} tests, and attempts of {len(saved.attempts)}")
+    if dependencies.problem(saved.dependencies, saved.tests):
+        raise ValueError(f"run {saved.id} has dependencies that it can't have")
     verdicts.open_book(run, saved.tests)
     run.attempts = bytearray(saved.attempts)
     for chunk in saved.chunks:

@@ -90,18 +90,18 @@ def record(
     enter_completion(run, Completion(chunk, worker, lease, indexes, outcomes, times, bytes(attempts)))
 
 
-def record_abandoned(run: Run, test: TestIndex, chunk: Cid) -> None:
-    """The verdict `error` for a test of which every attempt was lost."""
+def record_unrun(run: Run, tests: Sequence[TestIndex], chunk: Cid, outcome: Outcome) -> None:
+    """The same verdict for tests that no lease ended: abandoned, or skipped for one that they depend on."""
     enter_completion(
         run,
         Completion(
             chunk=chunk,
             worker=NO_WORKER,
             lease=NO_LEASE,
-            tests=array("I", [test]),
-            outcomes=bytes([Outcome.ERROR.code]),
-            durations=array("q", [0]),
-            attempts=bytes([max(run.attempts[test], 1)]),
+            tests=array("I", tests),
+            outcomes=bytes([outcome.code]) * len(tests),
+            durations=array("q", bytes(8 * len(tests))),
+            attempts=bytes(max(run.attempts[test], 1) for test in tests),
         ),
     )
 

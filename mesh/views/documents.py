@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mesh.scheduler.plan import Waiting
+from mesh.scheduler.queue import BAND_POINTS, Standing
+from mesh.scheduler.waiting import Waiting
 from mesh.state.model import Run, RunPhase, RunSummary
 from mesh.state.report import counts
 from protocols.ids import PeerId
@@ -17,8 +18,8 @@ OVERVIEW_VERDICTS_MAX = 20_000
 """Verdicts of the newest runs in one picture."""
 
 
-def run_document(run: Run | RunSummary, now: float) -> dict[str, Any]:
-    """One run: where it stands, what it is, what came of it."""
+def run_document(run: Run | RunSummary, now: float, standing: Standing | None = None) -> dict[str, Any]:
+    """One run: where it stands, what it is, what came of it. `standing`: in the queue, if it waits there."""
     if isinstance(run, Run):
         spec = run.spec
         what = (spec.name, spec.project, spec.submitter, spec.priority, spec.bundle)
@@ -41,6 +42,18 @@ def run_document(run: Run | RunSummary, now: float) -> dict[str, Any]:
         "report": run.report,
         "manifest": run.manifest,
         "reason": reason_of(run),
+        "queue": queue_document(standing) if standing else None,
+    }
+
+
+def queue_document(standing: Standing) -> dict[str, Any]:
+    """A run's place in the queue, from 1, and what it has of the slots and is entitled to (a part of its band's)."""
+    return {
+        "place": standing.place,
+        "of": standing.of,
+        "slots": round(standing.held, 1),
+        "part": round(standing.part, 4),
+        "urgent": standing.urgent,
     }
 
 
@@ -120,13 +133,17 @@ def waiting_document(waiting: Waiting) -> dict[str, Any]:
 
 
 def why_run(
-    run: Run | RunSummary, waiting: Sequence[Waiting], unfit: Mapping[PeerId, str], now: float
+    run: Run | RunSummary,
+    waiting: Sequence[Waiting],
+    unfit: Mapping[PeerId, str],
+    now: float,
+    standing: Standing | None = None,
 ) -> dict[str, Any]:
     """Why a run waits, or how it ended."""
-    document = run_document(run, now)
+    document = run_document(run, now, standing)
     lines = [f"run {run.id} is {run.state}: {document['done']} of {document['tests']} tests have their verdict"]
     if isinstance(run, Run) and run.phase in (RunPhase.COLLECTING, RunPhase.RUNNING):
-        lines += _why_open(run, waiting, unfit)
+        lines += _why_open(run, waiting, unfit, standing)
     if document["reason"]:
         lines.append(document["reason"])
     bad = document["counts"]["failed"] + document["counts"]["error"]
@@ -141,13 +158,21 @@ def why_run(
     }
 
 
-def _why_open(run: Run, waiting: Sequence[Waiting], unfit: Mapping[PeerId, str]) -> list[str]:
+def _why_open(
+    run: Run, waiting: Sequence[Waiting], unfit: Mapping[PeerId, str], standing: Standing | None
+) -> list[str]:
     lines = []
     if run.leased:
         lines.append(f"{run.leased} tests are with workers now, {run.pending_tests} wait for a free slot")
+    if standing is not None and standing.of > 1:
+        lines.append(_why_queued(run, standing))
+    if run.preempted:
+        lines.append(f"{len(run.preempted)} tests were taken back from workers for a run of higher priority")
     for one in waiting:
         what = f"{one.tests} tests wait" if one.tests else "the run waits to be collected"
         need = f" for a worker with {one.requirement}" if one.requirement else " for a worker"
+        if one.wanted is None:
+            need = f" for what others hold ({one.requirement})" if one.requirement else " for others"
         lines.append(f"{what}{need}")
         lines += [f"  {reason.name or reason.peer}: {reason.text}" for reason in one.reasons]
         if not one.reasons:
@@ -156,7 +181,22 @@ def _why_open(run: Run, waiting: Sequence[Waiting], unfit: Mapping[PeerId, str])
     return lines
 
 
-def why_test(run: Run, test: str, index: int, waiting: Sequence[Waiting], holder: str) -> dict[str, Any]:
+def _why_queued(run: Run, standing: Standing) -> str:
+    """Where it is in the queue, what is its by right, and why."""
+    low = standing.band * BAND_POINTS
+    band = f"priorities {low} to {low + BAND_POINTS - 1 if low < 90 else 100}"
+    if standing.band > standing.own:
+        band = f"{band}, into which it has risen by waiting"
+    text = (
+        f"it is number {standing.place} of {standing.of} in the queue: of what is free for {band}, "
+        f"{standing.part:.0%} is its by right, and it has {standing.held:.0f} slots"
+    )
+    return f"{text}; it is urgent, for its deadline of {run.spec.deadline:g} s" if standing.urgent else text
+
+
+def why_test(
+    run: Run, test: str, index: int, waiting: Sequence[Waiting], holder: str, standing: Standing | None = None
+) -> dict[str, Any]:
     """Why a test waits, where it runs, or how it ended. `holder`: the worker that has it now, or ""."""
     code = run.outcomes[index]
     lines: list[str] = []
@@ -170,7 +210,7 @@ def why_test(run: Run, test: str, index: int, waiting: Sequence[Waiting], holder
     else:
         state = "pending"
         lines.append(f"{test} of run {run.id} waits for a free slot")
-        lines += _why_open(run, waiting, {})
+        lines += _why_open(run, waiting, {}, standing)
     return {
         "target": test,
         "run": str(run.id),

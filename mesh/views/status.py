@@ -113,7 +113,7 @@ def runs_table(runs: Sequence[Mapping[str, Any]]) -> str:
             (
                 str(run.get("run", "-")),
                 human.short(str(run.get("name") or "-"), RUN_NAME_CHARS),
-                str(run.get("state") or "-"),
+                _state(run),
                 f"{human.number(done)}/{human.number(total)}",
                 human.number(leased),
                 *(human.number(int(counts.get(outcome) or 0)) for outcome in ("passed", "failed", "error", "skipped")),
@@ -122,6 +122,12 @@ def runs_table(runs: Sequence[Mapping[str, Any]]) -> str:
             )
         )
     return human.table(header, rows, right=(0, 3, 4, 5, 6, 7, 8), width=CELL_CHARS)
+
+
+def _state(run: Mapping[str, Any]) -> str:
+    """A run's state, and its place in the queue where others are in it."""
+    state, queue = str(run.get("state") or "-"), run.get("queue") or {}
+    return f"{state} ({queue['place']} of {queue['of']})" if queue.get("of", 1) > 1 else state
 
 
 def links_table(document: Mapping[str, Any]) -> str:

@@ -29,6 +29,7 @@ from protocols.work import (
     GiveBack,
     Heartbeat,
     HeartbeatAck,
+    RecallLease,
     Refused,
     RegisterWorker,
     Result,
@@ -80,7 +81,7 @@ class WorkerAgent:
         self._coordinator = coordinator
         self._changed = changed
         self._interval = heartbeat_interval
-        self._machine = WorkerMachine()
+        self._machine = WorkerMachine(slots)
         self._buffer = ResultBuffer()
         self._sessions: dict[RunId, RunSession] = {}
         self._collecting: dict[LeaseId, trio.CancelScope] = {}
@@ -114,13 +115,26 @@ class WorkerAgent:
         """The coordinator grants a lease."""
         self._perform(self._machine.assigned(assign))
 
+    def recall(self, request: RecallLease) -> None:
+        """The coordinator wants a lease back: what has not started of it, or all."""
+        if request.closed:
+            self._perform(self._machine.revoked((request.lease,)))
+        elif request.lease in self._machine.held:
+            self._perform(self._machine.recalled(request.lease))
+            self._withdraw(request.lease)
+
+    def _withdraw(self, lease: LeaseId) -> None:
+        """Give back what lies on a session's queue."""
+        held = self._machine.held.get(lease)
+        session = self._sessions.get(held.assign.run) if held is not None else None
+        if session is not None:
+            self._perform(self._machine.withdrawn(lease, session.withdraw(lease)))
+
     async def drain(self) -> None:
         """Give back what has not started, finish and deliver the rest."""
         self._perform(self._machine.drain())
         for lease in self._machine.leases():
-            session = self._sessions.get(self._machine.held[lease].assign.run)
-            if session is not None:
-                self._perform(self._machine.withdrawn(lease, session.withdraw(lease)))
+            self._withdraw(lease)
         while self._machine.held or self._collecting or self._giving_back or self._outbox.items():
             self._hurry.set()
             await trio.sleep(FLUSH_SECONDS)
@@ -189,8 +203,10 @@ class WorkerAgent:
         if batch is not None:
             await self._report(batch)
         self._waiting.set()
-        if not self._machine.held[event.lease].open:
+        done = not self._machine.held[event.lease].open
+        if done:
             self._hurry.set()
+        if done or self._machine.mixed:
             self._perform(self._machine.idle())
 
     async def _flush_results(self) -> None:

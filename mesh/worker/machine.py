@@ -2,13 +2,14 @@
 
 It owns which leases this worker holds and which of their tests are still open. Invariants:
 - a lease is held from its assignment until all its tests are reported and acknowledged, or it is closed or revoked;
-- tests of one run at a time are fed to the slots (`active`), so that `slots` bounds what runs at once; another run's
-  leases wait until the active one has nothing open;
+- leases are fed to the slots in the order in which they were granted, one run's at a time, so that `slots` bounds what
+  runs at once; while that leaves slots free, the next leases' tests fill them, one for one, whatever their run;
 - a test is given back only if it never started, and is never reported after that.
 Rejected: one queue over all runs (a session of processes belongs to one bundle and environment).
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from protocols.errors import MeshFailed
@@ -70,19 +71,30 @@ class HeldLease:
     assign: Assign
     open: dict[TestIndex, None]
     started: set[TestIndex] = field(default_factory=set)
-    fed: bool = False
+    unfed: dict[TestIndex, None] = field(default_factory=dict)
+    """Those of `open` that the session does not have yet."""
     unreported: int = 0
     """Tests that ended and whose result is not yet in the outbox."""
     unacknowledged: int = 0
     """Results in the outbox."""
 
+    @property
+    def fed(self) -> int:
+        """Tests that the session has, and that have not ended."""
+        return len(self.open) - len(self.unfed)
+
+    def give_up(self, tests: Iterable[TestIndex]) -> None:
+        for test in tests:
+            self.open.pop(test, None)
+            self.unfed.pop(test, None)
+
 
 class WorkerMachine:
     """All leases of one worker process."""
 
-    def __init__(self) -> None:
+    def __init__(self, slots: int) -> None:
         self.held: dict[LeaseId, HeldLease] = {}
-        self.active: RunId | None = None
+        self._slots = slots
         self.draining = False
         self._ready: set[RunId] = set()
         self._preparing: set[RunId] = set()
@@ -115,7 +127,7 @@ class WorkerMachine:
         tests = tuple(TestIndex(i) for task in assign.tasks for i in range(task.first, task.first + task.count))
         if self.draining or len(self.held) >= LEASES_MAX:
             return [Offer(assign.lease, tests, "")]
-        self.held[assign.lease] = HeldLease(assign, dict.fromkeys(tests))
+        self.held[assign.lease] = HeldLease(assign, dict.fromkeys(tests), unfed=dict.fromkeys(tests))
         if not tests:
             return [Collect(assign)]
         if assign.run in self._ready:
@@ -164,7 +176,7 @@ class WorkerMachine:
         held = self.held.get(lease)
         if held is None or test not in held.open:
             return False
-        del held.open[test]
+        held.give_up([test])
         held.unreported += 1
         return True
 
@@ -182,8 +194,15 @@ class WorkerMachine:
             self._forget_if_done(lease)
 
     def idle(self) -> list[Instruction]:
-        """The agent flushed what it had: perhaps another run's turn."""
+        """A test ended: perhaps another run's turn. Worth asking when a lease has nothing open, or `mixed`."""
         return self._feed()
+
+    @property
+    def mixed(self) -> bool:
+        """Whether leases of several runs are held."""
+        runs = iter(self.held.values())
+        first = next(runs, None)
+        return first is not None and any(held.assign.run != first.assign.run for held in runs)
 
     def revoked(self, leases: Sequence[LeaseId]) -> list[Instruction]:
         """These leases are no longer open: stop them."""
@@ -199,12 +218,12 @@ class WorkerMachine:
         self.draining = True
         offers: list[Instruction] = []
         for lease in self.leases():
-            held = self.held[lease]
-            unstarted = tuple(test for test in held.open if test not in held.started)
-            if unstarted and not held.fed:
-                offers.append(Offer(lease, unstarted, ""))
-                self._withdraw(lease, unstarted)
+            offers += self._offer_unfed(lease)
         return offers
+
+    def recalled(self, lease: LeaseId) -> list[Instruction]:
+        """The coordinator would have back what has not started: what no session has yet goes at once."""
+        return self._offer_unfed(lease) if lease in self.held else []
 
     def withdrawn(self, lease: LeaseId, tests: Sequence[TestIndex]) -> list[Instruction]:
         """The session gave up these queued tests, on our asking: give them back."""
@@ -213,17 +232,22 @@ class WorkerMachine:
             return []
         back = tuple(test for test in tests if test in held.open)
         self._withdraw(lease, back)
-        return [Offer(lease, back, "")] if back else []
+        return [Offer(lease, back, ""), *self._feed()] if back else []
 
     # Inside
 
+    def _offer_unfed(self, lease: LeaseId) -> list[Instruction]:
+        back = tuple(self.held[lease].unfed)
+        self._withdraw(lease, back)
+        return [Offer(lease, back, "")] if back else []
+
     def _withdraw(self, lease: LeaseId, tests: Sequence[TestIndex]) -> None:
-        for test in tests:
-            self.held[lease].open.pop(test, None)
-        self._forget_if_done(lease)
+        if tests:
+            self.held[lease].give_up(tests)
+            self._forget_if_done(lease)
 
     def _drop_open(self, lease: LeaseId) -> None:
-        self.held[lease].open.clear()
+        self.held[lease].give_up(list(self.held[lease].open))
         self._forget_if_done(lease)
 
     def _forget_if_done(self, lease: LeaseId) -> None:
@@ -232,23 +256,18 @@ class WorkerMachine:
             del self.held[lease]
 
     def _feed(self) -> list[Instruction]:
-        """Feed every unfed lease of the active run; choose the run of the oldest open lease when none is active."""
-        if self.active is None or not self._has_open(self.active):
-            self.active = next(
-                (
-                    self.held[lease].assign.run
-                    for lease in self.leases()
-                    if self.held[lease].open and self.held[lease].assign.run in self._ready
-                ),
-                None,
-            )
+        """The oldest leases of one run whole, up to the first of another; then as much as fills the slots."""
+        leases = [self.held[lease] for lease in self.leases()]
+        waiting = [held for held in leases if held.open and held.assign.run in self._ready]
+        room = self._slots - sum(held.fed for held in waiting)
         feeds: list[Instruction] = []
-        for lease in self.leases():
-            held = self.held[lease]
-            if held.assign.run == self.active and not held.fed and held.open:
-                held.fed = True
-                feeds.append(Feed(held.assign, tuple(held.open)))
+        is_turn = not any(held.fed and held.assign.run != waiting[0].assign.run for held in waiting)
+        for held in waiting:
+            is_turn = is_turn and held.assign.run == waiting[0].assign.run
+            tests = tuple(itertools.islice(held.unfed, None if is_turn else max(0, room)))
+            if tests:
+                room -= len(tests)
+                for test in tests:
+                    del held.unfed[test]
+                feeds.append(Feed(held.assign, tests))
         return feeds
-
-    def _has_open(self, run: RunId) -> bool:
-        return run in self._ready and any(held.open for held in self.held.values() if held.assign.run == run)

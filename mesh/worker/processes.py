@@ -59,6 +59,7 @@ class Zygote:
             "maxfail": job.maxfail,
             "uid": job.run,
             "worker": job.worker,
+            "test_type": job.test_type,
             "parent": os.getpid(),
         }
         path = self.directory / "settings.json"
@@ -240,6 +241,8 @@ class SlotProcess:
         """Set when the running test has used up its time."""
         self.paused = False
         """Whether the last token in the pipe is a PAUSE."""
+        self.variables: tuple[tuple[str, str], ...] = ()
+        """Beside those of the job, for the tests that it may run."""
         self.status: int | None = None
         self.exited = trio.Event()
         self.reading = trio.CancelScope()

@@ -24,7 +24,7 @@ from mesh.worker.pytest_side import telling
 from mesh.worker.running import COLLECT_SECONDS_MAX, PytestSession
 from protocols.errors import UsageError
 from protocols.ids import Cid
-from protocols.manifests import CollectedTest, Manifest
+from protocols.manifests import NOTHING, CollectedTest, Dependency, Manifest, Needs
 
 log = logging.getLogger(__name__)
 
@@ -128,4 +128,11 @@ def _notes(zygote: Zygote) -> bytes:
 
 def _manifest(data: dict[str, Any]) -> Manifest:
     tests = tuple(CollectedTest(name, scope, index, limit) for name, scope, index, limit in data["tests"])
-    return Manifest(Cid(""), tests, tuple((requires, prefers) for requires, prefers in data["requirements"]))
+    requirements = tuple((requires, prefers) for requires, prefers in data["requirements"])
+    needs = tuple(
+        Needs(cpu, memory, gpu, disk, network, tuple(locks), priority)
+        for cpu, memory, gpu, disk, network, locks, priority in data["needs"]
+    )
+    edges = tuple(Dependency(*edge) for edge in data["dependencies"])
+    held = needs if any(one != NOTHING for one in needs) else ()
+    return Manifest(Cid(""), tests, requirements, needs=held, dependencies=edges)

@@ -227,7 +227,13 @@ class PytestSession:
             tokens = [(key, self._lengths[key]) for key in keys]
             if slot is None:
                 slot = self._open(number)
-            elif slot.paused:
+                slot.variables = self._items[keys[0]].variables
+            for place, key in enumerate(keys):
+                if self._items[key].variables != slot.variables:
+                    tokens.insert(place, wire.STOP)  # its successor takes the rest
+                    slot.spared = slot.spared or not slot.began
+                    break
+            if slot.paused:
                 tokens = [token for token in slot.pipes.take_back() if token != wire.PAUSE] + tokens
             slot.paused = False
             slot.pipes.put(tokens)
@@ -279,6 +285,7 @@ class PytestSession:
         self._starting[slot.number] = slot
         message = {"start": slot.number, "directory": str(slot.directory), "items": str(self._items_path)}
         message |= {"first": self._job.first_slot, "total": self._job.slots_total or self._job.slots}
+        message["variables"] = dict(slot.variables)
         with contextlib.suppress(OSError):  # it has just died: whoever listens to it ends this slot
             await self._zygote.send(message, (slot.pipes.tokens_read, slot.pipes.frames_write))
         return True

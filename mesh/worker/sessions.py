@@ -23,11 +23,20 @@ from mesh.worker.uv import BuildFailed
 from protocols.codec import decode, encode
 from protocols.errors import ContentNotFound, UsageError
 from protocols.ids import Cid, LeaseId, PeerId, TestIndex
-from protocols.manifests import EnvironmentInfo, Manifest, Record, Selection, Uncollected
+from protocols.manifests import THOUSAND, Device, EnvironmentInfo, Manifest, Record, Selection, Uncollected
 from protocols.work import Assign, Collection
 
 BUNDLES_MAX = 8
 """Checked-out bundles that a worker keeps."""
+
+
+DEVICE_VARIABLES = (
+    "CUDA_VISIBLE_DEVICES",
+    "NVIDIA_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+    "MESH_GPUS",
+)
 
 
 class RunSession:
@@ -43,15 +52,18 @@ class RunSession:
         """Queue tests of a lease."""
         attempts = {task.first + i: task.losses + 1 for task in assign.tasks for i in range(task.count)}
         entries = self._manifest.tests
+        serial = any(self._manifest.needs_of(task.requirement).held for task in assign.tasks)
+        variables = device_variables(assign.devices)
         self._session.submit(
             [
                 WorkItem(
                     assign.lease,
                     index,
                     entries[index].id,
-                    entries[index].scope,
+                    f"@lease {assign.lease}" if serial else entries[index].scope,  # one slot, one after another
                     entries[index].timeout or assign.spec.timeout,
                     attempts[index],
+                    variables,
                 )
                 for index in tests
             ]
@@ -65,6 +77,15 @@ class RunSession:
 
     def events(self) -> AsyncIterator[RunnerEvent]:
         return self._session.events()
+
+
+def device_variables(devices: Sequence[Device]) -> tuple[tuple[str, str], ...]:
+    """How a test finds the devices that its lease holds; nothing if it holds none."""
+    if not devices:
+        return ()
+    names = ",".join(device.name for device in devices)
+    share = sum(device.share for device in devices) / THOUSAND
+    return (*((variable, names) for variable in DEVICE_VARIABLES), ("MESH_GPU_SHARE", f"{share:g}"))
 
 
 class Workshop:
@@ -172,6 +193,7 @@ class Workshop:
             first_slot=assign.first_slot,
             slots_total=assign.slots_total,
             maxfail=spec.maxfail if not spec.retries else 0,  # with retries, only the log knows what counts
+            test_type=spec.test_type,
         )
 
     async def _manifest(self, cid: Cid) -> Manifest:

@@ -308,7 +308,8 @@ class FakeNetwork:
         try:
             answer = await handler(caller, payload)
         except MeshError as error:
-            finish(b"", RemoteCallError(str(error)))
+            code = RemoteCallError.exit_code if error.exit_code == MeshError.exit_code else error.exit_code
+            finish(b"", RemoteCallError(str(error), code))
         else:
             finish(answer, None)
 

@@ -85,7 +85,8 @@ class FakeSession:
     async def _slot(self, slot: int) -> None:
         while True:
             while not self._queue:
-                self._wake = trio.Event()
+                if self._wake.is_set():
+                    self._wake = trio.Event()
                 await self._wake.wait()
             item = self._queue.popleft()
             with trio.CancelScope() as scope:

@@ -101,11 +101,11 @@ def test_the_format_is_raised_and_never_lowered() -> None:
 
 def test_what_is_newer_stops_a_node_with_a_sentence() -> None:
     entry = Entry(7, 1, EntryKind.NORMAL, encode(RaiseFormat(LOG_FORMAT_NEWEST + 1)))
-    with pytest.raises(StorageError, match=r"entry 7 .*format 3, and this version reads 1 to 2\): update"):
+    with pytest.raises(StorageError, match=r"entry 7 .*format 4, and this version reads 1 to 3\): update"):
         command_of(entry)
     newer = encode(Versioned(LOG_FORMAT_NEWEST + 1, b"whatever it will be"))
-    assert format_of(newer) == 3
-    with pytest.raises(StorageError, match=r"snapshot at 9 .*format 3, and this version reads 1 to 2\): update"):
+    assert format_of(newer) == 4
+    with pytest.raises(StorageError, match=r"snapshot at 9 .*format 4, and this version reads 1 to 3\): update"):
         state_of(Snapshot(9, 1, Configuration(), newer))
     with pytest.raises(RemoteProtocolError, match="format 0"):
         decode_state(encode(Versioned(0, b"")))
@@ -119,7 +119,10 @@ def test_the_format_of_anything_can_be_asked(data: bytes) -> None:
 def test_a_format_is_due_when_every_member_reads_it() -> None:
     a, b = PeerId("a"), PeerId("b")
     assert autopilot.format_due(1, [a, b], {a: 2, b: 2}) == 2
-    assert autopilot.format_due(1, [a, b], {a: 2, b: 9}) == 2, "no newer one than this node itself reads"
+    assert autopilot.format_due(1, [a, b], {a: 2, b: 9}) == 2, "nobody reads a newer one than the oldest node"
+    assert autopilot.format_due(1, [a, b], {a: 9, b: 9}) == LOG_FORMAT_NEWEST, (
+        "no newer one than this node itself reads"
+    )
     assert autopilot.format_due(1, [a, b], {a: 2, b: 1}) is None
     assert autopilot.format_due(1, [a, b], {a: 2}) is None, "who is away may come back as what it was"
     assert autopilot.format_due(2, [a, b], {a: 2, b: 1}) is None
@@ -155,14 +158,14 @@ async def test_a_rolling_upgrade(autojump_clock: object, caplog: pytest.LogCaptu
             assert set(formats(mesh).values()) == {1}, "one of them is not upgraded yet"
         await mesh.crash("a")
         await mesh.start("a", knows="bc")
-        await until(lambda: formats(mesh) == {"a": 2, "b": 2, "c": 2})
+        await until(lambda: formats(mesh) == dict.fromkeys("abc", LOG_FORMAT_NEWEST))
         with pytest.MonkeyPatch.context() as patch:
             older(patch)
             await mesh.start("d", knows="a")
         await until(lambda: mesh.nodes["d"].settled == mesh.nodes["a"].settled)
         await trio.sleep(12)
         assert mesh.nodes["d"].group is None, "it works without a log, which it could not read"
-        assert "d can't read the log, in format 2: update that node" in caplog.text
+        assert f"d can't read the log, in format {LOG_FORMAT_NEWEST}: update that node" in caplog.text
         await mesh.crash("d")
         await mesh.start("d", knows="a")
         await until(lambda: mesh.nodes["d"].group is not None)

@@ -21,7 +21,15 @@ from protocols.codec import DEPTH_MAX, Value, decode, encode, encode_value
 from protocols.commands import COMMANDS, Command, Complete, Found, Grant, TaskRange
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
-from protocols.manifests import CollectedTest, EnvironmentInfo, Manifest, Outcome, RunSpec
+from protocols.manifests import (
+    PREEMPT_MODES,
+    CollectedTest,
+    Device,
+    EnvironmentInfo,
+    Manifest,
+    Outcome,
+    RunSpec,
+)
 from protocols.presence import Presence, Role
 from protocols.raft import AppendEntries, Configuration, Entry, EntryKind, GroupMessage, InstallSnapshot
 from tests.properties import examples
@@ -80,6 +88,10 @@ def messages_of(cls: type[Any]) -> st.SearchStrategy[Any]:
     for name in fields:
         if hints[name] is int:
             fields[name] = st.integers(1, 100)
+        elif hints[name] is float:
+            fields[name] = st.floats(0, 100)
+        elif name == "preempt":
+            fields[name] = st.sampled_from(PREEMPT_MODES)
     return st.fixed_dictionaries(fields).map(lambda values: allowed(cls, values))
 
 
@@ -252,3 +264,12 @@ def test_outcome_codes_are_the_contract() -> None:
     assert codes == list(range(6))
     assert [Outcome.of_code(code) for code in codes] == list(Outcome)
     assert [outcome for outcome in Outcome if outcome.bad] == [Outcome.FAILED, Outcome.ERROR]
+
+
+def test_a_field_that_came_later_costs_nothing_until_it_is_used() -> None:
+    """The version before reads everything that says nothing new."""
+    plain = Grant(RunId(1), PeerId("w"), 2, (TaskRange(0, 3),))
+    assert len(cbor2.loads(encode(plain))) == 5
+    used = Grant(RunId(1), PeerId("w"), 2, (), (Device("gpu0"),))
+    assert len(cbor2.loads(encode(used))) == 6
+    assert [decode(encode(grant), Grant) for grant in (plain, used)] == [plain, used]

@@ -11,9 +11,9 @@ from mesh.state.invariants import check
 from mesh.state.model import CoordinatorState, Lease, Run, RunPhase, Task
 from mesh.state.results import Applied, Rejected
 from protocols.codec import Value
-from protocols.commands import Abandon, Collected, Command, Complete, Expire, Finish, Grant, Register, Submit
+from protocols.commands import Abandon, Collected, Command, Complete, Expire, Finish, Grant, Register, Skip, Submit
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
-from protocols.manifests import Outcome, RunSpec
+from protocols.manifests import Dependency, Needs, Outcome, RunSpec
 
 BUNDLE = Cid("bafybundle")
 CHUNK = Cid("bafkchunk")
@@ -63,6 +63,8 @@ class Rig:
         seconds: Iterable[float] | None = None,
         nonce: str = "n",
         requirements: tuple[tuple[str, str], ...] = (("", ""),),
+        needs: tuple[Needs, ...] = (),
+        waits: tuple[Dependency, ...] = (),
         **changes: object,
     ) -> Run:
         """A collected run; `seconds`: known durations of its tests."""
@@ -71,7 +73,7 @@ class Rig:
         collector = sorted(self.fleet)[0]
         lease = self.accept(Grant(run.id, collector, self.fleet[collector].incarnation, ())).lease
         assert lease is not None
-        self.accept(Collected(lease, Cid("bafkm"), ranges.size(tasks), tasks, requirements))
+        self.accept(Collected(lease, Cid("bafkm"), ranges.size(tasks), tasks, requirements, needs, waits))
         run.workers.clear()
         self.estimates[run.id] = Estimates.unknown(run.tests) if seconds is None else Estimates(seconds)
         return run
@@ -86,6 +88,8 @@ class Rig:
         for run, test in made.abandons:
             self.accept(Abandon(run, test, CHUNK))
         opened = []
+        for skip in made.skips:
+            self.accept(Skip(skip.run, skip.tests, CHUNK))
         for grant in made.grants:
             lease = self.accept(grant).lease
             assert lease is not None

@@ -10,7 +10,6 @@ from mesh.scheduler.durations import DURATION_DEFAULT, DURATION_MIN, Estimates, 
 from mesh.scheduler.feasibility import Need, Reason
 from mesh.scheduler.fleet import WorkerView
 from mesh.scheduler.leases import expired
-from mesh.scheduler.queue import TaskQueue
 from mesh.scheduler.tasks import TASK_SECONDS_MAX, TASK_TESTS_MIN, shard
 from mesh.state import ranges
 from mesh.state.model import Task
@@ -92,13 +91,6 @@ class TestSharding:
             assert len({scopes[test] for test in members([task])}) == 1
             assert task.count == 1 or estimates.total(task.first, task.count) <= TASK_SECONDS_MAX + 1e-6
             assert task.count <= TASK_TESTS_MIN
-
-
-def test_the_queue_serves_by_priority_then_age() -> None:
-    rig = Rig()
-    low, first, second = rig.submit("1", priority=1), rig.submit("2"), rig.submit("3")
-    high = rig.submit("4", priority=90)
-    assert list(TaskQueue(reversed(rig.state.runs.values()))) == [high, first, second, low]
 
 
 def test_expiry() -> None:

@@ -30,7 +30,7 @@ from protocols.commands import Found
 from protocols.ids import Cid, PeerId, RunId
 from protocols.manifests import RunSpec
 from protocols.presence import NodeState, Presence, Role
-from protocols.raft import Configuration, Snapshot
+from protocols.raft import LOG_FORMAT_NEWEST, Configuration, Snapshot
 from tests.fakes.content import Shelves
 from tests.fakes.disk import FakeDisk
 from tests.fakes.network import FakeNetwork, Lan
@@ -173,7 +173,7 @@ class Rig:
 
     def disk(self, peer: PeerId) -> FakeDisk:
         disk = FakeDisk(seed=self.seed + ord(peer[0]))
-        state = CoordinatorState()
+        state = CoordinatorState(format=LOG_FORMAT_NEWEST)
         apply(state, 1, Found(MESH))
         disk.snapshot = Snapshot(1, 1, Configuration(voters=self._voters), encode_state(state))
         return disk

@@ -70,10 +70,10 @@ def test_a_run_is_the_index_of_its_submission_and_a_retry_is_harmless(builder: B
 
 
 def test_unfinished_runs_are_bounded(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mesh.state.apply.RUNS_OPEN_MAX", 2)
+    monkeypatch.setattr("mesh.state.admission.RUNS_OPEN_MAX", 2)
     first = builder.submit(b"1")
     builder.submit(b"2")
-    assert builder.reject(Submit(b"3", spec(), 0.0)) == "2 runs are unfinished already"
+    assert builder.reject(Submit(b"3", spec(), 0.0)) == "2 runs are unfinished already, the most that a mesh takes on"
     builder.accept(Cancel(first.id, "no"))
     builder.accept(Finish(first.id, None, 2, 1.0))
     builder.submit(b"3")

@@ -32,12 +32,16 @@ from protocols.commands import (
     Finish,
     Found,
     Grant,
+    Preempt,
+    RaiseFormat,
     Register,
     Return,
+    Skip,
     Submit,
     Yield,
 )
 from protocols.ids import LeaseId, PeerId, RunId, TestIndex
+from protocols.manifests import NOTHING, Dependency, Device, Needs
 from tests.properties import examples
 
 PEERS = (ALICE, BOB, PeerId("carol"))
@@ -56,7 +60,17 @@ class Author:
 
     def command(self) -> Command:
         often = (self.grant, self.complete) if self.lease() else (self.grant, self.collected)
-        others = (self.register, self.submit, self.collected, self.finish, self.finish, self.give_back, self.expire)
+        others = (
+            self.register,
+            self.submit,
+            self.collected,
+            self.finish,
+            self.finish,
+            self.give_back,
+            self.preempt,
+            self.expire,
+            self.skip,
+        )
         rarely = (self.abandon, self.cancel, self.rare)
         kinds = self.random.choice((often, often, others, others, rarely if self.random.random() < 0.3 else others))
         return self.random.choice(kinds)()
@@ -97,7 +111,8 @@ class Author:
 
     def submit(self) -> Command:
         nonce = bytes([self.random.randrange(40)])
-        return Submit(nonce, spec(retries=self.random.randint(0, 2)), self.random.choice((0.0, -1e300, 1e300)))
+        retries, priority = self.random.randint(0, 2), self.random.choice((0, 50, 50, 100))
+        return Submit(nonce, spec(retries=retries, priority=priority), self.random.choice((0.0, -1e300, 1e300)))
 
     def collected(self) -> Command:
         lease = self.lease(collects=True)
@@ -109,7 +124,25 @@ class Author:
         tasks = tuple(
             Task(self.number(first) % 2**63, size, self.random.randint(0, 2)) for first, size in parts if size
         )
-        return Collected(self.lease_id(lease), MANIFEST, self.number(count), tasks, (("", ""), ("a", "b"), ("c", "")))
+        requirements = (("", ""), ("a", "b"), ("c", ""))
+        needs = self.random.choice(((), (NOTHING, self.needs()), (self.needs(), NOTHING, self.needs())))
+        dependencies = self.dependencies(cut, count) if self.random.random() < 0.5 else ()
+        return Collected(self.lease_id(lease), MANIFEST, self.number(count), tasks, requirements, needs, dependencies)
+
+    def needs(self) -> Needs:
+        locks = tuple(lock for lock in ("camera", "rig") if self.random.random() < 0.4)
+        return Needs(gpu=self.random.choice((0, 0, 300, 1000, 2000)), locks=locks, memory=self.number(0) % 2**53)
+
+    def dependencies(self, cut: int, count: int) -> tuple[Dependency, ...]:
+        """Between the two parts of the tests, as a rule one way."""
+        made = []
+        for _ in range(self.random.randint(0, 2)):
+            first = cut if self.random.random() < 0.9 else 0
+            waiting = max(1, count - cut) if self.random.random() < 0.9 else 1
+            on = self.random.randint(0, max(cut - 1, 0))
+            on_count = self.random.randint(0, max(cut - on, 0))
+            made.append(Dependency(first, waiting, on, on_count, self.random.random() < 0.7))
+        return tuple(made)
 
     def grant(self) -> Command:
         run, peer = self.run(RunPhase.COLLECTING, RunPhase.RUNNING), self.random.choice(PEERS)
@@ -121,7 +154,14 @@ class Author:
                 count = self.random.randint(1, ranges.end(task) - first + self.random.choice((0, 0, 0, 1)))
                 tasks.append(Task(first, count, task.requirement, task.losses))
         self.random.shuffle(tasks)
-        return Grant(self.run_id(run), peer, self.number(known.incarnation if known else 1), tuple(tasks))
+        if run and tasks and self.random.random() < 0.5:
+            tasks = [task for task in tasks if task.requirement == tasks[0].requirement]
+        gpu = run.needs_of(tasks[0].requirement).gpu if run and tasks else 0
+        names = self.random.sample(("gpu0", "gpu1", "gpu2"), max(1, gpu // 1000))
+        devices = tuple(Device(name, min(gpu, 1000)) for name in names) if gpu else ()
+        if self.random.random() < 0.05:
+            devices += (Device("gpu0", 500),)
+        return Grant(self.run_id(run), peer, self.number(known.incarnation if known else 1), tuple(tasks), devices)
 
     def complete(self) -> Command:
         lease = self.lease()
@@ -134,6 +174,11 @@ class Author:
         lease = self.lease(collects=self.random.random() < 0.3)
         return Return(self.lease_id(lease), self.tests(lease.open if lease else []))
 
+    def preempt(self) -> Command:
+        return Preempt(
+            self.lease_id(self.lease(collects=self.random.random() < 0.1)), self.run_id(self.run(RunPhase.RUNNING))
+        )
+
     def expire(self) -> Command:
         return Expire(self.lease_id(self.lease(collects=self.random.random() < 0.2)), "gone")
 
@@ -141,6 +186,10 @@ class Author:
         run = self.run(RunPhase.RUNNING)
         tests = self.tests(run.pending if run else []) or (TestIndex(0),)
         return Abandon(self.run_id(run), tests[0], CHUNK)
+
+    def skip(self) -> Command:
+        run = self.run(RunPhase.RUNNING)
+        return Skip(self.run_id(run), self.tests(run.pending if run else []), CHUNK)
 
     def cancel(self) -> Command:
         return Cancel(self.run_id(self.run()), "enough", self.number(2))
@@ -150,7 +199,7 @@ class Author:
         return Finish(self.run_id(run), self.random.choice((None, CHUNK)), self.number(0), 9.0)
 
     def rare(self) -> Command:
-        return self.random.choice((Found("lab"), Found(""), Yield("other"), Yield("")))
+        return self.random.choice((Found("lab"), RaiseFormat(3), Found(""), Yield("other"), Yield("")))
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -27,6 +27,7 @@ from protocols.commands import (
     Finish,
     Found,
     Grant,
+    Preempt,
     Register,
     Return,
     Submit,
@@ -51,6 +52,8 @@ def everything() -> Builder:
     builder.grant(running.id, BOB, Task(9, 2, 1))
     builder.accept(Complete(lease, CHUNK, (TestIndex(3), TestIndex(1)), b"\1\0", (5, 2**40)))
     builder.accept(Expire(lease, "gone"))
+    taken = builder.grant(running.id, ALICE, Task(11, 1, 1))
+    builder.accept(Preempt(taken, builder.running(Task(0, 1), nonce=b"6", priority=90).id))
     cancelled = builder.running(Task(0, 9), nonce=b"4")
     builder.accept(Cancel(cancelled.id, "enough"))
     builder.grant(builder.submit(b"5").id, BOB)
@@ -122,17 +125,19 @@ def completions(draw: st.DrawFn) -> Complete:
     return Complete(draw(LEASES), CHUNK, tests, outcomes, tuple(draw(st.integers(-1, 99)) for _ in tests))
 
 
+SPECS = st.builds(spec, retries=st.integers(0, 1), priority=st.sampled_from([50, 90]))
 PARTITIONS = [(), (Task(0, 9),), (Task(0, 4), Task(4, 5))]
 COMMANDS = st.one_of(
     st.builds(Found, st.sampled_from(["", "x"])),
     st.builds(Yield, st.sampled_from(["", "x"])),
     st.builds(Register, PEERS, st.just("n"), st.integers(0, 3), st.integers(-1, 2)),
-    st.builds(Submit, st.binary(max_size=1), st.builds(spec, retries=st.integers(0, 1)), st.just(0.0)),
+    st.builds(Submit, st.binary(max_size=1), SPECS, st.just(0.0)),
     st.builds(Collected, LEASES, st.just(MANIFEST), st.integers(0, 9), st.sampled_from(PARTITIONS)),
     st.builds(CollectFailed, LEASES, st.integers(0, 5), st.just("r")),
     st.builds(Grant, RUNS, PEERS, st.integers(0, 3), TASKS),
     completions(),
     st.builds(Return, LEASES, TESTS),
+    st.builds(Preempt, LEASES, RUNS),
     st.builds(Expire, LEASES, st.just("r")),
     st.builds(Abandon, RUNS, st.integers(-1, 12).map(TestIndex), st.just(CHUNK)),
     st.builds(Cancel, RUNS, st.just("r")),

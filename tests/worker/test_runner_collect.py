@@ -8,7 +8,7 @@ from runner_harness import collect, job, run_all, write
 
 from mesh.ports import CollectionFailed
 from mesh.worker.runner import PytestRunner
-from protocols.manifests import Outcome
+from protocols.manifests import NOTHING, Dependency, Needs, Outcome
 
 MARKED = """
     import pytest
@@ -28,7 +28,7 @@ MARKED = """
     @pytest.mark.resources(cpu=2)
     @pytest.mark.exclusive("camera")
     @pytest.mark.priority(3)
-    @pytest.mark.depends("x")
+    @pytest.mark.depends("test_three")
     @pytest.mark.task_type("model")
     def test_four(): ...
 """
@@ -48,9 +48,15 @@ async def test_a_manifest_has_scopes_limits_and_requirements(tmp_path: Path) -> 
         ("gpu.cuda >= 12", ""),
         ("(memory >= 8GiB) and (gpu.cuda >= 12)", "ssd"),
         ("", ""),
-        ("", ""),
+        ("", "gpu"),
         ("", ""),
     ]
+    assert [manifest.needs_of(test.requirement) for test in manifest.tests[2:]] == [
+        NOTHING,
+        Needs(cpu=2000, locks=("camera",), priority=3),
+        NOTHING,
+    ]
+    assert manifest.dependencies == (Dependency(3, 1, 2, 1),)
 
 
 @pytest.mark.parametrize(

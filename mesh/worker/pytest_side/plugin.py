@@ -26,9 +26,9 @@ MARKERS = (
     "requires(expression): what a worker must have to run this test",
     "prefers(expression): what a worker should rather have",
     "exclusive(name): a lock that holds across the mesh",
-    "resources(cpu=1, memory=None, gpu=0): what the test takes",
+    "resources(cpu=1, memory=0, gpu=0, disk=0, network=0): what the test takes while it runs",
     "priority(n): earlier when larger",
-    "depends(test): runs after that test has passed",
+    "depends(test, …): runs after these tests have passed, and is skipped if they do not",
     "task_type(name): the kind of test",
     "xdist_group(name): tests of one group run one after another on one slot",
     "timeout(seconds): how long the test may take",
@@ -56,6 +56,8 @@ class MeshPlugin:
         """Node ID of a collector -> why it could not be collected."""
         self.skips: dict[str, tuple[str, str]] = {}
         """Node ID of a file that skips itself as a whole -> (reason, where it says so)."""
+        self.deselected: list[str] = []
+        """Node IDs."""
         self.reports: list[Any] = []
         """Those of the test under way."""
         self.warnings: list[str] = []
@@ -106,6 +108,10 @@ class MeshPlugin:
         self.files.setdefault(collecting.text(collector.nodeid), []).append(collector)
         return pytest.CollectReport(collector.nodeid, "passed", None, [])
 
+    def pytest_deselected(self, items: list[pytest.Item]) -> None:
+        if self._settings["collect"]:
+            self.deselected += [item.nodeid for item in items]
+
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
             self.failures[collecting.text(report.nodeid)] = report.longreprtext
@@ -129,7 +135,9 @@ class MeshPlugin:
                 return None  # pytest prints the errors and ends with code 2
             if not session.items:
                 return True
-            manifest = collecting.manifest(session, self.skips)
+            manifest = collecting.manifest(session, self.skips, self.deselected, self._settings["test_type"])
+            if not manifest["tests"]:
+                return True
             path = os.path.join(self._settings["directory"], "manifest.json")
             with open(path, "w", encoding="utf-8") as file:
                 json.dump(manifest, file)
@@ -139,8 +147,9 @@ class MeshPlugin:
         return True
 
     def _run_slot(self, settings: dict[str, Any], directory: str, number: int, tokens: int, frames: int) -> None:
-        from _mesh_pytest_side import slot
+        from _mesh_pytest_side import ordering, slot
 
+        ordering.take_over()
         assert self._session is not None
         slot.Slot(self, self._session, settings, directory, number, tokens, frames).run()
 

@@ -96,15 +96,17 @@ class Zygote:
     def _start(self, message: dict[str, Any], tokens: int, frames: int, slot_main: SlotMain | None) -> None:
         directory, number = message["directory"], message["start"]
         self.settings.update({name: message[name] for name in ("items", "first", "total")})
+        variables = message["variables"]
         self._used = True
         if slot_main is None:
-            pid = self._spawn(directory, number, tokens, frames)
+            pid = self._spawn(directory, number, tokens, frames, variables)
         else:
             sys.stdout.flush()
             sys.stderr.flush()
             parent = os.getpid()
             pid = os.fork()
             if pid == 0:
+                os.environ.update(variables)
                 self._become_slot(slot_main, parent, directory, number, tokens, frames)
         pidfd = None
         if hasattr(os, "pidfd_open"):
@@ -134,7 +136,7 @@ class Zygote:
         finally:
             os._exit(code)
 
-    def _spawn(self, directory: str, number: int, tokens: int, frames: int) -> int:
+    def _spawn(self, directory: str, number: int, tokens: int, frames: int, variables: dict[str, str]) -> int:
         start = os.path.join(os.path.dirname(os.path.abspath(__file__)), "start.py")
         settings = {**self.settings, "collect": False, "slot": [directory, number]}
         path = os.path.join(directory, "settings.json")
@@ -145,6 +147,7 @@ class Zygote:
             pass_fds=(tokens, frames),
             start_new_session=True,
             cwd=self.settings["root"],
+            env={**os.environ, **variables},
         )
         child.returncode = 0  # reaped here, by process ID
         return child.pid

@@ -1,0 +1,88 @@
+"""Verdicts of tests that no lease ended: those that took their node with them, and those that depend on what did not
+pass. Their records are made here, as content; whether they count, the log decides.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+
+from mesh.coordinator.history import History
+from mesh.coordinator.replicas import Replicas
+from mesh.ports import Clock, Content, Nodes, ReplicatedLog
+from mesh.scheduler.waiting import Skipped
+from mesh.state.model import Run
+from protocols.codec import encode
+from protocols.commands import Abandon, Skip
+from protocols.errors import MeshError
+from protocols.ids import Cid, PeerId, RunId, TestIndex
+from protocols.manifests import Chunk, Manifest, Outcome, Record
+
+log = logging.getLogger(__name__)
+
+ABANDONED = "the node that ran this test died, each time that it ran alone"
+ENDED = {
+    Outcome.FAILED: "failed",
+    Outcome.ERROR: "ended in an error",
+    Outcome.SKIPPED: "was skipped",
+    Outcome.XFAILED: "failed as expected",
+}
+
+
+class UnrunTests:
+    def __init__(
+        self,
+        *,
+        content: Content,
+        replicas: Replicas,
+        history: History,
+        replicated: ReplicatedLog,
+        nodes: Nodes,
+        clock: Clock,
+        here: Callable[[], PeerId],
+    ) -> None:
+        self._content = content
+        self._replicas = replicas
+        self._history = history
+        self._log = replicated
+        self._nodes = nodes
+        self._clock = clock
+        self._here = here
+
+    async def abandon(self, run_id: RunId, test: TestIndex) -> None:
+        """Record the verdict of a test that took its node with it, alone, too often."""
+        run: Run | None = self._log.state.runs.get(run_id)
+        if run is None or run.manifest is None:
+            return
+        try:
+            manifest = await self._history.manifest(run.manifest, tuple(run.workers))
+            chunk = await self._chunk(manifest, (test,), Outcome.ERROR, ABANDONED)
+            await self._log.propose(Abandon(run_id, test, chunk))
+        except MeshError as error:
+            log.warning("test %d of run %d can't be abandoned yet: %s", test, run_id, error)
+
+    async def skip(self, skipped: Skipped) -> None:
+        """Record that tests are skipped, and for which other one."""
+        run: Run | None = self._log.state.runs.get(skipped.run)
+        if run is None or run.manifest is None:
+            return
+        try:
+            manifest = await self._history.manifest(run.manifest, tuple(run.workers))
+            why = "depends on a test that is not a part of this run"
+            if skipped.on is not None:
+                ended = ENDED.get(Outcome.of_code(run.outcomes[skipped.on]), "did not pass")
+                why = f"depends on {manifest.tests[skipped.on].id}, which {ended}"
+            chunk = await self._chunk(manifest, skipped.tests, Outcome.SKIPPED, why)
+            await self._log.propose(Skip(skipped.run, skipped.tests, chunk))
+        except MeshError as error:
+            log.warning("tests of run %d can't be skipped yet: %s", skipped.run, error)
+
+    async def _chunk(self, manifest: Manifest, tests: Sequence[TestIndex], outcome: Outcome, why: str) -> Cid:
+        """Records of tests that ran nowhere, as content that lies on two nodes."""
+        now = self._clock.now()
+        nobody = PeerId("")
+        records = tuple(
+            encode(Record(manifest.tests[test].id, outcome, 0.0, now, nobody, 0, 1, message=why, longrepr=why))
+            for test in tests
+        )
+        cids = await self._content.put_many([*records, encode(Chunk(tuple(tests), records))], "dag-cbor")
+        await self._replicas.secure(cids[-1], self._here(), self._nodes.nodes())
+        return cids[-1]

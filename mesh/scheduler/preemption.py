@@ -1,0 +1,133 @@
+"""Which leases had better come back, so that a run gets the slots that are its by right.
+
+Two degrees. **Recalled**: the worker gives back what it has not started, which costs nothing; asked of leases of runs
+in a lower band, `RECALL_POINTS` of priority or more below, and of fat ones (granted while nobody else was there) of
+runs that hold more than theirs. **Taken**: the log takes the lease back, running tests and all (`Preempt`), and the
+worker kills them; asked of runs `TAKE_POINTS` or more below, after a grace of `GRACE_SECONDS`, or at once, as the
+taker's `preempt` has it. A test that ends meanwhile is recorded, or refused, by the log's order alone.
+
+No ping-pong. Who takes is decided by priorities as submitted, which nothing changes, so two runs never take from each
+other; who has aged into the taker's band is its equal, and loses nothing; no test is taken more than `PREEMPTIONS_MAX`
+times, which the log sees to, whoever plans. What was given back waits for its turn in the queue, behind the taker.
+Rejected: suspending processes (their memory and devices stay taken).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+
+from mesh.scheduler.queue import Claim, band
+from mesh.state import ranges
+from mesh.state.model import PREEMPTIONS_MAX, CoordinatorState, Lease, Run
+from protocols.ids import LeaseId, PeerId, RunId
+
+RECALL_POINTS = 20
+"""Priority over that of the other run, from which its tests that have not started are asked back."""
+TAKE_POINTS = 40
+"""And from which those that run are taken, too."""
+GRACE_SECONDS = 30.0
+"""What a running test has left before it is taken, unless the taker's `preempt` is "now"."""
+FAT_SECONDS = 5.0
+"""Expected seconds a slot of a lease, above which a run that holds less than others asks it back."""
+RECALLS_PER_PLAN_MAX = 256
+LOG_FORMAT_MIN = 3
+"""Of a log that can hold a `Preempt`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unmet:
+    """A run with tests that found no room on `workers`, which can do them."""
+
+    claim: Claim
+    tests: int
+    workers: frozenset[PeerId]
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """A lease whose tests that have not started should come back; after `grace` seconds, all of it. None: never."""
+
+    lease: LeaseId
+    run: RunId
+    """For whom."""
+    grace: float | None
+
+
+def recalls(
+    state: CoordinatorState, claims: Iterable[Claim], unmet: Sequence[Unmet], fat: Set[LeaseId]
+) -> tuple[Recall, ...]:
+    """In the order of `unmet`; each lease once. `fat`: leases above `FAT_SECONDS`, of more tests than
+    their worker has slots."""
+    if not unmet:
+        return ()
+    everyone = {claim.run: claim for claim in claims}
+    top = max(band(claim.priority) for claim in everyone.values())
+    victims = _victims(state, everyone, fat)
+    asked: dict[LeaseId, Recall] = {}
+    for one in unmet:
+        taker = state.runs[one.claim.run]
+        if taker.spec.preempt == "never":
+            continue
+        wanted = one.tests
+        for victim in victims:
+            if wanted <= 0 or len(asked) >= RECALLS_PER_PLAN_MAX:
+                break
+            lease = victim.lease
+            if lease.id in asked or lease.worker not in one.workers:
+                continue
+            recall = _judge(state, taker, one.claim, victim, top)
+            if recall is not None:
+                asked[lease.id] = recall
+                wanted -= min(ranges.size(lease.open), state.workers[lease.worker].slots)
+    return tuple(asked.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Victim:
+    lease: Lease
+    run: Run
+    claim: Claim | None
+    """None once all its tests are handed out."""
+    fat: bool
+
+
+def _victims(state: CoordinatorState, claims: Mapping[RunId, Claim], fat: Set[LeaseId]) -> list[_Victim]:
+    """Leases that might be asked for: of the lowest run first, of each the newest first, since it did the least."""
+    priorities = [claim.priority for claim in claims.values()]
+    found = []
+    for run in sorted(state.runs.values(), key=lambda run: (run.spec.priority, -run.id)):
+        claim = claims.get(run.id)
+        below = max(priorities) - run.spec.priority >= RECALL_POINTS
+        for lease_id in reversed(run.leases):
+            lease = state.leases[lease_id]
+            if not lease.collects and (below or lease_id in fat):
+                found.append(_Victim(lease, run, claim, lease_id in fat))
+    return found
+
+
+def _judge(state: CoordinatorState, taker: Run, claim: Claim, victim: _Victim, top: int) -> Recall | None:
+    """What the taker may ask of the victim's lease."""
+    points = taker.spec.priority - victim.run.spec.priority
+    own, other = claim.aged(top), victim.claim.aged(top) if victim.claim else band(victim.run.spec.priority)
+    if points >= RECALL_POINTS and own > other:
+        mode = taker.spec.preempt
+        takes = points >= TAKE_POINTS and mode in ("grace", "now") and state.format >= LOG_FORMAT_MIN
+        if takes and not _worn(victim):
+            return Recall(victim.lease.id, taker.id, GRACE_SECONDS if mode == "grace" else 0.0)
+        return Recall(victim.lease.id, taker.id, None)
+    if victim.fat and victim.run is not taker and (own > other or (own == other and _poorer(claim, victim))):
+        return Recall(victim.lease.id, taker.id, None)
+    return None
+
+
+def _poorer(claim: Claim, victim: _Victim) -> bool:
+    return victim.claim is None or claim.held / claim.weight < victim.claim.held / victim.claim.weight
+
+
+def _worn(victim: _Victim) -> bool:
+    """Whether a test of the lease was taken as often as may be."""
+    counts = victim.run.preempted
+    return bool(counts) and any(
+        counts.get(test, 0) >= PREEMPTIONS_MAX
+        for task in victim.lease.open
+        for test in range(task.first, ranges.end(task))
+    )

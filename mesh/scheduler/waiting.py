@@ -1,0 +1,57 @@
+"""What of a run can't be handed out, and why: data of a plan, for `mesh why` and for those who end what has no hope."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from mesh.scheduler.feasibility import Need, Reason
+from mesh.state.model import CoordinatorState
+from protocols.ids import RunId, TestIndex
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A lock, and a test that the lease which holds it has not finished."""
+
+    lock: str
+    run: RunId
+    test: TestIndex
+    worker: str
+    """By name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Work that no worker can take now."""
+
+    run: RunId
+    requirement: str
+    """What they need; empty when any worker would do."""
+    tests: int
+    """How many tests wait; 0: the run waits to be collected."""
+    seconds: float
+    """Since the submission."""
+    reasons: tuple[Reason, ...]
+    """One for each worker, by peer; or for each lock that is held."""
+    wanted: Need | None = field(default=None, compare=False)
+    """What no worker here has; None if they are only busy."""
+    locks: tuple[Holder, ...] = ()
+    """Who holds the locks that they wait for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Pending tests of one run that will not be run, since `on`, which they depend on, did not pass. None: it is not a
+    part of the run."""
+
+    run: RunId
+    tests: tuple[TestIndex, ...]
+    on: TestIndex | None
+
+
+def holders_of(state: CoordinatorState, locks: Iterable[str]) -> tuple[Holder, ...]:
+    """Who has those of the locks that are held."""
+    leases = [(lock, state.leases[state.locks[lock]]) for lock in locks if lock in state.locks]
+    return tuple(
+        Holder(lock, lease.run, TestIndex(lease.open[0].first), state.workers[lease.worker].name)
+        for lock, lease in leases
+    )
