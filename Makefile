@@ -9,8 +9,9 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)
 	@$(BIN)/python examples/demo.py
 
+# Three at a time, a file each: many tests wait for real nodes.
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 # Every property with MORE times the examples of `make test`, and fresh ones each time.
 MORE ?= 20
