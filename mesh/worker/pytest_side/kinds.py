@@ -12,6 +12,8 @@ Three are built in; a suite adds its own, or changes those, in its pyproject.tom
     priority = 5
 """
 
+from __future__ import annotations
+
 import os
 from dataclasses import dataclass, field
 from typing import Any

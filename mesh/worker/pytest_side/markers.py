@@ -4,6 +4,8 @@ A marker that makes no sense is an error that names the test and the marker: not
 type says (`kinds`) counts where the item's own markers say nothing.
 """
 
+from __future__ import annotations
+
 import re
 from typing import Any
 
@@ -108,7 +110,7 @@ def _priority(item: pytest.Item, kind: kinds.Kind | None) -> int:
     return value
 
 
-def kind_name(item: pytest.Item, known: dict[str, "kinds.Kind"]) -> str:
+def kind_name(item: pytest.Item, known: dict[str, kinds.Kind]) -> str:
     """The type of an item: its `task_type`, else the first type that one of its markers stands for; else empty."""
     marker = item.get_closest_marker("task_type")
     if marker is not None:

@@ -8,6 +8,8 @@ that nobody has means a skip. `order` means the order in which pytest-order woul
 it: tests of one number run side by side, before those of the next; those without one come before the negative ones.
 """
 
+from __future__ import annotations
+
 import itertools
 import sys
 from collections.abc import Iterable, Sequence
