@@ -131,6 +131,8 @@ class MeshSession:
                     raise session.Interrupted(session.shouldstop)
         if self._finished is not None:
             self._end(session, self._finished)
+            with _said_by_pytest():
+                self._cover(self._finished)
         return True
 
     def pytest_unconfigure(self) -> None:
@@ -259,6 +261,17 @@ class MeshSession:
             raise session.Interrupted(f"run {self._run}: {finished.get('reason') or 'cancelled'}")
         if finished["exit_code"] not in (0, 1, EXIT_NOTHING):
             pytest.exit(f"run {self._run}: {finished.get('reason') or 'it failed'}", finished["exit_code"])
+
+    def _cover(self, finished: dict[str, Any]) -> None:
+        """Where pytest-cov measures: what was measured on the workers is combined with what was measured here."""
+        controller = getattr(self._config.pluginmanager.getplugin("_cov"), "cov_controller", None)
+        if controller is None or not finished.get("report"):
+            return
+        from mesh.cli.coverage import gather
+
+        assert self._client is not None
+        controller.cov._warn_no_data = False  # of this process alone
+        gather(self._client, finished["report"], self._submission.root, Path(controller.combining_cov.config.data_file))
 
     def _read(self, finished: dict[str, Any], name: str) -> bytes:
         """A file of the run's report; empty if it has none of that name."""

@@ -51,23 +51,38 @@ def report_coverage(
         return 0
     if not finished.get("report"):
         return 0
-    with tempfile.TemporaryDirectory(prefix="mesh-coverage-") as folder, contextlib.chdir(root):
-        target = Path(folder) / "report"
-        client.post("/api/checkout", {"cid": finished["report"], "target": str(target)})
-        files = sorted(str(path) for path in (target / "artifacts").rglob(".coverage.*"))
-        if not files:
-            note("no test left coverage data: is pytest-cov installed on the workers?")
-            return 0
+    with contextlib.chdir(root):
         measured = coverage.Coverage(config_file=options.cov_config or True)
-        measured.set_option("paths", {"tree": [str(root), f"*/bundles/*/{root.name or 'root'}"]})
         if options.cov_append:
             measured.load()
-        measured.combine(files, keep=True)
-        measured.save()
+        if not _combine(measured, client, finished["report"], root):
+            note("no test left coverage data: is pytest-cov installed on the workers?")
+            return 0
         with contextlib.suppress(coverage.exceptions.NoDataError):
             return _make_reports(measured, options, sys.stderr if quiet else sys.stdout)
         note("no line of what --cov names was run")
         return 0
+
+
+def gather(client: Client, report: str, root: Path, data_file: Path) -> bool:
+    """The run's data as one file more beside `data_file`, for pytest-cov to combine; whether there is any."""
+    import coverage
+
+    return _combine(coverage.Coverage(data_file=f"{data_file}.mesh"), client, report, root)
+
+
+def _combine(measured: Any, client: Client, report: str, root: Path) -> bool:
+    """Add what the run's slots measured, as measured in the tree here, and save it; whether there is any."""
+    with tempfile.TemporaryDirectory(prefix="mesh-coverage-") as folder:
+        target = Path(folder) / "report"
+        client.post("/api/checkout", {"cid": report, "target": str(target)})
+        files = sorted(str(path) for path in (target / "artifacts").rglob(".coverage.*"))
+        if not files:
+            return False
+        measured.set_option("paths", {"tree": [str(root), f"*/bundles/*/{root.name or 'root'}"]})
+        measured.combine(files, keep=True)
+        measured.save()
+        return True
 
 
 def _make_reports(measured: Any, options: argparse.Namespace, screen: TextIO) -> int:

@@ -302,3 +302,20 @@ def test_retry(node: Path, tmp_path: Path) -> None:
     assert [event["test"] for event in again if event["event"] == "verdict"] == ["test_a.py::test_b"]
     assert again[-1]["tests"] == 1
     assert again[-1]["bundle"] == events[-1]["bundle"]
+
+
+def test_coverage_is_that_of_the_workers(run: Run, tmp_path: Path) -> None:
+    text = "def f(x):\n    if x:\n        return 1\n    return 2\n"
+    write(
+        tmp_path,
+        {
+            "pytest.ini": "[pytest]\naddopts = -p no:cacheprovider -p pytest_cov.plugin\n",
+            "lib.py": text,
+            "test_lib.py": "import lib\ndef test_a(): assert lib.f(1) == 1\n",
+        },
+    )
+    asked = ("--cov=.", "--cov-report=term-missing")
+    plain, there = run(*asked), run("--mesh", *asked)
+    assert (there.code, there.summary()) == (0, "1 passed")
+    assert there.lines("lib.py", "TOTAL") == plain.lines("lib.py", "TOTAL")
+    assert "75%" in there.out
