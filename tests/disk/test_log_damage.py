@@ -15,6 +15,7 @@ from mesh.state.model import CoordinatorState
 from mesh.state.snapshot import encode_state
 from protocols.errors import StorageError
 from protocols.ids import PeerId
+from protocols.raft import LOG_FORMAT_NEWEST, LOG_FORMAT_OLDEST
 
 OWNER, OTHER = PeerId("12D3KooWOwner"), PeerId("12D3KooWOther")
 
@@ -155,10 +156,11 @@ async def test_a_newer_format_is_refused_by_file_and_by_row(tmp_path: Path) -> N
     path = tmp_path / "log.sqlite"
     await written(path, 2)
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 3")
+        connection.execute(f"PRAGMA user_version = {LOG_FORMAT_NEWEST + 1}")
     connection.close()
     assert outcome(path) == (
-        f"{path} has format 3, and this version reads format 1 to 2: use a version of this program that does"
+        f"{path} has format {LOG_FORMAT_NEWEST + 1}, and this version reads format {LOG_FORMAT_OLDEST} to "
+        f"{LOG_FORMAT_NEWEST}: use a version of this program that does"
     )
 
 

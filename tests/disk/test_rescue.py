@@ -30,6 +30,7 @@ from protocols.errors import StorageError, UsageError
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
 from protocols.manifests import Outcome, RunSpec
 from protocols.membership import mesh_age
+from protocols.raft import LOG_FORMAT_NEWEST
 
 ME, B, C = PeerId("12D3KooWMe"), PeerId("12D3KooWB"), PeerId("12D3KooWC")
 OLD = "1000.12D3KooWMe"
@@ -103,7 +104,7 @@ def test_a_stopped_home_is_saved_and_restored(tmp_path: Path) -> None:
         assert founded.state.mesh == name
         assert (founded.configuration, founded.term) == (Configuration(voters=(ME,)), 3)
         assert founded.unconfirmed == 0
-        assert founded.state.format == 2
+        assert founded.state.format == LOG_FORMAT_NEWEST
         checked_rebirth(founded.state)
 
 

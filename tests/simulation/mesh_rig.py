@@ -11,8 +11,10 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import trio
+from trio._core import _run as scheduler
 
 from mesh.backend import MeshBackend
 from mesh.consensus import Consensus
@@ -219,8 +221,12 @@ async def mesh(
     capabilities: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
 ) -> AsyncIterator[Rig]:
-    """A running mesh of voters "a", "b", "c", with two slots each unless told otherwise."""
-    with no_threads():
+    """A running mesh of voters "a", "b", "c", with two slots each unless told otherwise; trio's order is the seed's."""
+    with (
+        no_threads(),
+        patch.object(scheduler, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
+        patch.object(scheduler, "_r", random.Random(seed)),
+    ):
         async with trio.open_nursery() as nursery:
             rig = Rig(folder, suite, nursery, seed)
             await rig.start(slots or {"a": 2, "b": 2, "c": 2}, capabilities or {})
