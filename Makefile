@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test properties simulate mutants chaos bench-raft check lock clean
+.PHONY: demo test properties simulate mutants chaos bench-raft bench-scheduler check lock clean
 
 demo: $(STAMP)
 	@$(BIN)/python examples/demo.py
@@ -34,6 +34,10 @@ bench-raft: $(STAMP) $(VENV)/benchmarks/.installed
 	@$(BIN)/python -m benchmarks.raft --peer-python $(VENV)/benchmarks/bin/python $(if $(QUICK),--quick) \
 		$(if $(KILLS),--kills $(KILLS)) $(if $(IDLE_MINUTES),--idle-minutes $(IDLE_MINUTES)) \
 		$(if $(LOADED_MINUTES),--loaded-minutes $(LOADED_MINUTES)) $(if $(ONLY),--only $(ONLY))
+
+# The scheduler alone, a day of a million tests among it: about ten minutes. For less: DAY="--tests 100000 --nodes 100".
+bench-scheduler: $(STAMP)
+	@$(BIN)/python -m benchmarks.scheduler $(DAY)
 
 $(VENV)/benchmarks/.installed: benchmarks/requirements.txt $(STAMP)
 	$(PYTHON) -m venv $(VENV)/benchmarks

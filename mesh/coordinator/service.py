@@ -25,7 +25,9 @@ from mesh.scheduler.durations import Estimates
 from mesh.scheduler.fleet import WorkerView
 from mesh.scheduler.hopeless import HOPELESS_SECONDS, hopeless
 from mesh.scheduler.numbering import numbers
-from mesh.scheduler.plan import Plan, plan
+from mesh.scheduler.plan import plan
+from mesh.scheduler.proposal import Plan
+from mesh.scheduler.supply import Memory
 from mesh.state.model import CoordinatorState, Lease, RunPhase
 from mesh.state.results import Applied
 from protocols.codec import decode, encode
@@ -112,6 +114,7 @@ class TestCoordinator:
         self._hopeless: dict[RunId, float] = {}
         """Since when, on trio's clock, a run waits for what no worker has."""
         self._recalls = Recalls()
+        self._memory = Memory()
         self._plan = Plan((), (), (), (), ())
         self._views: Mapping[PeerId, WorkerView] = {}
         """The workers as they were for that plan."""
@@ -139,6 +142,7 @@ class TestCoordinator:
         """Coordinate until cancelled: called when this node has become leader and has applied its term's no-op."""
         self._fleet.restart()
         self._recalls.restart()
+        self._memory = Memory()
         for memory in (self._estimates, self._loading, self._closing, self._sent, self._hopeless):
             memory.clear()
         log.info("coordinating in term %d", self._log.term)
@@ -165,7 +169,7 @@ class TestCoordinator:
         state = self._state
         now = trio.current_time()
         self._views = fleet = self._fleet.views(state, self._nodes.nodes(), now)
-        self._plan = plan(state, fleet, self._estimates, self._clock.now())
+        self._plan = plan(state, fleet, self._estimates, self._clock.now(), self._memory)
         self._look_after_runs(state)
         asked, taken = self._recalls.due(self._plan.recalls, now)
         holders = {lease: state.leases[lease].worker for lease in (*asked, *(take.lease for take in taken))}

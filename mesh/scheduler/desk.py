@@ -50,6 +50,17 @@ class Desk:
         self.shelf = Shelf()
         self.kept = False
         """Nothing more is taken from its shelf in this plan: somebody waits for what is there."""
+        self.changed = False
+        """Whether the plan put something on it, or reserved it."""
+        self._full = 0.0
+        self._seconds = 0.0
+        self._tests = 0
+
+    def reserve(self) -> None:
+        self.reserved = self.changed = True
+
+    def keep(self) -> None:
+        self.kept = self.changed = True
 
     def hold_serially(self, tasks: list[Task], estimates: Estimates | None, scale: float) -> float:
         """Put a lease on the desk whose tests run one after another; its needs are taken from the shelf. How many slots
@@ -60,7 +71,8 @@ class Desk:
         self.suspects += any(is_suspect(task) for task in tasks)
         if self.leases == 1 and len(tasks) == 1 and is_last_chance(tasks[0]):
             self.reserved = True
-        return min(self.pieces[-1].capped(BACKLOG_SECONDS_MAX) / BACKLOG_SECONDS_MAX, 1.0)
+        self.changed = True
+        return self._count(len(self.pieces) - 1)
 
     def single_tests(self) -> int:
         """How many more tests of one slot may be granted: any number, until some lease takes several slots."""
@@ -77,6 +89,7 @@ class Desk:
         """Put a lease on the desk; no tasks: a collection. With `joins`, tasks of a lease that lies there. How many
         slots they take."""
         self.leases += not joins
+        self.changed = True
         before = len(self.pieces)
         if not tasks:
             self.pieces.append(Piece(1, COLLECT_SECONDS))
@@ -86,22 +99,34 @@ class Desk:
         self.suspects += any(is_suspect(task) for task in tasks)
         if self.leases == 1 and len(tasks) == 1 and is_last_chance(tasks[0]):
             self.reserved = True
-        taken = sum(piece.capped(BACKLOG_SECONDS_MAX) for piece in self.pieces[before:]) / BACKLOG_SECONDS_MAX
-        return min(taken, float(self.view.slots))
+        return self._count(before)
+
+    def _count(self, before: int) -> float:
+        """Add up what lies there since; the slots that it takes."""
+        full = self._full
+        for piece in self.pieces[before:]:
+            self._full += piece.capped(BACKLOG_SECONDS_MAX)
+            self._seconds += piece.seconds
+            self._tests += piece.tests
+        return min((self._full - full) / BACKLOG_SECONDS_MAX, float(self.view.slots))
 
     def load(self) -> float:
         """Expected seconds of work a slot."""
-        return sum(piece.seconds for piece in self.pieces) / self.view.slots
+        return self._seconds / self.view.slots
 
     def tests(self) -> int:
         """Tests on it."""
-        return sum(piece.tests for piece in self.pieces)
+        return self._tests
 
     def has_lease_left(self) -> bool:
         return not self.reserved and self.leases < LEASES_PER_WORKER_MAX
 
     def has_room(self, backlog: float) -> bool:
-        return self.has_lease_left() and sum(piece.capped(backlog) for piece in self.pieces) < backlog * self.view.slots
+        if not self.has_lease_left() or self._full >= BACKLOG_SECONDS_MAX * self.view.slots:
+            return False  # what fills the largest backlog fills any
+        if backlog >= BACKLOG_SECONDS_MAX:
+            return True
+        return sum(piece.capped(backlog) for piece in self.pieces) < backlog * self.view.slots
 
     def free_slots(self, backlog: float) -> int:
         """Slots that are not taken by a long test; at least 1."""

@@ -41,6 +41,11 @@ class Estimates(Sequence[float]):
         """The guess for tests of which nothing is known."""
         return cls(itertools.repeat(DURATION_DEFAULT, tests), known=False)
 
+    @classmethod
+    def checked(cls, values: Sequence[float] | None, tests: int) -> "Estimates":
+        """`values` if there is one for each test; else the guess."""
+        return cls.of(values) if values is not None and len(values) == tests else cls.unknown(tests)
+
     def __len__(self) -> int:
         return len(self._sums) - 1
 

@@ -14,12 +14,12 @@ from protocols.ids import PeerId
 def expired(state: CoordinatorState, fleet: Mapping[PeerId, WorkerView]) -> tuple[Expire, ...]:
     """The leases to expire now, in their order. A worker that the fleet does not know yet keeps its leases."""
     expires = []
-    for lease in state.leases.values():
-        view = fleet.get(lease.worker)
-        if view is None:
+    for peer, view in fleet.items():
+        worker = state.workers.get(peer)
+        if worker is None or not worker.leases:
             continue
         if view.lost:
-            expires.append(Expire(lease.id, "its worker is lost"))
-        elif view.incarnation > lease.incarnation:
-            expires.append(Expire(lease.id, "its worker has restarted"))
-    return tuple(expires)
+            expires += [Expire(lease, "its worker is lost") for lease in worker.leases]
+        elif view.incarnation > worker.incarnation:  # which is that of all its leases
+            expires += [Expire(lease, "its worker has restarted") for lease in worker.leases]
+    return tuple(sorted(expires, key=lambda expire: expire.lease))

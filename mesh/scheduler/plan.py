@@ -8,22 +8,24 @@ a time (a log entry each), equal shares at the start (the slowest worker bounds 
 workers (small backlogs leave little to move).
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from mesh.scheduler import feasibility, leases, preemption, rank, shelf, upstream
 from mesh.scheduler.desk import BACKLOG_SECONDS_MAX, Desk, is_last_chance
 from mesh.scheduler.durations import Estimates
 from mesh.scheduler.feasibility import Need, Reason
 from mesh.scheduler.fleet import WorkerView, unusable
-from mesh.scheduler.portions import Draft, choose, cut, fits_beside
-from mesh.scheduler.preemption import Recall, Unmet
+from mesh.scheduler.portions import Able, Draft, choose, fits_beside
+from mesh.scheduler.preemption import Unmet
+from mesh.scheduler.proposal import Plan
 from mesh.scheduler.queue import Claim, TaskQueue, band
 from mesh.scheduler.ready import ready_tasks
+from mesh.scheduler.supply import Group, KeptDesk, Lengths, Memory, Supply, group_up
 from mesh.scheduler.waiting import Skipped, Waiting, holders_of
 from mesh.state import ranges
-from mesh.state.model import CoordinatorState, Run, RunPhase, Task
-from protocols.commands import TESTS_PER_COMMAND_MAX, Cancel, Expire, Grant
+from mesh.state.model import LOSSES_MAX, CoordinatorState, Run, RunPhase, Task, Worker
+from protocols.commands import TESTS_PER_COMMAND_MAX, Cancel, Grant
 from protocols.ids import LeaseId, PeerId, RunId, TestIndex
 
 GRANT_SECONDS_MIN = 0.25
@@ -37,27 +39,12 @@ OBSERVED_TESTS_MIN = 16
 """Verdicts after which what a run's tests really take corrects what they were expected to take."""
 SCALE_MAX = 1_000.0
 """Bound of that correction, and one over it, too."""
+SCALE_STEPS = 64
+"""Of that correction, to a factor of two: it does not change with each verdict, nor what lies on each desk."""
 HELD_SECONDS_MAX = 2.0
 """Of a lease that holds something: so long do others wait for it, when its tests are not longer."""
 DEADLINE_SLACK = 2.0
 """A run is urgent once it needs this part of what its workers can do until it is due: one over this."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to propose, in this order: expires, abandons, cancels, grants. `finished` runs need their report. `recalls`
-    are leases that had better come back."""
-
-    expires: tuple[Expire, ...]
-    abandons: tuple[tuple[RunId, TestIndex], ...]
-    grants: tuple[Grant, ...]
-    waiting: tuple[Waiting, ...]
-    finished: tuple[RunId, ...]
-    cancels: tuple[Cancel, ...] = ()
-    recalls: tuple[Recall, ...] = ()
-    skips: tuple[Skipped, ...] = ()
-    claims: tuple[Claim, ...] = field(default=(), compare=False)
-    """Who wanted workers: `queue.standings` tells who is where."""
 
 
 def plan(
@@ -65,10 +52,12 @@ def plan(
     fleet: Mapping[PeerId, WorkerView],
     estimates: Mapping[RunId, Sequence[float]],
     now: float,
+    memory: Memory | None = None,
 ) -> Plan:
     """`estimates` has expected seconds of each test of each collected run (best as `Estimates`: no copy is made); a run
-    that it lacks is guessed. `now`: seconds since the epoch."""
-    planner = _Planner(state, fleet, estimates, now)
+    that it lacks is guessed. `now`: seconds since the epoch. `memory`, of the plan before, makes it faster, and nothing
+    else."""
+    planner = _Planner(state, fleet, estimates, now, memory if memory is not None else Memory())
     for run in planner.uncollected():
         planner.collect(run)
     queue = TaskQueue(planner.claims)
@@ -100,7 +89,9 @@ class _Planner:
         fleet: Mapping[PeerId, WorkerView],
         estimates: Mapping[RunId, Sequence[float]],
         now: float,
+        memory: Memory,
     ) -> None:
+        self._memory = memory
         self.abandons: list[tuple[RunId, TestIndex]] = []
         self.cancels: list[Cancel] = []
         self.skips: list[Skipped] = []
@@ -111,15 +102,26 @@ class _Planner:
         self._now = now
         self._views = [fleet[peer] for peer in sorted(fleet)]
         self._estimates = {
-            run.id: _checked(estimates.get(run.id), run.tests)
+            run.id: Estimates.checked(estimates.get(run.id), run.tests)
             for run in state.runs.values()
             if run.phase is RunPhase.RUNNING
         }
+        self._groups = {
+            run: memory.groups(run, state.runs[run].pending, known) for run, known in self._estimates.items()
+        }
+        memory.forget(self._estimates, state.leases)
         self._scales = {run: self._scale(state.runs[run]) for run in self._estimates}
+        self._lengths: dict[RunId, Lengths] = {
+            run: (known, self._scales[run], not known.known and state.runs[run].done < OBSERVED_TESTS_MIN)
+            for run, known in self._estimates.items()
+        }
+        self._changed = memory.learn(self._lengths)
+        self._kept: dict[PeerId, KeptDesk] = {}
         self._held: dict[RunId, float] = {}
         self._locks = set(state.locks)
         """Held by leases, given in this plan, or kept for someone who waits for another one, too."""
         self._desks = {view.peer: self._desk(view) for view in self._views if not unusable(state, view)}
+        memory.desks = self._kept
         self._drafts: list[Draft] = []
         self._draft_of: dict[tuple[RunId, PeerId], Draft] = {}
         self._turns: dict[RunId, Iterator[float]] = {}
@@ -131,7 +133,7 @@ class _Planner:
         self._roomy = list(self._desks.values())
         self._claimed: dict[PeerId, int] = {}
         """Worker -> the band of a run that waits for it."""
-        self._able: dict[Need, _Able] = {}
+        self._able: dict[Need, Able] = {}
         self._shunned = frozenset(run for view in self._views for run in view.unfit)
 
     def uncollected(self) -> list[Run]:
@@ -164,50 +166,63 @@ class _Planner:
             return False
         wanted = feasibility.need((run.spec.requires, run.spec.prefers), ("", ""))
         capable, _ = feasibility.split(self._state, self._views, wanted, run.id)
-        estimates = self._estimates[run.id]
-        open_tasks = [task for lease in run.leases for task in self._state.leases[lease].open]
-        rest = sum(estimates.total(task.first, task.count) for tasks in (run.pending, open_tasks) for task in tasks)
-        needed = rest * self._scales[run.id] / max(1, sum(view.slots for view in capable))
+        needed = self._rest(run) * self._scales[run.id] / max(1, sum(view.slots for view in capable))
         return needed * DEADLINE_SLACK >= run.submitted_at + run.spec.deadline - self._now
 
     def _desk(self, view: WorkerView) -> Desk:
         worker = self._state.workers[view.peer]
+        kept = self._memory.desks.get(view.peer)
+        if kept is None or not kept.holds(worker, view, self._changed):
+            kept = self._new_desk(view, worker)
+        self._kept[view.peer] = kept
+        kept.desk.view = view
+        for run, taken in kept.taken:
+            self._held[run] = self._held.get(run, 0.0) + taken
+        if kept.fat:
+            self.fat.update(kept.fat)
+        return kept.desk
+
+    def _new_desk(self, view: WorkerView, worker: Worker) -> KeptDesk:
+        leases = [self._state.leases[lease] for lease in worker.leases]
         desk = Desk(view, worker.losses)
-        for lease_id in worker.leases:
-            lease = self._state.leases[lease_id]
+        kept = KeptDesk(desk, worker, list(worker.leases), [(lease, lease.open) for lease in leases])
+        for lease in leases:
             before = desk.load()
             if lease.needs.held:
                 desk.shelf.take(view, lease.needs, lease.devices)
-                estimates, scale = self._estimates.get(lease.run), self._scales.get(lease.run, 1.0)
+                estimates, scale, _ = self._lengths.get(lease.run, (None, 1.0, False))
                 taken = desk.hold_serially(lease.open, estimates, scale)
             else:
                 taken = self._hold(desk, lease.run, lease.open)
-            self._held[lease.run] = self._held.get(lease.run, 0.0) + taken
+            kept.taken.append((lease.run, taken))
             if desk.load() - before > preemption.FAT_SECONDS and ranges.size(lease.open) > view.slots:
-                self.fat.add(lease_id)
-        return desk
+                kept.fat.append(lease.id)
+        desk.changed = False
+        return kept
 
     def _hold(self, desk: Desk, run: RunId, tasks: list[Task], joins: bool = False) -> float:
         """Put tasks on a desk. How many slots they take; one each, where it is not known how long they are."""
-        estimates = self._estimates.get(run)
-        taken = desk.hold(tasks, estimates, self._scales.get(run, 1.0), joins)
-        if estimates is not None and not estimates.known and self._state.runs[run].done < OBSERVED_TESTS_MIN:
-            taken = float(min(ranges.size(tasks), desk.view.slots))
-        return taken
+        estimates, scale, is_guess = self._lengths.get(run, (None, 1.0, False))
+        taken = desk.hold(tasks, estimates, scale, joins)
+        return float(min(ranges.size(tasks), desk.view.slots)) if is_guess else taken
 
     def _scale(self, run: Run) -> float:
         """What the run's verdicts took over what they were expected to take."""
         if run.done < OBSERVED_TESTS_MIN:
             return 1.0
         estimates = self._estimates[run.id]
-        open_tasks = [task for lease in run.leases for task in self._state.leases[lease].open]
-        expected = estimates.total(0, run.tests) - sum(
-            estimates.total(task.first, task.count) for tasks in (run.pending, open_tasks) for task in tasks
-        )
+        expected = estimates.total(0, run.tests) - self._rest(run)
         observed = run.microseconds / 1e6
         if expected <= 0:
             return 1.0
-        return min(max(observed / expected, 1 / SCALE_MAX), SCALE_MAX)
+        exact = min(max(observed / expected, 1 / SCALE_MAX), SCALE_MAX)
+        return math.exp2(round(math.log2(exact) * SCALE_STEPS) / SCALE_STEPS)
+
+    def _rest(self, run: Run) -> float:
+        """Expected seconds of what has no verdict, uncorrected."""
+        estimates = self._estimates[run.id]
+        leases = (self._memory.lease(lease, self._state.leases[lease].open, estimates) for lease in run.leases)
+        return sum((group.micros for group in self._groups[run.id].values()), sum(one.micros for one in leases)) / 1e6
 
     def collect(self, run: Run) -> None:
         """One worker collects the run, however busy it is: until then nobody knows what there is to do."""
@@ -228,29 +243,34 @@ class _Planner:
     def _share(self, run: Run, claim: Claim) -> Iterator[float]:
         """Grants of a running run, requirement by requirement: those of the highest priority first, of these the ones
         that hold something, which others may wait for, and then those that the fewest workers meet."""
-        groups: dict[int, list[Task]] = {}
-        for task in ready_tasks(run, self.skips, self.abandons):
-            groups.setdefault(task.requirement, []).append(task)
         choices = []
-        for requirement, tasks in sorted(groups.items()):
+        for requirement, group in sorted(self._ready(run).items()):
             takes = run.needs_of(requirement)
             wanted = feasibility.need((run.spec.requires, run.spec.prefers), run.requirements[requirement], takes)
-            able = self._capable(run, wanted, tests=sum(task.count for task in tasks))
+            able = self._capable(run, wanted, tests=group.tests)
             if able.peers:
                 key = (-takes.priority, not takes.held, len(able.peers), requirement)
-                choices.append((key, wanted, able, tasks))
-        for _, wanted, able, tasks in sorted(choices, key=lambda choice: choice[0]):
+                choices.append((key, wanted, able, group))
+        for _, wanted, able, group in sorted(choices, key=lambda choice: choice[0]):
             fill = self._fill_held if wanted.takes.held else self._fill
-            yield from fill(run, claim, wanted, able, tasks)
+            yield from fill(run, claim, wanted, able, group)
 
-    def _capable(self, run: Run, wanted: Need, tests: int) -> "_Able":
+    def _ready(self, run: Run) -> dict[int, Group]:
+        """What could be run now, by requirement; as it is remembered, unless something has to be left out."""
+        groups = self._groups[run.id]
+        lost = any(task.count == 1 and task.losses >= LOSSES_MAX for one in groups.values() for _, task in one.lossy)
+        if run.barriers is None and not lost:
+            return groups
+        return group_up(ready_tasks(run, self.skips, self.abandons), self._estimates[run.id])
+
+    def _capable(self, run: Run, wanted: Need, tests: int) -> Able:
         """Those who can do it; notes a wait when there is nobody."""
         shunned = run.id in self._shunned
         able = None if shunned else self._able.get(wanted)
         if able is None:
             capable, reasons = feasibility.split(self._state, self._views, wanted, run.id)
             slots = sorted((view.slots for view in capable), reverse=True)
-            able = _Able(frozenset(view.peer for view in capable), slots, reasons)
+            able = Able(frozenset(view.peer for view in capable), slots, reasons)
             if not shunned:
                 self._able[wanted] = able
         if not able.peers:
@@ -258,7 +278,7 @@ class _Planner:
             self.waiting.append(Waiting(run.id, str(wanted), tests, seconds, able.reasons, wanted))
         return able
 
-    def _with_room(self, able: "_Able", claim: Claim) -> list[Desk]:
+    def _with_room(self, able: Able, claim: Claim) -> list[Desk]:
         """Desks where somebody could get something, and no run of a higher band waits for it."""
         self._roomy = [desk for desk in self._roomy if desk.has_room(BACKLOG_SECONDS_MAX)]
         band = claim.aged(self._top)
@@ -267,13 +287,13 @@ class _Planner:
             if desk.view.peer in able.peers and self._claimed.get(desk.view.peer, band) <= band
         ]  # fmt: skip
 
-    def _fill(self, run: Run, claim: Claim, wanted: Need, able: "_Able", tasks: list[Task]) -> Iterator[float]:
+    def _fill(self, run: Run, claim: Claim, wanted: Need, able: Able, group: Group) -> Iterator[float]:
         """Hand the tasks of one requirement to desks with room: all that a desk gets at once, or, while runs share the
         workers, one slot's worth after another."""
         estimates, scale = self._estimates[run.id], self._scales[run.id]
         desks = self._with_room(able, claim)
         fleet = sum(able.slots[: run.spec.worker_count or None])
-        rest = sum(estimates.total(task.first, task.count) for task in tasks) * scale
+        rest = group.micros / 1e6 * scale
         share = min(max(rest / (2 * fleet), GRANT_SECONDS_MIN), GRANT_SECONDS_MAX)
         tests_max = TESTS_PER_COMMAND_MAX  # a slot; fewer while durations are guessed: long tests must not queue up
         if self._shared:
@@ -283,24 +303,26 @@ class _Planner:
             tests_max = max(1, run.tests // (2 * fleet))
         backlog = min(share, BACKLOG_SECONDS_MAX)
         free = [desk for desk in desks if desk.has_room(backlog)]
-        if free and all(is_last_chance(task) for task in tasks):
-            yield from self._isolate(run, wanted, desks, tasks)
+        supply = Supply(group)
+        if free and supply.first() is None and all(is_last_chance(task) for task in supply.lossy):
+            yield from self._isolate(run, wanted, desks, sorted(supply.lossy, key=lambda task: task.first))
             return
-        ordered = sorted(tasks, key=lambda task: rank.task_key(task, estimates), reverse=True) if free else tasks
         for desk in sorted(free, key=lambda desk: rank.worker_key(desk, run, wanted)):
             turns = desk.view.slots if self._shared else 1
-            while turns and ordered and desk.has_room(backlog) and self._may_join(run, desk):
+            while turns and supply.tests and desk.has_room(backlog) and self._may_join(run, desk):
                 turns -= 1
                 room = min(tests_max * desk.view.slots - desk.tests(), TESTS_PER_COMMAND_MAX, desk.single_tests())
                 slots, room = (1, min(room, tests_max)) if self._shared else (desk.free_slots(backlog), room)
-                taken = self._fill_desk(run, desk, ordered, share * slots / scale, room) if room > 0 else 0.0
+                taken = self._fill_desk(run, desk, supply, share * slots / scale, room) if room > 0 else 0.0
                 if not taken:
                     break
                 yield taken
-        if ordered and not any(desk.has_room(backlog) and desk.tests() < tests_max * desk.view.slots for desk in free):
-            self._wants_more(run, claim, able, desks, sum(task.count for task in ordered))
+        if supply.tests and not any(
+            desk.has_room(backlog) and desk.tests() < tests_max * desk.view.slots for desk in free
+        ):
+            self._wants_more(run, claim, able, desks, supply.tests)
 
-    def _wants_more(self, run: Run, claim: Claim, able: "_Able", desks: list[Desk], tests: int) -> None:
+    def _wants_more(self, run: Run, claim: Claim, able: Able, desks: list[Desk], tests: int) -> None:
         """The run goes on waiting, and keeps those of lower bands off the workers that it waits for, even off what it
         would not have itself: what they give back for it must not go to them again."""
         peers = able.peers
@@ -312,18 +334,18 @@ class _Planner:
             if desk.view.peer in peers:
                 self._claimed.setdefault(desk.view.peer, band)
 
-    def _fill_held(self, run: Run, claim: Claim, wanted: Need, able: "_Able", tasks: list[Task]) -> Iterator[float]:
+    def _fill_held(self, run: Run, claim: Claim, wanted: Need, able: Able, group: Group) -> Iterator[float]:
         """Hand tasks whose tests hold something to desks that have it: leases of tests that run one after another."""
         estimates, scale, takes = self._estimates[run.id], self._scales[run.id], wanted.takes
         band = claim.aged(self._top)
         open_to = (peer for peer in able.peers if self._claimed.get(peer, band) <= band)
         desks = [self._desks[peer] for peer in sorted(open_to)]
         lanes = 1 if takes.locks else sum(able.slots[: run.spec.worker_count or None])
-        rest = sum(estimates.total(task.first, task.count) for task in tasks) * scale
+        rest = group.micros / 1e6 * scale
         share = min(max(rest / (2 * lanes), GRANT_SECONDS_MIN), HELD_SECONDS_MAX)
         guessed = not estimates.known and run.done < OBSERVED_TESTS_MIN
         tests_max = max(1, run.tests // (2 * lanes)) if guessed else TESTS_PER_COMMAND_MAX
-        ordered = sorted(tasks, key=lambda task: rank.task_key(task, estimates), reverse=True)
+        ordered = [task for _, task in (*group.lossy, *group.fresh)]
         ranked = sorted(desks, key=lambda desk: rank.worker_key(desk, run, wanted))
         short = []
         for desk in ranked:
@@ -356,7 +378,7 @@ class _Planner:
             self.waiting.append(Waiting(run.id, str(wanted), tests, seconds, reasons, None, holders))
         if not holders and short and not any(desk.kept or desk.reserved for desk, _ in short):
             desk = min((desk for desk, _ in short), key=lambda desk: (desk.load(), desk.view.peer))
-            desk.kept = True
+            desk.keep()
             desk.reserved = not desk.can_empty(shelf.slots_of(wanted.takes, desk.view))
 
     def _grant_held(self, run: Run, desk: Desk, tasks: list[Task], wanted: Need) -> float:
@@ -375,23 +397,19 @@ class _Planner:
         holders |= {draft.desk.view.peer for draft in self._drafts if draft.run == run.id}
         return desk.view.peer in holders or len(holders) < run.spec.worker_count
 
-    def _fill_desk(self, run: Run, desk: Desk, ordered: list[Task], budget: float, tests_max: int) -> float:
-        """Grant tasks from the end of `ordered`: about `budget` expected seconds, uncorrected; at least a test. How
-        many slots they take."""
+    def _fill_desk(self, run: Run, desk: Desk, supply: Supply, budget: float, tests_max: int) -> float:
+        """Grant of the supply: about `budget` expected seconds, uncorrected; at least a test. How many slots that
+        takes."""
         estimates = self._estimates[run.id]
         taken = 0.0
-        chosen: list[Task] = []
-        spent = 0.0
-        if not ordered[-1].losses:
-            chosen, spent = choose(desk, ordered, estimates, budget, tests_max)
+        chosen, spent = supply.choose(estimates, budget, tests_max)
         if chosen:
             taken += self._grant(run, desk, chosen, joins=self._shared)
         while spent < budget and desk.has_lease_left():
-            place = next((i for i in reversed(range(len(ordered))) if fits_beside(ordered[i], desk)), None)
+            place = next((i for i in reversed(range(len(supply.lossy))) if fits_beside(supply.lossy[i], desk)), None)
             if place is None:
                 break
-            head, rest = cut(ordered[place], TESTS_PER_COMMAND_MAX)
-            ordered[place : place + 1] = rest
+            head = supply.take_lossy(place, TESTS_PER_COMMAND_MAX)
             spent += estimates.total(head.first, head.count)
             taken += self._grant(run, desk, [head])
         return taken
@@ -404,7 +422,7 @@ class _Planner:
             if waiting and not desk.pieces and desk.has_lease_left() and self._may_join(run, desk):
                 yield self._grant(run, desk, [waiting.pop()])
         if waiting and not any(desk.reserved for desk in ranked):
-            min(ranked, key=lambda desk: (desk.load(), desk.view.peer)).reserved = True
+            min(ranked, key=lambda desk: (desk.load(), desk.view.peer)).reserve()
 
     def _grant(self, run: Run, desk: Desk, tasks: list[Task], joins: bool = False) -> float:
         """A lease, or with `joins` more of the one that the plan has already for this run and desk."""
@@ -427,18 +445,3 @@ class _Planner:
             Grant(draft.run, draft.desk.view.peer, draft.desk.view.incarnation, tuple(draft.tasks), draft.devices)
             for draft in self._drafts
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Able:
-    """Who can do some work now, and why the others can't."""
-
-    peers: frozenset[PeerId]
-    slots: list[int]
-    """Of each of them, the largest first."""
-    reasons: tuple[Reason, ...]
-
-
-def _checked(values: Sequence[float] | None, tests: int) -> Estimates:
-    """`values` if there is one for each test; else the guess."""
-    return Estimates.of(values) if values is not None and len(values) == tests else Estimates.unknown(tests)

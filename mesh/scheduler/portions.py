@@ -4,10 +4,21 @@ from dataclasses import dataclass
 
 from mesh.scheduler.desk import Desk, is_last_chance, is_suspect
 from mesh.scheduler.durations import Estimates
+from mesh.scheduler.feasibility import Reason
 from mesh.state.model import Task
 from protocols.commands import TESTS_PER_COMMAND_MAX
-from protocols.ids import RunId
+from protocols.ids import PeerId, RunId
 from protocols.manifests import Device
+
+
+@dataclass(frozen=True, slots=True)
+class Able:
+    """Who can do some work now, and why the others can't."""
+
+    peers: frozenset[PeerId]
+    slots: list[int]
+    """Of each of them, the largest first."""
+    reasons: tuple[Reason, ...]
 
 
 @dataclass(slots=True)

@@ -164,7 +164,7 @@ def _collected(state: CoordinatorState, index: int, command: Collected) -> Resul
     run.requirements = command.requirements
     run.needs = command.needs
     run.barriers = Barriers(command.dependencies) if command.dependencies else None
-    run.pending = list(command.tasks)
+    run.pending = ranges.TaskList(command.tasks)
     verdicts.open_book(run, command.tests)
     run.phase = RunPhase.RUNNING
     if not run.tests:

@@ -131,7 +131,7 @@ class Run:
     """What the tests of each requirement take; empty: nothing special."""
     barriers: Barriers | None = field(default=None, compare=False)
     """The dependencies between its tests, if there are any."""
-    pending: list[Task] = field(default_factory=list)
+    pending: list[Task] = field(default_factory=ranges.TaskList)
     leases: list[LeaseId] = field(default_factory=list)
     """Open ones, ascending; while collecting, at most one."""
     leased: int = 0

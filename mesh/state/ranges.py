@@ -8,6 +8,8 @@ no order to iterate in), a bitmap (loses scope and losses).
 
 import bisect
 import itertools
+import typing
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -15,6 +17,49 @@ from typing import TypeVar
 from protocols.commands import TaskRange
 
 Test = TypeVar("Test", bound=int)
+
+
+JOURNAL_MAX = 16_384
+"""Changes of a `TaskList` that can be asked for."""
+
+
+class TaskList(list[TaskRange]):
+    """A list of tasks that remembers how it changed lately, for those who keep an order of their own of it.
+
+    Changed by `insert`, by slices and by `clear` alone.
+    """
+
+    __slots__ = ("_journal", "version")
+
+    def __init__(self, tasks: Iterable[TaskRange] = ()) -> None:
+        super().__init__(tasks)
+        self.version = 0
+        self._journal: deque[tuple[bool, TaskRange]] = deque(maxlen=JOURNAL_MAX)
+
+    def since(self, version: int) -> list[tuple[bool, TaskRange]] | None:
+        """(added, task) of each change since then, in order; None if that is too long ago."""
+        count = self.version - version
+        if not 0 <= count <= len(self._journal):
+            return None
+        return list(itertools.islice(reversed(self._journal), count))[::-1]
+
+    def insert(self, index: typing.SupportsIndex, task: TaskRange) -> None:
+        super().insert(index, task)
+        self._note(True, (task,))
+
+    def __setitem__(self, place: typing.Any, tasks: typing.Any) -> None:
+        before, after = self[place], list(tasks)
+        super().__setitem__(place, after)
+        self._note(False, before)
+        self._note(True, after)
+
+    def clear(self) -> None:
+        self._note(False, self)
+        super().clear()
+
+    def _note(self, added: bool, tasks: Sequence[TaskRange]) -> None:
+        self._journal.extend((added, task) for task in tasks)
+        self.version += len(tasks)
 
 
 def _first(task: TaskRange) -> int:

@@ -354,7 +354,7 @@ def _restore_run(saved: SavedRun) -> Run:
         requirements=saved.requirements,
         needs=saved.needs,
         barriers=Barriers(saved.dependencies) if saved.dependencies else None,
-        pending=list(saved.pending),
+        pending=ranges.TaskList(saved.pending),
         retried=dict(saved.retried),
         preempted=dict(saved.preempted),
         workers=list(saved.workers),

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping
 
 from mesh.scheduler.durations import Estimates
 from mesh.scheduler.fleet import WorkerView
-from mesh.scheduler.plan import Plan, plan
+from mesh.scheduler.plan import plan
+from mesh.scheduler.proposal import Plan
+from mesh.scheduler.supply import Memory
 from mesh.state import ranges
 from mesh.state.apply import apply
 from mesh.state.invariants import check
@@ -28,6 +30,7 @@ class Rig:
         self.fleet: dict[PeerId, WorkerView] = {}
         self.estimates: dict[RunId, Estimates] = {}
         self.now = 1000.0
+        self.memory = Memory()
 
     def do(self, command: Command) -> Applied | Rejected:
         result = apply(self.state, self.state.applied + 1, command)
@@ -79,7 +82,9 @@ class Rig:
         return run
 
     def plan(self) -> Plan:
-        return plan(self.state, self.fleet, self.estimates, self.now)
+        made = plan(self.state, self.fleet, self.estimates, self.now, self.memory)
+        assert made == plan(self.state, self.fleet, self.estimates, self.now), "what is remembered changes nothing"
+        return made
 
     def follow(self, made: Plan) -> list[Lease]:
         """Apply a plan: everything in it must hold, since nothing happened in between. The leases that it opened."""

@@ -1,0 +1,233 @@
+"""What runs have to hand out, in the order in which it should be: kept from plan to plan, since sorting 100,000 tests
+anew for each would take longer than the plan.
+
+A memory, not a state: each piece of it follows from what `plan` is given, and is keyed by that (the pending list and
+its journal, the estimates), so that a plan with it is the plan without it, and a new coordinator begins with none.
+Sums are in whole microseconds: they come out the same in whatever order they were made.
+"""
+
+import bisect
+from collections.abc import Iterable, Set
+from dataclasses import dataclass, field
+
+from mesh.scheduler import rank
+from mesh.scheduler.desk import Desk
+from mesh.scheduler.durations import Estimates
+from mesh.scheduler.fleet import WorkerView
+from mesh.scheduler.portions import cut
+from mesh.state.model import Lease, Task, Worker
+from mesh.state.ranges import TaskList
+from protocols.ids import LeaseId, PeerId, RunId
+
+_Entry = tuple[tuple[int, ...], Task]
+
+
+class Group:
+    """The pending tasks of one run and requirement; the one to go first is the last."""
+
+    __slots__ = ("fresh", "lossy", "micros", "tests")
+
+    def __init__(self) -> None:
+        self.fresh: list[_Entry] = []
+        self.lossy: list[_Entry] = []
+        """Those that lost a node: only some workers may have them, so they are looked through."""
+        self.tests = 0
+        self.micros = 0
+        """Expected, of all of them."""
+
+    def add(self, task: Task, estimates: Estimates) -> None:
+        self._count(task, estimates, 1)
+        bisect.insort(self.lossy if task.losses else self.fresh, _entry(task, estimates))
+
+    def remove(self, task: Task, estimates: Estimates) -> None:
+        self._count(task, estimates, -1)
+        entries = self.lossy if task.losses else self.fresh
+        place = bisect.bisect_left(entries, _entry(task, estimates))
+        assert entries[place][1] == task, "what leaves the pending tasks was among them"
+        del entries[place]
+
+    def extend(self, tasks: Iterable[Task], estimates: Estimates) -> None:
+        for task in tasks:
+            self._count(task, estimates, 1)
+            (self.lossy if task.losses else self.fresh).append(_entry(task, estimates))
+        self.fresh.sort()
+        self.lossy.sort()
+
+    def _count(self, task: Task, estimates: Estimates, sign: int) -> None:
+        self.tests += sign * task.count
+        self.micros += sign * micros(task, estimates)
+
+
+class Supply:
+    """A group, while one plan takes from it; the group itself stays as it is."""
+
+    __slots__ = ("_fresh", "_next", "_rest", "lossy", "tests")
+
+    def __init__(self, group: Group) -> None:
+        self._fresh = group.fresh
+        self._next = len(group.fresh) - 1
+        self._rest: list[Task] = []
+        self.lossy = [task for _, task in group.lossy]
+        self.tests = group.tests
+
+    def first(self) -> Task | None:
+        """The next one that never lost a node."""
+        if self._rest:
+            return self._rest[-1]
+        return self._fresh[self._next][1] if self._next >= 0 else None
+
+    def take(self, count: int) -> Task:
+        """So many tests of the next one."""
+        task = self.first()
+        assert task is not None, "there is one"
+        if self._rest:
+            self._rest.pop()
+        else:
+            self._next -= 1
+        head, rest = cut(task, count)
+        self._rest += rest
+        self.tests -= head.count
+        return head
+
+    def choose(self, estimates: Estimates, budget: float, tests_max: int) -> tuple[list[Task], float]:
+        """Tasks that never lost a node, of about `budget` expected seconds, at least a test; and their seconds."""
+        chosen: list[Task] = []
+        tests, spent = 0, 0.0
+        while spent < budget and tests < tests_max and (task := self.first()) is not None:
+            count = min(estimates.fitting(task.first, task.count, budget - spent), tests_max - tests)
+            if count == 0 and chosen:
+                break
+            chosen.append(self.take(max(count, 1)))
+            tests += chosen[-1].count
+            spent += estimates.total(chosen[-1].first, chosen[-1].count)
+        return chosen, spent
+
+    def take_lossy(self, place: int, count: int) -> Task:
+        head, rest = cut(self.lossy[place], count)
+        self.lossy[place : place + 1] = rest
+        self.tests -= head.count
+        return head
+
+
+class _Index:
+    """The groups of one run, as of a version of its pending list."""
+
+    def __init__(self, pending: list[Task], estimates: Estimates) -> None:
+        self.pending = pending
+        self.estimates = estimates
+        self.groups = group_up(pending, estimates)
+        self.version = pending.version if isinstance(pending, TaskList) else 0
+
+    def follow(self) -> bool:
+        """Catch up with the list; False if that can't be done."""
+        if not isinstance(self.pending, TaskList):
+            return False
+        changes = self.pending.since(self.version)
+        if changes is None:
+            return False
+        for added, task in changes:
+            group = self.groups.setdefault(task.requirement, Group())
+            (group.add if added else group.remove)(task, self.estimates)
+            if not group.tests:
+                del self.groups[task.requirement]
+        self.version = self.pending.version
+        return True
+
+
+@dataclass(slots=True)
+class HeldLease:
+    """A lease's open tasks, as they lie on a desk."""
+
+    open: list[Task]
+    estimates: Estimates | None
+    micros: int
+
+
+Lengths = tuple[Estimates, float, bool]
+"""How long a run's tests are: as expected, what corrects that, and whether it is a mere guess."""
+
+
+@dataclass(slots=True)
+class KeptDesk:
+    """A desk with what its worker's leases hold, and what it was made of."""
+
+    desk: Desk
+    worker: Worker
+    ids: list[LeaseId]
+    leases: list[tuple[Lease, list[Task]]]
+    """With what was open in each: a change makes another list."""
+    taken: list[tuple[RunId, float]] = field(default_factory=list)
+    """Slots, lease by lease."""
+    fat: list[LeaseId] = field(default_factory=list)
+
+    def holds(self, worker: Worker, view: WorkerView, changed: Set[RunId]) -> bool:
+        """Whether it would be made the same again; `changed`: runs whose lengths are no longer what they were."""
+        return (
+            self.worker is worker
+            and self.ids == worker.leases
+            and not self.desk.changed
+            and (self.desk.losses, self.desk.view.slots) == (worker.losses, view.slots)
+            and all(lease.open is tasks for lease, tasks in self.leases)
+            and (not changed or all(run not in changed for run, _ in self.taken))
+        )
+
+
+@dataclass(slots=True)
+class Memory:
+    """What one plan leaves for the next."""
+
+    desks: dict[PeerId, KeptDesk] = field(default_factory=dict)
+    """Of the workers that the newest plan could use."""
+    _lengths: dict[RunId, Lengths] = field(default_factory=dict)
+
+    _indexes: dict[RunId, _Index] = field(default_factory=dict)
+    _leases: dict[LeaseId, HeldLease] = field(default_factory=dict)
+
+    def learn(self, lengths: dict[RunId, Lengths]) -> frozenset[RunId]:
+        """The runs of which these differ from the last ones."""
+        before, self._lengths = self._lengths, lengths
+        runs = before.keys() | lengths.keys()
+        return frozenset(run for run in runs if before.get(run) != lengths.get(run))
+
+    def groups(self, run: RunId, pending: list[Task], estimates: Estimates) -> dict[int, Group]:
+        """The run's pending tasks by requirement, in no order."""
+        index = self._indexes.get(run)
+        if index is None or index.pending is not pending or index.estimates is not estimates or not index.follow():
+            index = self._indexes[run] = _Index(pending, estimates)
+        return index.groups
+
+    def lease(self, lease: LeaseId, tasks: list[Task], estimates: Estimates | None) -> HeldLease:
+        known = self._leases.get(lease)
+        if known is None or known.open is not tasks or known.estimates is not estimates:
+            expected = sum(micros(task, estimates) for task in tasks) if estimates is not None else 0
+            known = self._leases[lease] = HeldLease(tasks, estimates, expected)
+        return known
+
+    def forget(self, runs: Iterable[RunId], leases: Iterable[LeaseId]) -> None:
+        """Keep what is of these alone."""
+        runs, leases = set(runs), set(leases)
+        for run in [run for run in self._indexes if run not in runs]:
+            del self._indexes[run]
+        if len(self._leases) > 2 * len(leases):
+            for lease in [lease for lease in self._leases if lease not in leases]:
+                del self._leases[lease]
+
+
+def micros(task: Task, estimates: Estimates) -> int:
+    return round(estimates.total(task.first, task.count) * 1e6)
+
+
+def group_up(tasks: Iterable[Task], estimates: Estimates) -> dict[int, Group]:
+    """By requirement."""
+    by_requirement: dict[int, list[Task]] = {}
+    for task in tasks:
+        by_requirement.setdefault(task.requirement, []).append(task)
+    groups = {}
+    for requirement, members in by_requirement.items():
+        groups[requirement] = Group()
+        groups[requirement].extend(members, estimates)
+    return groups
+
+
+def _entry(task: Task, estimates: Estimates) -> _Entry:
+    return tuple(-part for part in rank.task_key(task, estimates)), task
