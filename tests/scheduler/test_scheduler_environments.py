@@ -3,11 +3,11 @@
 import pytest
 
 from mesh.scheduler.environments import checked_python, with_needs
-from mesh.scheduler.feasibility import need
+from mesh.scheduler.feasibility import Need
 from mesh.scheduler.fleet import WorkerView
 from mesh.scheduler.hopeless import PROBING, hopeless
-from mesh.scheduler.plan import Waiting
 from mesh.scheduler.requirements import parse, unmet
+from mesh.scheduler.waiting import Waiting
 from protocols.errors import UsageError
 from protocols.ids import PeerId, RunId
 
@@ -78,7 +78,7 @@ def test_who_has_it_and_why_others_have_not(capabilities: dict[str, str | tuple[
 
 
 def test_a_worker_that_has_not_looked_yet_may_have_it() -> None:
-    waiting = Waiting(RunId(1), "uv", 0, 0.0, (), need(("uv", ""), ("", "")))
+    waiting = Waiting(RunId(1), "uv", 0, 0.0, (), Need(("uv",)))
     looking = WorkerView(A, 1, alive=True, capabilities={"python": "3.11.7", PROBING: True})
     assert hopeless(waiting, {A: looking}) is None
     found = hopeless(waiting, {A: WorkerView(A, 1, alive=True, capabilities={"python": "3.11.7"})})

@@ -13,7 +13,9 @@ import mesh.worker.pytest_side
 from mesh.ports import CollectionFailed
 from mesh.state import dependencies
 from mesh.worker.runner import PytestRunner
-from protocols.manifests import Dependency, Manifest, Needs
+from mesh.worker.selecting import select
+from protocols.ids import Cid
+from protocols.manifests import CollectedTest, Dependency, Manifest, Needs, Selection
 
 
 class Marks:
@@ -303,3 +305,25 @@ def test_a_type_that_makes_no_sense_is_named(inside: Any, tmp_path: Path, text: 
     with pytest.raises(pytest.UsageError) as error:
         inside.kinds.chosen(wanted, [""], inside.kinds.known(str(tmp_path)))
     assert words in str(error.value)
+
+
+def test_a_selection_keeps_the_dependencies_between_what_is_selected() -> None:
+    tests = tuple(CollectedTest(f"t.py::{name}", "t.py") for name in "abcdef")
+    waits = (Dependency(4, 2, 0, 3), Dependency(1, 1, 5, 1, False), Dependency(3, 1, 0, 0), Dependency(5, 1, 3, 1))
+    manifest = Manifest(Cid(""), tests, dependencies=waits)
+    some = select(manifest, Selection(("t.py::a", "t.py::c", "t.py::e", "t.py::f")))
+    assert isinstance(some, Manifest)
+    assert waits_of(some) == {("e", "a"), ("e", "c"), ("f", "a"), ("f", "c")}
+    everything = select(manifest, Selection(("t.py::f", "t.py::c"), first=True))
+    assert isinstance(everything, Manifest)
+    assert waits_of(everything) == waits_of(manifest)
+
+
+def waits_of(manifest: Manifest) -> set[tuple[str, str]]:
+    names = [test.id[-1] for test in manifest.tests]
+    return {
+        (names[test], other)
+        for one in manifest.dependencies
+        for test in range(one.first, one.first + one.count)
+        for other in names[one.on : one.on + one.on_count] or ["missing"]
+    }

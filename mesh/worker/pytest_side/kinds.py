@@ -14,7 +14,9 @@ Three are built in; a suite adds its own, or changes those, in its pyproject.tom
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,12 +52,12 @@ def known(root: str) -> dict[str, Kind]:
     path = os.path.join(root, FILE)
     if not os.path.exists(path):
         return dict(BUILT_IN)
-    import tomllib
-
+    # before Python 3.11, pytest brings it under another name
+    toml: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
         with open(path, "rb") as file:
-            document = tomllib.load(file)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            document = toml.load(file)
+    except (toml.TOMLDecodeError, UnicodeDecodeError) as error:
         raise pytest.UsageError(f"{FILE}: {error}") from None
     table = document.get("tool", {}).get("mesh", {}).get("types", {})
     if not isinstance(table, dict):

@@ -10,7 +10,6 @@ it: tests of one number run side by side, before those of the next; those withou
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -205,7 +204,7 @@ def _barriers(items: Sequence[pytest.Item]) -> list[Dependency]:
     chain += [groups[number] for number in sorted(groups) if number < 0]
     return [
         (first, count, on, on_count, False)
-        for before, after in itertools.pairwise(chain)
+        for before, after in zip(chain, chain[1:])  # noqa: B905, RUF007
         for first, count in _runs(after)
         for on, on_count in _runs(before)
     ]
