@@ -17,6 +17,8 @@ OPTIONS = (
     ("priority", int, 50, "N", "0 to 100, default 50"),
     ("retries", int, 0, "N", "more tries for a failed test"),
     ("worker-count", int, 0, "N", "at most N workers"),
+    ("env", str, "ambient", "ENV", "where the suite's packages come from: ambient, or uv"),
+    ("python", str, "", "3.12|PATH", "the suite's Python"),
     ("test-type", str, "", "TYPE", "such as model, hardware, api"),
 )
 

@@ -20,10 +20,11 @@ import pytest
 from mesh.cli.arguments import checked_home, default_home, slots
 from mesh.cli.client import Client, read_endpoint
 from mesh.cli.companion import companion, home_for_once
-from mesh.cli.submission import at_root, prepare_suite
+from mesh.cli.submission import at_root, named_python, prepare_suite
 from mesh.content.tree import bundle_root
 from mesh.pytest_plugin import OPTIONS
 from mesh.pytest_reports import Places, Replay
+from mesh.scheduler.environments import ENVIRONMENTS
 from mesh.worker.pytest_side import telling
 from protocols.codec import decode, encode
 from protocols.errors import ContentNotFound, MeshError, UsageError
@@ -312,7 +313,10 @@ def _options(config: pytest.Config) -> argparse.Namespace:
     for name in ("retries", "worker_count"):
         if not 0 <= given[name] < 2**31:
             raise UsageError(f"--mesh-{name.replace('_', '-')} {given[name]} is not a whole number of at least 0")
-    return argparse.Namespace(**given, test_timeout=0.0, env="ambient", python=[])
+    if given["env"] not in ENVIRONMENTS:
+        raise UsageError(f"--mesh-env {given['env']!r} is none of {', '.join(ENVIRONMENTS)}")
+    given["python"] = [named_python(given["python"])] if given["python"] else []
+    return argparse.Namespace(**given, test_timeout=0.0, share=1, deadline=0.0, preempt="grace", after=[])
 
 
 def _slots(config: pytest.Config) -> int | None:

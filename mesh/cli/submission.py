@@ -65,10 +65,6 @@ def prepare(args: argparse.Namespace) -> Submission:
         if start != "." and (args.path is not None or not _names_tests(args.pytest_args)):
             arguments.append(start)
         arguments += at_root(args.pytest_args, root)
-    if args.env == "uv" and not any(_INSTALLABLE.fullmatch(name) for name in names):
-        raise UsageError(
-            f"--env uv: {root} has none of uv.lock, pyproject.toml and requirements.txt: there is nothing to install"
-        )
     spec = _spec(args, root, names, arguments)
     if args.exec is not None:
         spec |= {"command": args.exec, "files": [_each(word, root) for word in args.each]}
@@ -93,6 +89,10 @@ def _check_expressions(args: argparse.Namespace) -> None:
 
 
 def _spec(args: argparse.Namespace, root: Path, names: tuple[str, ...], arguments: list[str]) -> dict[str, Any]:
+    if args.env == "uv" and not any(_INSTALLABLE.fullmatch(name) for name in names):
+        raise UsageError(
+            f"--env uv: {root} has none of uv.lock, pyproject.toml and requirements.txt: there is nothing to install"
+        )
     return {
         "name": root.name or "root",
         "project": root.name or "root",

@@ -255,6 +255,8 @@ def test_a_crash_is_an_error_and_no_more(run: Run, tmp_path: Path) -> None:
     [
         (["--mesh-requires", "gpu >>"], 4, "--requires"),
         (["--mesh-priority", "101"], 4, "--mesh-priority 101"),
+        (["--mesh-env", "conda"], 4, "--mesh-env 'conda' is none of ambient, uv"),
+        (["--mesh-python", "twelve"], 4, "'twelve' is neither a version of Python"),
         (["--mesh-slots", "none"], 4, "--mesh-slots"),
         (["--pdb"], 4, "--pdb needs the tests in this process"),
         (["test_none.py"], 4, "file or directory not found: test_none.py"),
