@@ -127,6 +127,26 @@ class Hold:
     reason: str
 
 
+@message("w.tail")
+class TailTest:
+    """any node -> worker: more output of a test that runs there, from these places in its streams on."""
+
+    run: RunId
+    test: TestIndex
+    offsets: tuple[int, ...] = ()
+
+
+@message("w.tailed")
+class Tailed:
+    """Captured stdout, stdout that escaped the capture, and the same of stderr. No pieces: it does not run there."""
+
+    pieces: tuple[bytes, ...]
+    offsets: tuple[int, ...]
+    """Where each piece ends."""
+    skipped: int = 0
+    """Bytes left out before the pieces."""
+
+
 @message("w.ack")
 class Ack:
     """Done; for a `Result`: committed, the worker may forget its outbox entry (also when it came too late to count)."""

@@ -33,6 +33,8 @@ from protocols.work import (
     Refused,
     RegisterWorker,
     Result,
+    Tailed,
+    TailTest,
 )
 
 log = logging.getLogger(__name__)
@@ -129,6 +131,12 @@ class WorkerAgent:
         session = self._sessions.get(held.assign.run) if held is not None else None
         if session is not None:
             self._perform(self._machine.withdrawn(lease, session.withdraw(lease)))
+
+    def tail(self, request: TailTest) -> Tailed:
+        """More output of a test that runs here now."""
+        session = self._sessions.get(request.run)
+        found = session.tail(request.test, request.offsets) if session is not None else None
+        return Tailed(found.pieces, found.offsets, found.skipped) if found is not None else Tailed((), ())
 
     async def drain(self) -> None:
         """Give back what has not started, finish and deliver the rest."""

@@ -18,11 +18,20 @@ from typing import Any
 
 import trio
 
-from mesh.ports import Finished, Job, RunnerEvent, Started, WorkItem
+from mesh.ports import Finished, Job, RunnerEvent, Started, Tail, WorkItem
 from mesh.worker import frames
 from mesh.worker.arguments import for_slots
 from mesh.worker.mailbox import Mailbox
-from mesh.worker.processes import STOP_SECONDS, SlotProcess, Zygote, kill_group, left_in, remains, signal_process
+from mesh.worker.processes import (
+    STOP_SECONDS,
+    SlotProcess,
+    Zygote,
+    kill_group,
+    left_in,
+    remains,
+    signal_process,
+    tail,
+)
 from mesh.worker.pytest_side import wire
 from mesh.worker.slots import SlotQueue
 from protocols.errors import UsageError
@@ -118,6 +127,12 @@ class PytestSession:
             if doomed:
                 slot.spared = True
                 self._kill_slot(slot)
+
+    def tail(self, index: TestIndex, offsets: Sequence[int]) -> Tail | None:
+        for slot in self._slots.values():
+            if slot.running in self._items and self._items[slot.running].index == index:
+                return tail(slot.directory, offsets)
+        return None
 
     def events(self) -> AsyncIterator[RunnerEvent]:
         return self._mailbox

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import trio
 
-from mesh.ports import CollectionFailed, Content, Finished, Job, Runner, RunnerEvent, RunnerSession, WorkItem
+from mesh.ports import CollectionFailed, Content, Finished, Job, Runner, RunnerEvent, RunnerSession, Tail, WorkItem
 from mesh.worker.environments import Environment, Environments
 from mesh.worker.selecting import select
 from mesh.worker.uv import BuildFailed
@@ -74,6 +74,9 @@ class RunSession:
 
     def kill(self, lease: LeaseId) -> None:
         self._session.kill(lease)
+
+    def tail(self, index: TestIndex, offsets: Sequence[int]) -> Tail | None:
+        return self._session.tail(index, offsets)
 
     def events(self) -> AsyncIterator[RunnerEvent]:
         return self._session.events()
