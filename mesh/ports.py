@@ -278,6 +278,8 @@ class Job:
     """Tests that go wrong here after which no other starts, until more is known of the run; 0: no limit."""
     test_type: str = ""
     """The type of the tests that are run; empty: any."""
+    share: str = field(default="", compare=False)
+    """Unix socket where its processes find what the run's tests share; empty: nowhere."""
 
 
 @dataclass(frozen=True, slots=True)

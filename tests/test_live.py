@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mesh.live import LiveOutput
-from mesh.worker.processes import TAIL_BYTES_MAX, TAIL_LAG_BYTES_MAX, tail
+from mesh.worker.tailing import TAIL_BYTES_MAX, TAIL_LAG_BYTES_MAX, tail
 from protocols.client import Follow, Progress, Verdicts
 from protocols.codec import decode, encode
 from protocols.errors import NodeUnavailable, UsageError

@@ -167,15 +167,3 @@ def signal_name(number: int) -> str:
     with contextlib.suppress(ValueError):
         return signal.Signals(number).name
     return f"signal {number}"
-
-
-def collection_failed(code: int, stdout: str, stderr: str) -> CollectionFailed:
-    if code == 4 and stderr.strip():
-        return CollectionFailed(4, stderr.strip())
-    output = "\n".join(part for part in (stdout.strip(), stderr.strip()) if part)
-    if code in (2, 4, 5):
-        return CollectionFailed(code, output)
-    if code == 1 and "No module named 'pytest'" in stderr:
-        return CollectionFailed(4, "the suite's environment has no pytest")
-    how = signal_name(-code) if code < 0 else f"exit code {code}"
-    return CollectionFailed(2, f"the collecting process died: {how}\n{output}")

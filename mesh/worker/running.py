@@ -22,18 +22,10 @@ from mesh.ports import Finished, Job, RunnerEvent, Started, Tail, WorkItem
 from mesh.worker import frames
 from mesh.worker.arguments import for_slots
 from mesh.worker.mailbox import Mailbox
-from mesh.worker.processes import (
-    STOP_SECONDS,
-    SlotProcess,
-    Zygote,
-    kill_group,
-    left_in,
-    remains,
-    signal_process,
-    tail,
-)
+from mesh.worker.processes import STOP_SECONDS, SlotProcess, Zygote, kill_group, left_in, remains, signal_process
 from mesh.worker.pytest_side import wire
 from mesh.worker.slots import SlotQueue
+from mesh.worker.tailing import tail
 from protocols.errors import UsageError
 from protocols.ids import LeaseId, TestIndex
 from protocols.manifests import Record
@@ -300,7 +292,7 @@ class PytestSession:
         self._starting[slot.number] = slot
         message = {"start": slot.number, "directory": str(slot.directory), "items": str(self._items_path)}
         message |= {"first": self._job.first_slot, "total": self._job.slots_total or self._job.slots}
-        message["variables"] = dict(slot.variables)
+        message |= {"share": self._job.share, "variables": dict(slot.variables)}
         with contextlib.suppress(OSError):  # it has just died: whoever listens to it ends this slot
             await self._zygote.send(message, (slot.pipes.tokens_read, slot.pipes.frames_write))
         return True
