@@ -43,8 +43,12 @@ def serialisable(config: Any, reports: Iterable[Any]) -> list[dict[str, Any]]:
 def warning(message: Any, node_id: str, location: Any) -> dict[str, Any]:
     """One recorded warning. `message`: a `warnings.WarningMessage`."""
     category = message.category
+    try:
+        text = str(message.message)
+    except Exception as error:
+        text = f"<{category.__name__}: its text can't be had: {type(error).__name__}>"
     return {
-        "text": str(message.message),
+        "text": text,
         "category": category.__name__,
         "module": category.__module__,
         "file": message.filename,
