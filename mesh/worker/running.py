@@ -87,8 +87,6 @@ class PytestSession:
         self._by_pid: dict[int, SlotProcess] = {}
         self._mailbox: Mailbox[RunnerEvent] = Mailbox(EVENTS_MAX)
 
-    # what the agent calls
-
     def submit(self, items: Sequence[WorkItem]) -> None:
         lines = []
         for item in items:
@@ -390,8 +388,6 @@ class PytestSession:
     def _kill_slot(self, slot: SlotProcess) -> None:
         if slot.pid and not slot.exited.is_set():
             kill_group(slot.pid)
-
-    # time
 
     async def watch(self) -> None:
         """Enforce limits of time, and even out work that turned out unlike its guess."""
