@@ -9,10 +9,12 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 import trio
 
+from mesh.live import LiveOutput
 from mesh.ports import Content, Network, Nodes, NodeView, ReplicatedLog
 from mesh.raft.errors import NotLeader
 from mesh.state.model import CoordinatorState
@@ -202,6 +204,21 @@ class MeshBackend:
             if progress.final:
                 yield {**json.loads(progress.final), "cursor": teller.cursor}
                 return
+
+    async def output(self, run: RunId, test: str) -> AsyncIterator[dict[str, Any]]:
+        """What the run's tests print, as they do: of `test`, or of those whose IDs hold it."""
+        live = LiveOutput(
+            network=self._network,
+            content=self._content,
+            ask=lambda request: self._ask(request, Progress, COORDINATOR_SECONDS),
+            manifest=lambda progress: self._manifest(Cid(progress.manifest or ""), progress.holders),
+            run=run,
+            test=test,
+        )
+        async with aclosing(live.events()) as events:
+            async for event in events:
+                yield event
+        yield {"event": "ended", "run": str(run)}
 
     # Inside
 

@@ -14,7 +14,7 @@ from mesh.worker.agent import WorkerAgent
 from protocols import client, work
 from protocols.codec import decode, encode
 from protocols.ids import PeerId
-from protocols.work import Ack, Assign, CommandVerb, Hold, NodeCommand, RecallLease, Refused
+from protocols.work import Ack, Assign, CommandVerb, Hold, NodeCommand, RecallLease, Refused, Tailed, TailTest
 
 
 class Duties:
@@ -39,7 +39,7 @@ class Duties:
         network.on_call(client.PROTOCOL, self._client)
 
     async def _work(self, peer: PeerId, payload: bytes) -> bytes:
-        request = decode(payload, *WORK_REQUESTS, Assign, RecallLease, Hold, NodeCommand)
+        request = decode(payload, *WORK_REQUESTS, Assign, RecallLease, Hold, NodeCommand, TailTest)
         match request:
             case Hold(root, holders, reason):
                 await self._content.fetch(root, (peer, *holders))
@@ -54,6 +54,8 @@ class Duties:
             case RecallLease():
                 if self._agent is not None:
                     self._agent.recall(request)
+            case TailTest():
+                return encode(self._agent.tail(request) if self._agent is not None else Tailed((), ()))
             case _:
                 coordinator = self._coordinator()
                 if coordinator is None:

@@ -278,6 +278,8 @@ class Job:
     """Tests that go wrong here after which no other starts, until more is known of the run; 0: no limit."""
     test_type: str = ""
     """The type of the tests that are run; empty: any."""
+    share: str = field(default="", compare=False)
+    """Unix socket where its processes find what the run's tests share; empty: nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +325,17 @@ class Finished:
 RunnerEvent = Started | Finished
 
 
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """What a running test has printed since: for stdout and stderr each what pytest captured and what escaped that."""
+
+    pieces: tuple[bytes, ...]
+    offsets: tuple[int, ...]
+    """Where each piece ends in its stream."""
+    skipped: int = 0
+    """Bytes before the pieces that were left out: the test prints faster than it is read."""
+
+
 class RunnerSession(Protocol):
     """Processes that run the tests of one job on this host. Leaving its context kills all of them."""
 
@@ -334,6 +347,9 @@ class RunnerSession(Protocol):
 
     def kill(self, lease: LeaseId) -> None:
         """Withdraw, and kill what runs of the lease; no event follows for it."""
+
+    def tail(self, index: TestIndex, offsets: Sequence[int]) -> Tail | None:
+        """More output of a test, from these offsets of its streams on; None if it does not run now."""
 
     def events(self) -> AsyncIterator[RunnerEvent]:
         """Each submitted test ends with exactly one `Finished`, also when its process crashes or hangs."""
@@ -378,6 +394,10 @@ class Backend(Protocol):
     def follow(self, run: RunId, cursor: int = 0, whole: bool = False) -> AsyncIterator[dict[str, Any]]:
         """The run's events from `cursor` on, as interface.md names them, each with its own "cursor"; ends after
         "finished". `whole`: verdicts carry what pytest told of their tests. Survives a change of coordinator."""
+
+    def output(self, run: RunId, test: str) -> AsyncIterator[dict[str, Any]]:
+        """What `test`, or those tests whose IDs hold that text, print while they run ("output": "test", "stream",
+        "text"), and their verdicts; "ended" with the run, or the one test named. `UsageError` if there is none."""
 
     async def why(self, target: str) -> dict[str, Any]: ...
 

@@ -194,6 +194,29 @@ class Finish:
     reason: str = ""
 
 
+@message("c.claim")
+class Claim:
+    """A process of a worker wants a name to itself: to compute the value that goes by it, or to do something alone."""
+
+    run: RunId
+    name: str
+    worker: PeerId
+    incarnation: int
+    holder: int
+    """Tells this worker's processes apart."""
+
+
+@message("c.settle")
+class Settle:
+    """It gives the name up, with the value (a raw block) that from now on goes by it, if any."""
+
+    run: RunId
+    name: str
+    worker: PeerId
+    holder: int
+    value: Cid | None = None
+
+
 Command = (
     Found
     | RaiseFormat
@@ -211,6 +234,8 @@ Command = (
     | Skip
     | Cancel
     | Finish
+    | Claim
+    | Settle
 )
 COMMANDS = (
     Found,
@@ -229,4 +254,6 @@ COMMANDS = (
     Skip,
     Cancel,
     Finish,
+    Claim,
+    Settle,
 )

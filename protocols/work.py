@@ -127,6 +127,56 @@ class Hold:
     reason: str
 
 
+@message("w.claim")
+class ClaimName:
+    """worker -> coordinator: a process of mine wants this name; answered when it has it, or after a while."""
+
+    run: RunId
+    name: str
+    incarnation: int
+    holder: int
+
+
+@message("w.claimed")
+class NameClaimed:
+    """`mine`: the process has it. Otherwise its value, if it has one; neither: others hold it, ask again."""
+
+    mine: bool
+    value: Cid | None = None
+    holders: tuple[PeerId, ...] = ()
+    """Who should have the value."""
+
+
+@message("w.settle")
+class SettleName:
+    """worker -> coordinator: the process gives the name up."""
+
+    run: RunId
+    name: str
+    holder: int
+    value: Cid | None = None
+
+
+@message("w.tail")
+class TailTest:
+    """any node -> worker: more output of a test that runs there, from these places in its streams on."""
+
+    run: RunId
+    test: TestIndex
+    offsets: tuple[int, ...] = ()
+
+
+@message("w.tailed")
+class Tailed:
+    """Captured stdout, stdout that escaped the capture, and the same of stderr. No pieces: it does not run there."""
+
+    pieces: tuple[bytes, ...]
+    offsets: tuple[int, ...]
+    """Where each piece ends."""
+    skipped: int = 0
+    """Bytes left out before the pieces."""
+
+
 @message("w.ack")
 class Ack:
     """Done; for a `Result`: committed, the worker may forget its outbox entry (also when it came too late to count)."""

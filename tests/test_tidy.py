@@ -41,6 +41,7 @@ LAYERS = {
     "mesh.dashboard": (SERVICE, "dashboard"),
     "mesh.disk": (SERVICE, "disk"),
     "mesh.hardware": (SERVICE, "hardware"),
+    "mesh.live": (SERVICE, "backend"),
     "mesh.log_home": (SERVICE, "consensus"),
     "mesh.membership": (SERVICE, "membership"),
     "mesh.net": (SERVICE, "net"),

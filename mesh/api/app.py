@@ -59,6 +59,7 @@ class Api:
             ("/api/runs", self.submit, post),
             ("/api/runs/{run}", self.run, get),
             ("/api/runs/{run}/events", self.events, get),
+            ("/api/runs/{run}/output", self.output, get),
             ("/api/runs/{run}/cancel", self.cancel, post),
             ("/api/why/{target:path}", self.why, get),
             ("/api/records/{cid}", self.record, get),
@@ -127,6 +128,10 @@ class Api:
         if not (given.isascii() and given.isdigit() and len(given) < 17 and int(given) <= CURSOR_MAX):
             raise UsageError(f"'cursor' must be a whole number, not {given[:40]!r}")
         return EventStream(self._backend.follow(run, int(given), request.query_params.get("whole") == "1"))
+
+    async def output(self, request: Request) -> Response:
+        run = parse_run(request.path_params["run"])
+        return EventStream(self._backend.output(run, request.query_params.get("test", "")))
 
     async def cancel(self, request: Request) -> Response:
         run = parse_run(request.path_params["run"])

@@ -127,7 +127,7 @@ class Client:
         give_up = time.monotonic() + RECONNECT_SECONDS_MAX
         while True:
             try:
-                for event in self._events(run, cursor, whole):
+                for event in self._lines(f"/api/runs/{run}/events?cursor={cursor}&whole={whole:d}"):
                     cursor = event["cursor"]
                     yield event
                     give_up = time.monotonic() + RECONNECT_SECONDS_MAX
@@ -138,6 +138,13 @@ class Client:
                     self._pause(give_up)
                 except ConnectionLost:
                     raise NodeUnavailable(f"{lost}; run {run} goes on without it if other nodes live") from None
+
+    def output(self, run: str, test: str) -> Iterator[dict[str, Any]]:
+        """What the run's tests print from now on, and their verdicts."""
+        for event in self._lines(f"/api/runs/{run}/output?test={quote(test, safe='')}"):
+            if event["event"] == "ended":
+                return
+            yield event
 
     def read(self, cid: str, path: str = "") -> Iterator[bytes]:
         """The bytes of a file; a stream cut short is `ConnectionLost`."""
@@ -159,8 +166,9 @@ class Client:
         finally:
             connection.close()
 
-    def _events(self, run: str, cursor: int, whole: bool) -> Iterator[dict[str, Any]]:
-        connection, answer = self._open("GET", f"/api/runs/{run}/events?cursor={cursor}&whole={whole:d}", None)
+    def _lines(self, path: str) -> Iterator[dict[str, Any]]:
+        """One object a line, for as long as the caller wants more; an error in it is raised."""
+        connection, answer = self._open("GET", path, None)
         part = b""
         try:
             while True:

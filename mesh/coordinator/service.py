@@ -18,6 +18,7 @@ from mesh.coordinator.history import History
 from mesh.coordinator.recalls import Recalls
 from mesh.coordinator.replicas import Replicas
 from mesh.coordinator.reports import ReportBuilder
+from mesh.coordinator.sharing import SharedNames
 from mesh.coordinator.unrun import UnrunTests
 from mesh.ports import Clock, Content, Network, Nodes, ReplicatedLog
 from mesh.scheduler import upstream
@@ -39,6 +40,7 @@ from protocols.work import (
     PROTOCOL,
     Ack,
     Assign,
+    ClaimName,
     Collection,
     GiveBack,
     Heartbeat,
@@ -47,6 +49,7 @@ from protocols.work import (
     Refused,
     RegisterWorker,
     Result,
+    SettleName,
 )
 
 log = logging.getLogger(__name__)
@@ -65,8 +68,8 @@ REASSIGN_SECONDS = 3.0
 REASONS_SHOWN_MAX = 3
 """Workers' reasons in the sentence of a run that none of them could prepare."""
 
-WorkRequest = RegisterWorker | Heartbeat | Collection | Result | GiveBack
-WORK_REQUESTS = (RegisterWorker, Heartbeat, Collection, Result, GiveBack)
+WorkRequest = RegisterWorker | Heartbeat | Collection | Result | GiveBack | ClaimName | SettleName
+WORK_REQUESTS = (RegisterWorker, Heartbeat, Collection, Result, GiveBack, ClaimName, SettleName)
 
 
 class TestCoordinator:
@@ -94,6 +97,7 @@ class TestCoordinator:
         self._fleet = Fleet(worker_timeout)
         self._history = History(content)
         self._replicas = Replicas(network, content, lambda: log.configuration.voters)
+        self._names = SharedNames(log, self._replicas)
         self._reports = ReportBuilder(content, self._history, scratch)
         self._unrun = UnrunTests(
             content=content,
@@ -314,6 +318,10 @@ class TestCoordinator:
                 answer = await self._result(peer, request)
             case GiveBack():
                 answer = await self._given_back(peer, request)
+            case ClaimName():
+                answer = await self._names.claim(peer, request)
+            case SettleName():
+                answer = await self._names.settle(peer, request, self._nodes.nodes())
         return encode(answer)
 
     async def _register(self, peer: PeerId, request: RegisterWorker) -> Ack:

@@ -9,7 +9,7 @@ proposes, alone: a new coordinator may have proposed in between.
 from collections.abc import Callable
 from typing import Any
 
-from mesh.state import admission, dependencies, holdings, ranges, unrun, verdicts
+from mesh.state import admission, dependencies, holdings, ranges, shared, unrun, verdicts
 from mesh.state.dependencies import Barriers, Standing
 from mesh.state.model import (
     COLLECT_LOSSES_MAX,
@@ -32,6 +32,7 @@ from protocols.commands import (
     TESTS_PER_COMMAND_MAX,
     Abandon,
     Cancel,
+    Claim,
     Collected,
     CollectFailed,
     Command,
@@ -44,6 +45,7 @@ from protocols.commands import (
     RaiseFormat,
     Register,
     Return,
+    Settle,
     Skip,
     Submit,
     Yield,
@@ -402,6 +404,7 @@ def _close(state: CoordinatorState, lease: Lease) -> None:
     run.leases.remove(lease.id)
     run.leased -= ranges.size(lease.open)
     state.workers[lease.worker].leases.remove(lease.id)
+    shared.release(state, run.id, lease.worker)
 
 
 def _close_if_done(state: CoordinatorState, lease: Lease) -> tuple[LeaseId, ...]:
@@ -440,4 +443,6 @@ _HANDLERS: dict[type[Any], Callable[[CoordinatorState, int, Any], Result]] = {
     Skip: _skip,
     Cancel: _cancel,
     Finish: _finish,
+    Claim: shared.claim,
+    Settle: shared.settle,
 }

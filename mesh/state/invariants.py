@@ -33,6 +33,10 @@ def check(state: CoordinatorState) -> None:
         assert worker.leases == sorted(held), f"{worker.name}'s leases are not the state's"
         assert len(held) <= LEASES_PER_WORKER_MAX, f"{worker.name} holds too many leases"
     _check_holdings(state)
+    for name, claim in state.claims.items():
+        works = any((lease.run, lease.worker) == (claim.run, claim.worker) for lease in state.leases.values())
+        assert works, f"{name} is held by a worker that has no test of its run"
+        assert name not in state.runs[claim.run].values, f"{name} has its value"
     known = {run.nonce: run.id for run in state.runs.values()}
     known |= {summary.nonce: summary.id for summary in state.archive.values()}
     assert state.nonces == known, "the nonces are not those of the runs"

@@ -101,6 +101,15 @@ class Lease:
     """What each of its tests takes; they are of one requirement if that is anything to hold."""
 
 
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """Who holds a shared name, and for which run."""
+
+    run: RunId
+    worker: PeerId
+    holder: int
+
+
 @dataclass(slots=True)
 class Worker:
     peer: PeerId
@@ -163,6 +172,8 @@ class Run:
     exit_code: int | None = None
     reason: str = ""
     finished_at: float | None = None
+    values: dict[str, Cid] = field(default_factory=dict)
+    """What its tests computed once for all: name -> block."""
 
     def needs_of(self, requirement: int) -> Needs:
         return self.needs[requirement] if requirement < len(self.needs) else NOTHING
@@ -234,6 +245,9 @@ class CoordinatorState:
     """Who holds each named lock that is held: one open lease."""
     nonces: dict[bytes, RunId] = field(default_factory=dict)
     """Nonces of all runs in `runs` and `archive`."""
+
+    claims: dict[str, Claimed] = field(default_factory=dict)
+    """Shared names that are held now."""
 
     def open_tests(self, peer: PeerId) -> int:
         """Tests that a worker holds."""

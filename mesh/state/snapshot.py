@@ -18,6 +18,7 @@ import cbor2
 from mesh.state import dependencies, holdings, ranges, verdicts
 from mesh.state.dependencies import Barriers
 from mesh.state.model import (
+    Claimed,
     Completion,
     CoordinatorState,
     Failure,
@@ -52,7 +53,7 @@ class SavedCompletion:
     attempts: bytes
 
 
-@message("s.run", later=3)
+@message("s.run", later=4)
 class SavedRun:
     id: RunId
     nonce: bytes
@@ -78,6 +79,15 @@ class SavedRun:
     preempted: tuple[tuple[int, int], ...] = ()
     needs: tuple[Needs, ...] = ()
     dependencies: tuple[Dependency, ...] = ()
+    values: tuple[tuple[str, Cid], ...] = ()
+
+
+@message("s.claim")
+class SavedClaim:
+    name: str
+    run: RunId
+    worker: PeerId
+    holder: int
 
 
 @message("s.lease", later=1)
@@ -102,7 +112,7 @@ class SavedWorker:
     losses: int
 
 
-@message("s.state")
+@message("s.state", later=1)
 class SavedState:
     applied: int
     mesh: str
@@ -112,6 +122,7 @@ class SavedState:
     finished: tuple[RunId, ...]
     leases: tuple[SavedLease, ...]
     workers: tuple[SavedWorker, ...]
+    claims: tuple[SavedClaim, ...] = ()
 
 
 @message("s.versioned")
@@ -155,6 +166,9 @@ def capture(state: CoordinatorState) -> Capture:
         finished=tuple(state.finished),
         leases=tuple(_save_lease(state.leases[lease]) for lease in sorted(state.leases)),
         workers=tuple(_save_worker(state.workers[peer]) for peer in sorted(state.workers)),
+        claims=tuple(
+            SavedClaim(name, held.run, held.worker, held.holder) for name, held in sorted(state.claims.items())
+        ),
     )
     return Capture(state.format, saved, tuple(tuple(run.chunks) for run in runs))
 
@@ -278,6 +292,7 @@ def _save_run(run: Run) -> SavedRun:
         failure=run.failure,
         cancelled=run.cancelled,
         cancel_code=run.cancel_code,
+        values=tuple(sorted(run.values.items())),
         report=run.report,
         exit_code=run.exit_code,
         reason=run.reason,
@@ -340,6 +355,7 @@ def _restore(saved: SavedState) -> CoordinatorState:
         holder.leased += ranges.size(lease.open)
         state.workers[lease.worker].leases.append(lease.id)
         holdings.take(state, lease)
+    state.claims = {item.name: Claimed(item.run, item.worker, item.holder) for item in saved.claims}
     return state
 
 
@@ -362,6 +378,7 @@ def _restore_run(saved: SavedRun) -> Run:
         failure=saved.failure,
         cancelled=saved.cancelled,
         cancel_code=saved.cancel_code,
+        values=dict(saved.values),
         report=saved.report,
         exit_code=saved.exit_code,
         reason=saved.reason,

@@ -25,14 +25,19 @@ from protocols.work import (
     PROTOCOL,
     Ack,
     Assign,
+    ClaimName,
     Collection,
     GiveBack,
     Heartbeat,
     HeartbeatAck,
+    NameClaimed,
     RecallLease,
     Refused,
     RegisterWorker,
     Result,
+    SettleName,
+    Tailed,
+    TailTest,
 )
 
 log = logging.getLogger(__name__)
@@ -130,6 +135,30 @@ class WorkerAgent:
         if session is not None:
             self._perform(self._machine.withdrawn(lease, session.withdraw(lease)))
 
+    def tail(self, request: TailTest) -> Tailed:
+        """More output of a test that runs here now."""
+        session = self._sessions.get(request.run)
+        found = session.tail(request.test, request.offsets) if session is not None else None
+        return Tailed(found.pieces, found.offsets, found.skipped) if found is not None else Tailed((), ())
+
+    async def claim(self, run: RunId, name: str, holder: int) -> NameClaimed:
+        """See `mesh.worker.sharing.Names`."""
+        return await self._insist(ClaimName(run, name, self._incarnation(), holder), NameClaimed)
+
+    async def settle(self, run: RunId, name: str, holder: int, value: Cid | None) -> None:
+        await self._insist(SettleName(run, name, holder, value), Ack)
+
+    async def _insist(self, request: object, answer: type[Reply]) -> Reply:
+        """Ask whoever coordinates until there is an answer, or the caller has waited enough."""
+        while True:
+            coordinator = self._coordinator()
+            if coordinator is not None:
+                try:
+                    return await self._ask(coordinator, request, answer)
+                except (NodeUnavailable, RemoteCallError, ProtocolError) as error:
+                    log.debug("%s: %s", type(request).__name__, error)
+            await trio.sleep(RETRY_SECONDS_MAX)
+
     async def drain(self) -> None:
         """Give back what has not started, finish and deliver the rest."""
         self._perform(self._machine.drain())
@@ -169,7 +198,7 @@ class WorkerAgent:
         run = assign.run
         reason, code = "its processes ended", MeshFailed.exit_code
         try:
-            async with self._workshop.open(assign) as session:
+            async with self._workshop.open(assign, self) as session:
                 self._sessions[run] = session
                 self._perform(self._machine.ready(run))
                 with session.scope:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import psutil
 
-_NAME = re.compile(r"mesh-(run|slots)-(\d+)-\w+")
+_NAME = re.compile(r"mesh-(run|slots|share)-(\d+)-\w+")
 
 
 def temporary_folder(kind: str) -> Path:
-    """A new one; `kind` is "run" or "slots"."""
+    """A new one; `kind` is "run", "slots" or "share"."""
     return Path(tempfile.mkdtemp(prefix=f"mesh-{kind}-{os.getpid()}-"))
 
 

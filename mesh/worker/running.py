@@ -18,13 +18,14 @@ from typing import Any
 
 import trio
 
-from mesh.ports import Finished, Job, RunnerEvent, Started, WorkItem
+from mesh.ports import Finished, Job, RunnerEvent, Started, Tail, WorkItem
 from mesh.worker import frames
 from mesh.worker.arguments import for_slots
 from mesh.worker.mailbox import Mailbox
 from mesh.worker.processes import STOP_SECONDS, SlotProcess, Zygote, kill_group, left_in, remains, signal_process
 from mesh.worker.pytest_side import wire
 from mesh.worker.slots import SlotQueue
+from mesh.worker.tailing import tail
 from protocols.errors import UsageError
 from protocols.ids import LeaseId, TestIndex
 from protocols.manifests import Record
@@ -86,8 +87,6 @@ class PytestSession:
         self._by_pid: dict[int, SlotProcess] = {}
         self._mailbox: Mailbox[RunnerEvent] = Mailbox(EVENTS_MAX)
 
-    # what the agent calls
-
     def submit(self, items: Sequence[WorkItem]) -> None:
         lines = []
         for item in items:
@@ -118,6 +117,12 @@ class PytestSession:
             if doomed:
                 slot.spared = True
                 self._kill_slot(slot)
+
+    def tail(self, index: TestIndex, offsets: Sequence[int]) -> Tail | None:
+        for slot in self._slots.values():
+            if slot.running in self._items and self._items[slot.running].index == index:
+                return tail(slot.directory, offsets)
+        return None
 
     def events(self) -> AsyncIterator[RunnerEvent]:
         return self._mailbox
@@ -285,7 +290,7 @@ class PytestSession:
         self._starting[slot.number] = slot
         message = {"start": slot.number, "directory": str(slot.directory), "items": str(self._items_path)}
         message |= {"first": self._job.first_slot, "total": self._job.slots_total or self._job.slots}
-        message["variables"] = dict(slot.variables)
+        message |= {"share": self._job.share, "variables": dict(slot.variables)}
         with contextlib.suppress(OSError):  # it has just died: whoever listens to it ends this slot
             await self._zygote.send(message, (slot.pipes.tokens_read, slot.pipes.frames_write))
         return True
@@ -383,8 +388,6 @@ class PytestSession:
     def _kill_slot(self, slot: SlotProcess) -> None:
         if slot.pid and not slot.exited.is_set():
             kill_group(slot.pid)
-
-    # time
 
     async def watch(self) -> None:
         """Enforce limits of time, and even out work that turned out unlike its guess."""

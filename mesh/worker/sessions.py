@@ -16,9 +16,10 @@ from pathlib import Path
 
 import trio
 
-from mesh.ports import CollectionFailed, Content, Finished, Job, Runner, RunnerEvent, RunnerSession, WorkItem
+from mesh.ports import CollectionFailed, Content, Finished, Job, Runner, RunnerEvent, RunnerSession, Tail, WorkItem
 from mesh.worker.environments import Environment, Environments
 from mesh.worker.selecting import select
+from mesh.worker.sharing import Names, Shares
 from mesh.worker.uv import BuildFailed
 from protocols.codec import decode, encode
 from protocols.errors import ContentNotFound, UsageError
@@ -75,6 +76,9 @@ class RunSession:
     def kill(self, lease: LeaseId) -> None:
         self._session.kill(lease)
 
+    def tail(self, index: TestIndex, offsets: Sequence[int]) -> Tail | None:
+        return self._session.tail(index, offsets)
+
     def events(self) -> AsyncIterator[RunnerEvent]:
         return self._session.events()
 
@@ -118,13 +122,18 @@ class Workshop:
         return tuple(reversed(self._bundles))
 
     @asynccontextmanager
-    async def open(self, assign: Assign) -> AsyncIterator[RunSession]:
-        """The run's processes, ready for tests; `MeshError` when the bundle or manifest can't be had."""
+    async def open(self, assign: Assign, names: Names) -> AsyncIterator[RunSession]:
+        """The run's processes, ready for tests; `MeshError` when the bundle or manifest can't be had. `names`: those
+        that they share with the mesh."""
         if assign.manifest is None:
             raise ContentNotFound(f"run {assign.run} has no manifest yet")
         async with self._tree(assign) as root, self._environments.hold(assign.spec, root) as environment:
             manifest = await self._manifest(assign.manifest)
-            async with self._runner.session(self._job(assign, root, environment)) as session:
+            job = self._job(assign, root, environment)
+            async with (
+                Shares(names, self._content, assign.run).serving() as socket,
+                self._runner.session(dataclasses.replace(job, share=str(socket))) as session,
+            ):
                 yield RunSession(session, manifest)
 
     async def collect(self, assign: Assign) -> Collection:

@@ -150,6 +150,18 @@ class FakeBackend:
             "reason": self.reason,
         }
 
+    async def output(self, run: RunId, test: str) -> AsyncIterator[dict[str, Any]]:
+        self._known(run)
+        told = [each["test"] for each in self.tests if test in each["test"]]
+        if not told:
+            raise UsageError(f"run {run} has no test {test!r}")
+        for name in told:
+            yield {"event": "output", "run": str(run), "test": name, "stream": "stdout", "text": "half a line,"}
+            yield {"event": "output", "run": str(run), "test": name, "stream": "stdout", "text": " the rest\n"}
+            yield {"event": "output", "run": str(run), "test": name, "stream": "stderr", "text": "trouble\n"}
+            yield {"event": "verdict", "run": str(run), "test": name, "outcome": "passed", "duration": 1.5}
+        yield {"event": "ended", "run": str(run)}
+
     async def follow(self, run: RunId, cursor: int = 0, whole: bool = False) -> AsyncIterator[dict[str, Any]]:
         """A cursor counts verdicts; whoever takes up a stream is told of the collection again."""
         self._known(run)

@@ -121,6 +121,22 @@ def test_logs(node: Node, mesh: Mesh) -> None:
     assert mesh("logs", "17", "test_nothing").code == 4
 
 
+def test_logs_of_a_run_that_goes_on(node: Node, mesh: Mesh) -> None:
+    node.backend.state = "running"
+    name = node.backend.tests[0]["test"]
+    ended = mesh("logs", "17", name, "-f")
+    assert (ended.code, ended.out, ended.err) == (0, "half a line, the rest\npassed in 1.50s\n", "trouble\n")
+    every = mesh("logs", "17", "-f").out
+    assert [line for line in every.splitlines() if line.startswith("==>")] == [
+        f"==> {test['test']} <==" for test in node.backend.tests
+    ]
+    assert {event["event"] for event in mesh("logs", "17", "-f", "--json").lines} == {"output", "verdict"}
+    unknown = mesh("logs", "17", "no_such", "-f")
+    assert (unknown.code, "no_such" in unknown.err) == (4, True)
+    node.backend.state = "failed"
+    assert "assert 1 == 2" in mesh("logs", "17", "-f").out, "what is over is read from the records"
+
+
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".dot", ".graphml"])
 def test_topology(node: Node, mesh: Mesh, suite: Path, suffix: str) -> None:
     ended = mesh("topology", "-o", f"picture{suffix}")

@@ -19,6 +19,7 @@ from protocols.codec import decode, encode
 from protocols.commands import (
     Abandon,
     Cancel,
+    Claim,
     Collected,
     CollectFailed,
     Command,
@@ -30,6 +31,7 @@ from protocols.commands import (
     Preempt,
     Register,
     Return,
+    Settle,
     Submit,
     Yield,
 )
@@ -142,6 +144,8 @@ COMMANDS = st.one_of(
     st.builds(Abandon, RUNS, st.integers(-1, 12).map(TestIndex), st.just(CHUNK)),
     st.builds(Cancel, RUNS, st.just("r")),
     st.builds(Finish, RUNS, st.none(), st.integers(0, 12), st.just(0.0)),
+    st.builds(Claim, RUNS, st.sampled_from("ab"), PEERS, st.integers(0, 3), st.integers(0, 1)),
+    st.builds(Settle, RUNS, st.sampled_from("ab"), PEERS, st.integers(0, 1), st.sampled_from([None, CHUNK])),
 )  # fmt: skip
 
 

@@ -10,11 +10,12 @@ from textwrap import dedent
 
 import pytest
 import trio
-from runner_harness import collect, gone, job, run, take, work, write
+from runner_harness import SECONDS_MAX, collect, gone, job, run, take, work, write
 
 from mesh.ports import CollectionFailed, Finished, Started, WorkItem
 from mesh.worker.runner import PytestRunner
 from protocols.ids import LeaseId, TestIndex
+from protocols.manifests import Outcome
 
 LOGGING = """
     import os, pytest
@@ -322,6 +323,36 @@ async def test_slots_are_named_as_the_whole_run_counts_them(tmp_path: Path) -> N
     names = {dict(record.properties)["name"] for record in records.values()}
     assert names <= {"gw5", "gw6"}
     assert {dict(record.properties)["count"] for record in records.values()} == {"9"}
+
+
+async def test_output_of_a_running_test_can_be_read(tmp_path: Path) -> None:
+    """Live: the test goes on only once its first words were heard."""
+    suite = f"""
+        import os, sys, time
+        def test_talks(capsys):
+            print("in capsys")
+            with capsys.disabled(): print("and beside it", flush=True)
+            os.write(2, b"to stderr")
+            while not os.path.exists({str(tmp_path / "heard")!r}): time.sleep(0.01)
+    """
+    the_job = job(write(tmp_path / "tree", {"test_a.py": suite}))
+    items = work(await collect(the_job))
+    async with PytestRunner().session(the_job) as session:
+        session.submit(items)
+        assert session.tail(TestIndex(5), ()) is None
+        heard: list[bytes] = [b""] * 4
+        offsets: tuple[int, ...] = ()
+        with trio.fail_after(SECONDS_MAX):
+            while b"beside" not in heard[1]:
+                await trio.sleep(0.01)
+                found = session.tail(items[0].index, offsets)
+                if found is not None:
+                    offsets = found.offsets
+                    heard = [old + new for old, new in zip(heard, found.pieces, strict=True)]
+        (tmp_path / "heard").touch()
+        (ended,) = await take(session, 1)
+        assert ended.record.outcome is Outcome.PASSED
+        assert session.tail(items[0].index, ()) is None
 
 
 async def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,17 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from _mesh_pytest_side import collecting, coverages, fixtures, processes, reporting, surroundings, teller, wire
+from _mesh_pytest_side import (
+    collecting,
+    coverages,
+    fixtures,
+    processes,
+    reporting,
+    sharing,
+    surroundings,
+    teller,
+    wire,
+)
 
 MARKERS = (
     "requires(expression): what a worker must have to run this test",
@@ -93,6 +103,7 @@ class MeshPlugin:
             # pytest-randomly draws one in each process; all hosts of a run must have the same
             config.option.randomly_seed = zlib.crc32(str(self._settings["uid"]).encode())
         config.pluginmanager.register(fixtures, "mesh-fixtures")
+        config.pluginmanager.register(sharing, "mesh-sharing")
         for line in MARKERS:
             config.addinivalue_line("markers", line)
 

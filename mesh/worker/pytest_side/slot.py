@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from _mesh_pytest_side import capture, collecting, coverages, originals, processes, reporting, wire
+from _mesh_pytest_side import capture, collecting, coverages, originals, processes, reporting, sharing, wire
 from _pytest.warnings import catch_warnings_for_item
 
 Token = tuple[int, int]
@@ -136,6 +136,7 @@ class Slot:
             "mainargv": list(sys.argv),
             "meshnode": settings["worker"],
         }
+        config.mesh_shared = sharing.Shared(settings["share"], settings["uid"])  # type: ignore[attr-defined]
         factory: Any = getattr(config, "_tmp_path_factory", None)
         if factory is not None:
             factory._basetemp = type(self._session.path)(self._directory, "tmp").resolve()

@@ -50,10 +50,13 @@ class Teller:
         return not self._warnings and all(telling.PLAIN.issuperset(vars(report)) for report in self._reports)
 
     def told(self, config: pytest.Config) -> bytes:
-        """Everything of the test that just ended, packed."""
-        reports = telling.serialisable(config, self._reports)
-        more = {"failed_subtests": failed} if (failed := failed_subtests(config, self._reports)) else {}
-        return telling.pack(self._root, reports, self._warnings, **more)
+        """Everything of the test that just ended, packed; empty if it can't be: its verdict does not depend on it."""
+        try:
+            reports = telling.serialisable(config, self._reports)
+            more = {"failed_subtests": failed} if (failed := failed_subtests(config, self._reports)) else {}
+            return telling.pack(self._root, reports, self._warnings, **more)
+        except Exception:  # of a plugin's own report, or of what a test hung on it
+            return b""
 
     def notes(self, config: pytest.Config, items: Sequence[pytest.Item]) -> bytes:
         """Everything of the collection beside its tests, packed."""

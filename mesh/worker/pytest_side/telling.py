@@ -44,7 +44,7 @@ def warning(message: Any, node_id: str, location: Any) -> dict[str, Any]:
     """One recorded warning. `message`: a `warnings.WarningMessage`."""
     category = message.category
     return {
-        "text": str(message.message),
+        "text": _text(message.message),
         "category": category.__name__,
         "module": category.__module__,
         "file": message.filename,
@@ -93,8 +93,16 @@ def unpack_notes(data: bytes) -> dict[str, Any]:
     }
 
 
+def _text(value: Any) -> str:
+    """`str(value)`, whatever the value makes of that."""
+    try:
+        return str(value)
+    except Exception as error:
+        return f"<{type(value).__name__}: its text can't be had: {type(error).__name__}>"
+
+
 def _packed(value: dict[str, Any], limit: int) -> bytes:
-    text = json.dumps(value, separators=(",", ":"), default=str)
+    text = json.dumps(value, separators=(",", ":"), default=_text)
     data = zlib.compress(text.encode(), 1)
     return data if len(data) <= limit and len(text) <= UNPACKED_BYTES_MAX else b""
 

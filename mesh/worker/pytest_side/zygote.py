@@ -95,7 +95,7 @@ class Zygote:
 
     def _start(self, message: dict[str, Any], tokens: int, frames: int, slot_main: SlotMain | None) -> None:
         directory, number = message["directory"], message["start"]
-        self.settings.update({name: message[name] for name in ("items", "first", "total")})
+        self.settings.update({name: message[name] for name in ("items", "first", "total", "share")})
         variables = message["variables"]
         self._used = True
         if slot_main is None:
