@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test properties simulate mutants chaos bench-raft bench-scheduler check lock clean
+.PHONY: demo test properties simulate mutants chaos bench-raft bench-runner bench-scheduler check lock clean
 
 demo: $(STAMP)
 	@$(BIN)/python examples/demo.py
@@ -42,6 +42,20 @@ bench-scheduler: $(STAMP)
 $(VENV)/benchmarks/.installed: benchmarks/requirements.txt $(STAMP)
 	$(PYTHON) -m venv $(VENV)/benchmarks
 	$(VENV)/benchmarks/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+# Suites on two slots, serial, xdist and ours, interleaved (docs/running.md). SUITES="trivial click"; QUICK=1: one round.
+RUNNER_BENCH := $(VENV)/bench-runner
+bench-runner: $(RUNNER_BENCH)/.installed
+	@$(RUNNER_BENCH)/bin/python -m benchmarks.runner --cache $(RUNNER_BENCH)/suites $(if $(QUICK),--quick) \
+		$(if $(ROUNDS),--rounds $(ROUNDS)) $(SUITES)
+
+# It sees the project's environment, and adds to it: every way of running has the same interpreter, pytest and plugins.
+$(RUNNER_BENCH)/.installed: benchmarks/runner-requirements.txt $(STAMP)
+	$(PYTHON) -m venv $(RUNNER_BENCH)
+	echo "import site; site.addsitedir('$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
+		> $$($(RUNNER_BENCH)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/project.pth
+	$(RUNNER_BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
 # Simulated lives. SEEDS: 17 (that one, told in full), 0-9999, +500 (fresh ones). RIG: core, storms, mesh (real services).

@@ -197,6 +197,7 @@ class WorkerAgent:
         """One run's processes, from the bundle's arrival until they are idle or break."""
         run = assign.run
         reason, code = "its processes ended", MeshFailed.exit_code
+        session: RunSession | None = None
         try:
             async with self._workshop.open(assign, self) as session:
                 self._sessions[run] = session
@@ -208,7 +209,12 @@ class WorkerAgent:
             reason, code = str(error), error.exit_code
             log.warning("run %d can't be worked on here: %s", run, reason)
         finally:
-            self._sessions.pop(run, None)
+            if session is not None:
+                session.over.set()
+            if session is None or self._sessions.get(run) is session:
+                self._sessions.pop(run, None)
+        if session is not None and session.dismissed:
+            return
         if self._machine.wants(run):
             self._perform(self._machine.unfit(run, reason, code))
         else:
@@ -270,6 +276,7 @@ class WorkerAgent:
             self._collecting[assign.lease] = scope
             try:
                 try:
+                    await self._free_processes(assign)
                     answer: Collection | GiveBack = await self._workshop.collect(assign)
                 except MeshError as error:
                     answer = GiveBack(assign.lease, (), str(error), error.exit_code)
@@ -362,4 +369,18 @@ class WorkerAgent:
             if self._machine.wants(run):
                 session.last_used = now
             elif now - session.last_used > SESSION_IDLE_SECONDS:
-                session.scope.cancel()
+                self._dismiss(run, session)
+
+    def _dismiss(self, run: RunId, session: RunSession) -> None:
+        """End an idle session in order; a lease of its run that comes meanwhile opens a new one."""
+        session.dismissed = True
+        del self._sessions[run]
+        self._machine.closed_session(run)
+        session.scope.cancel()
+
+    async def _free_processes(self, assign: Assign) -> None:
+        """Have an idle run of the same tests hand over its warm processes."""
+        for run, session in list(self._sessions.items()):
+            if session.is_like(assign) and not self._machine.wants(run):
+                self._dismiss(run, session)
+                await session.over.wait()

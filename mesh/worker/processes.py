@@ -41,6 +41,8 @@ class Zygote:
     """One zygote process and its folder; `close` before the end of its life, whatever happens."""
 
     def __init__(self, job: Job, arguments: Sequence[str], collect: bool) -> None:
+        self.lasting = False
+        """Whether it may serve more than one session."""
         self.directory = temporary_folder("run")
         self._socket: trio.socket.SocketType | None = None
         self._buffer = b""
@@ -114,6 +116,11 @@ class Zygote:
         sent = await self._socket.sendmsg([data], ancillary if fds else [])
         while sent < len(data):
             sent += await self._socket.send(data[sent:])
+
+    async def rest(self) -> None:
+        """Have it wait for another session, once its slots are gone."""
+        with contextlib.suppress(OSError):  # it has just died: `alive` says so
+            await self.send({"rest": True})
 
     @property
     def alive(self) -> bool:

@@ -10,6 +10,7 @@ import json
 import logging
 import shutil
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from mesh.worker.arguments import for_slots
 from mesh.worker.frames import collection_failed
 from mesh.worker.leftovers import remove_leftovers, temporary_folder
 from mesh.worker.processes import Zygote
-from mesh.worker.pytest_side import telling
+from mesh.worker.pytest_side import inputs, telling
 from mesh.worker.running import COLLECT_SECONDS_MAX, PytestSession
 from protocols.errors import UsageError
 from protocols.ids import Cid
@@ -29,17 +30,44 @@ from protocols.manifests import NOTHING, CollectedTest, Dependency, Manifest, Ne
 log = logging.getLogger(__name__)
 
 
+WARM_MAX = 2
+WARM_SECONDS_MAX = 240.0
+"""A waiting process is used only for so long: less than it waits by itself (`zygote.WARM_SECONDS`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Warm:
+    """A process that has collected, and what it found."""
+
+    key: Job
+    zygote: Zygote
+    manifest: Manifest
+    stamps: inputs.Stamps
+    since: float
+
+
+def _key(job: Job) -> Job:
+    """What a process that has collected depends on: all but the run and its limit of time."""
+    return dataclasses.replace(job, run="", timeout=0.0)
+
+
+def _usable(warm: _Warm) -> bool:
+    return warm.zygote.alive and trio.current_time() - warm.since < WARM_SECONDS_MAX
+
+
 class PytestRunner:
     """Runs pytest, or shell commands.
 
-    Used as a context (`async with PytestRunner() as runner`), it keeps the last collection's process for the session
-    that follows on the same job, which then has nothing to import or to collect again; at most one, and for at most
-    `zygote.WARM_SECONDS`.
+    Used as a context (`async with PytestRunner() as runner`), it keeps the process that has collected: for the session
+    that follows on the same job, and after that for later runs of the same bundle, arguments and environment,
+    which then have nothing to import and to collect. At most `WARM_MAX` wait, for `WARM_SECONDS_MAX`; one whose modules
+    changed on the disk is not used again (`pytest_side/inputs.py`), nor one that can't serve twice (`plugin.may_stay`).
     """
 
     def __init__(self) -> None:
         self._keeps = False
-        self._warm: tuple[Job, Zygote] | None = None
+        self._warm: list[_Warm] = []
+        """Nobody's now, oldest first."""
 
     async def __aenter__(self) -> "PytestRunner":
         self._keeps = True
@@ -56,6 +84,9 @@ class PytestRunner:
         if job.command is not None:
             names = job.files or (job.command,)
             return Manifest(Cid(""), tuple(CollectedTest(name, name) for name in names))
+        warm = await self._lasting(job)
+        if warm is not None:
+            return warm.manifest
         try:
             zygote = Zygote(job, for_slots(job.arguments), collect=True)
         except UsageError as error:
@@ -66,46 +97,71 @@ class PytestRunner:
         try:
             with trio.fail_after(COLLECT_SECONDS_MAX):
                 found = await self._collected(zygote)
-            if isinstance(found, Manifest):
-                if self._keeps:
-                    self._drop()
-                    self._warm, kept = (job, zygote), True
-                else:
-                    await zygote.stop()
-            return found
+            if isinstance(found, CollectionFailed):
+                return found
+            manifest, stamps = found
+            if self._keeps:
+                zygote.lasting, kept = bool(stamps), True
+                self._keep(_Warm(_key(job) if stamps else job, zygote, manifest, stamps, trio.current_time()))
+            else:
+                await zygote.stop()
+            return manifest
         except trio.TooSlowError:
             return CollectionFailed(2, f"collecting took longer than {COLLECT_SECONDS_MAX:g} s")
         finally:
             if not kept:
                 zygote.close()
 
-    async def _collected(self, zygote: Zygote) -> Manifest | CollectionFailed:
+    async def _collected(self, zygote: Zygote) -> tuple[Manifest, inputs.Stamps] | CollectionFailed:
         async with contextlib.aclosing(zygote.messages()) as messages:
             async for message in messages:
                 if "collected" in message:
                     text = await trio.to_thread.run_sync(Path(message["collected"]).read_text)
-                    return dataclasses.replace(_manifest(json.loads(text)), notes=_notes(zygote))
+                    data = json.loads(text)
+                    return dataclasses.replace(_manifest(data), notes=_notes(zygote)), data.get("inputs", {})
         failed = collection_failed(await zygote.wait(), *zygote.output())
         return dataclasses.replace(failed, notes=_notes(zygote))
 
     def _drop(self) -> None:
-        if self._warm is not None:
-            self._warm[1].close()
-            self._warm = None
+        for warm in self._warm:
+            warm.zygote.close()
+        self._warm.clear()
 
-    def _adopt(self, job: Job) -> Zygote | None:
-        """The process that has collected just this job, if it is still there."""
-        if self._warm is None or self._warm[0] != job or not self._warm[1].alive:
-            return None
-        zygote, self._warm = self._warm[1], None
-        return zygote
+    def _keep(self, warm: _Warm) -> None:
+        """Let it wait, the oldest make room, and those that are of no use any more end."""
+        self._warm.append(warm)
+        useful = [one for one in self._warm if _usable(one)][-WARM_MAX:]
+        for one in self._warm:
+            if one not in useful:
+                one.zygote.close()
+        self._warm = useful
+
+    async def _lasting(self, job: Job) -> _Warm | None:
+        """One whose collection holds for this job too; those that would be, but are stale, end here."""
+        for warm in [one for one in self._warm if one.zygote.lasting and one.key == _key(job)]:
+            fresh = await trio.to_thread.run_sync(inputs.unchanged, warm.stamps, str(job.root))
+            if warm in self._warm:
+                if fresh and _usable(warm):
+                    return warm
+                self._warm.remove(warm)
+                warm.zygote.close()
+        return None
+
+    async def _adopt(self, job: Job) -> _Warm | None:
+        """A process that has collected just this, if there is one: no other session gets it meanwhile."""
+        own = [one for one in self._warm if one.key == job and _usable(one)]
+        warm = own[0] if own else await self._lasting(job)
+        if warm is not None:
+            self._warm.remove(warm)
+        return warm
 
     @contextlib.asynccontextmanager
     async def session(self, job: Job) -> AsyncIterator[PytestSession]:
         directory = temporary_folder("slots")
+        warm = await self._adopt(job)
         try:
             async with trio.open_nursery() as nursery:
-                session = PytestSession(job, directory, nursery, self._adopt(job))
+                session = PytestSession(job, directory, nursery, warm.zygote if warm else None)
                 try:
                     nursery.start_soon(session.keep)
                     nursery.start_soon(session.watch)
@@ -114,6 +170,10 @@ class PytestRunner:
                 finally:
                     session.kill_all()
                     nursery.cancel_scope.cancel()
+                    if session.rested is not None and warm is not None and self._keeps:
+                        self._keep(dataclasses.replace(warm, zygote=session.rested, since=trio.current_time()))
+                    elif session.rested is not None:
+                        session.rested.close()
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 

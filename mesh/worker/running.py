@@ -72,6 +72,9 @@ class PytestSession:
         self._offset = 0
         self._zygote: Zygote | None = None
         self._warm = warm
+        self._listening = trio.CancelScope()
+        self.rested: Zygote | None = None
+        """The zygote, once this session is over, if another one may have it."""
         self._born = trio.current_time()
         self._ready = trio.Event()
         self._broken = ""
@@ -158,15 +161,17 @@ class PytestSession:
                     self._broken = f"pytest could not be started (exit code {code})"
                     self._broken_output = failed.output
             finally:
-                self._zygote.close()
+                if self._zygote is not self.rested:
+                    self._zygote.close()
                 self._zygote = None
         self._ready.set()
         await self._refuse_all()
 
     async def _listen(self, zygote: Zygote) -> None:
-        async with contextlib.aclosing(zygote.messages()) as messages:
-            async for message in messages:
-                self._hear(message)
+        with trio.CancelScope() as self._listening:
+            async with contextlib.aclosing(zygote.messages()) as messages:
+                async for message in messages:
+                    self._hear(message)
 
     def _hear(self, message: dict[str, Any]) -> None:
         if "timeouts" in message:
@@ -290,7 +295,7 @@ class PytestSession:
         self._starting[slot.number] = slot
         message = {"start": slot.number, "directory": str(slot.directory), "items": str(self._items_path)}
         message |= {"first": self._job.first_slot, "total": self._job.slots_total or self._job.slots}
-        message |= {"share": self._job.share, "variables": dict(slot.variables)}
+        message |= {"run": self._job.run, "share": self._job.share, "variables": dict(slot.variables)}
         with contextlib.suppress(OSError):  # it has just died: whoever listens to it ends this slot
             await self._zygote.send(message, (slot.pipes.tokens_read, slot.pipes.frames_write))
         return True
@@ -439,8 +444,15 @@ class PytestSession:
                 await slot.exited.wait()
         for slot in list(self._slots.values()):
             self._kill_slot(slot)
-        if self._zygote is not None and self._ready.is_set():
-            await self._zygote.stop()
+        zygote = self._zygote
+        if zygote is None or not self._ready.is_set():
+            return
+        if zygote.lasting and not self._by_pid and not self._starting:
+            self.rested = zygote
+            self._listening.cancel()  # what it says from now on is for the next session
+            await zygote.rest()
+        else:
+            await zygote.stop()
 
     def kill_all(self) -> None:
         if self._warm is not None:

@@ -43,11 +43,20 @@ DEVICE_VARIABLES = (
 class RunSession:
     """The processes of one run, fed with leases."""
 
-    def __init__(self, session: RunnerSession, manifest: Manifest) -> None:
+    def __init__(self, session: RunnerSession, manifest: Manifest, assign: Assign) -> None:
         self.scope = trio.CancelScope()
+        self.dismissed = False
+        """Ended by the agent because it was idle."""
+        self.over = trio.Event()
+        self._spec = assign.spec
         self.last_used = trio.current_time()
         self._session = session
         self._manifest = manifest
+
+    def is_like(self, assign: Assign) -> bool:
+        """Whether another run has the same bundle and the same arguments."""
+        mine, other = self._spec, assign.spec
+        return (mine.bundle, mine.arguments, mine.command) == (other.bundle, other.arguments, other.command)
 
     def feed(self, assign: Assign, tests: Sequence[TestIndex]) -> None:
         """Queue tests of a lease."""
@@ -134,7 +143,7 @@ class Workshop:
                 Shares(names, self._content, assign.run).serving() as socket,
                 self._runner.session(dataclasses.replace(job, share=str(socket))) as session,
             ):
-                yield RunSession(session, manifest)
+                yield RunSession(session, manifest, assign)
 
     async def collect(self, assign: Assign) -> Collection:
         """Collect the run's tests; the manifest is stored here as a UnixFS file."""

@@ -384,16 +384,61 @@ async def test_a_session_goes_on_from_the_collection_before_it(tmp_path: Path, m
     write(tmp_path / "tree", {"test_a.py": module})
     the_job = job(tmp_path / "tree", slots=1)
     async with PytestRunner() as runner:
-        for expected in (1, 2):
-            manifest = await runner.collect(the_job)
+        for number in (1, 2, 3):
+            again = dataclasses.replace(the_job, run=str(number))
+            manifest = await runner.collect(again)
             assert not isinstance(manifest, CollectionFailed)
-            async with runner.session(the_job) as session:
+            async with runner.session(again) as session:
                 session.submit(work(manifest))
                 assert [event.record.outcome.value for event in await take(session, 2)] == ["passed"] * 2
-            assert notes(tmp_path / "notes") == ["collected"] * expected
+        assert notes(tmp_path / "notes") == ["collected"]
         manifest = await collect(the_job)
         other = dataclasses.replace(the_job, arguments=("-v",))
         async with runner.session(other) as session:
             session.submit(work(manifest))
             assert len(await take(session, 2)) == 2
-    assert notes(tmp_path / "notes") == ["collected"] * 4
+    assert notes(tmp_path / "notes") == ["collected"] * 3
+
+
+@pytest.mark.parametrize("change", ["module", "hook"])
+async def test_no_run_sees_what_another_one_imported_if_it_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """A module outside of the bundle is upgraded between two runs; a conftest that serves a session is begun anew."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    monkeypatch.setenv("NOTES", str(tmp_path / "notes"))
+    write(tmp_path / "site", {"library.py": "VALUES = [1]"})
+    test = "import library, pytest\n@pytest.mark.parametrize('n', library.VALUES)\ndef test_1(n): assert n\n"
+    begun = "import os\ndef pytest_sessionstart(): open(os.environ['NOTES'], 'a').write('begun\\n')\n"
+    write(tmp_path / "tree", {"test_a.py": test, "conftest.py": begun if change == "hook" else ""})
+    the_job = job(tmp_path / "tree", slots=1)
+    found = []
+    async with PytestRunner() as runner:
+        for _ in range(2):
+            manifest = await runner.collect(the_job)
+            assert not isinstance(manifest, CollectionFailed)
+            found.append(len(manifest.tests))
+            async with runner.session(the_job) as session:
+                session.submit(work(manifest))
+                events = await take(session, len(manifest.tests))
+                assert {event.record.outcome.value for event in events} == {"passed"}
+            if change == "module":
+                write(tmp_path / "site", {"library.py": "VALUES = [1, 2, 3]"})
+    if change == "module":
+        assert found == [1, 3]
+    else:
+        assert notes(tmp_path / "notes") == ["begun"] * 2
+
+
+async def test_a_warm_process_knows_which_run_it_serves(tmp_path: Path) -> None:
+    module = "import os\ndef test_1(testrun_uid): print(testrun_uid, os.environ['MESH_RUN'])\n"
+    write(tmp_path / "tree", {"test_a.py": module})
+    said = []
+    async with PytestRunner() as runner:
+        for number in (7, 8):
+            the_job = dataclasses.replace(job(tmp_path / "tree", "-rP", slots=1), run=str(number))
+            manifest = await runner.collect(the_job)
+            async with runner.session(the_job) as session:
+                session.submit(work(manifest))
+                said += [event.record.stdout for event in await take(session, 1)]
+    assert said == ["7 7\n", "8 8\n"]

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,6 +26,7 @@ from _mesh_pytest_side import (
     collecting,
     coverages,
     fixtures,
+    inputs,
     processes,
     reporting,
     sharing,
@@ -45,6 +48,11 @@ MARKERS = (
 )
 BY_ITEM = ("_hypothesis_pytestplugin", "pytest_asyncio", "pytest_trio", "anyio", "pytest_timeout", "pytest_mock")
 """Modules of plugins whose `pytest_collection_modifyitems` looks at each item alone."""
+BY_LAST_RUN = ("lf", "failedfirst", "newfirst", "stepwise")
+SESSION_KNOWN = ("xdist", "_mesh_pytest_side", "time_machine")
+"""Modules of plugins that do nothing for a session that the next one would miss."""
+STAY_BYTES_MAX = 512 * 1024 * 1024
+"""A process that has grown over this does not stay for later runs."""
 
 CLIENT_OPTIONS = ("home", "slots", "requires", "prefers", "priority", "retries", "worker-count", "test-type")
 """After "--mesh-", those of `mesh.pytest_plugin`."""
@@ -149,12 +157,13 @@ class MeshPlugin:
             manifest = collecting.manifest(session, self.skips, self.deselected, self._settings["test_type"])
             if not manifest["tests"]:
                 return True
+            if may_stay(session.config):
+                manifest["inputs"] = inputs.stamps(self._settings["root"])
             path = os.path.join(self._settings["directory"], "manifest.json")
             with open(path, "w", encoding="utf-8") as file:
                 json.dump(manifest, file)
             self._zygote.send(collected=path)
-        self._zygote.send(timeouts=session.config.pluginmanager.hasplugin("timeout"))
-        self._zygote.serve(self._run_slot)
+        self._zygote.serve(self._run_slot, session.config.pluginmanager.hasplugin("timeout"))
         return True
 
     def _run_slot(self, settings: dict[str, Any], directory: str, number: int, tokens: int, frames: int) -> None:
@@ -197,15 +206,37 @@ def needs_whole(config: pytest.Config) -> bool:
     """Whether the list of tests as a whole matters (see the module's text)."""
     if any("::" in argument for argument in config.args):
         return True
-    if any(config.getoption(name, False) for name in ("lf", "failedfirst", "newfirst", "stepwise")):
+    if any(config.getoption(name, False) for name in BY_LAST_RUN):
         return True
+    return modifies_whole(config)
+
+
+def modifies_whole(config: pytest.Config) -> bool:
+    """Whether a plugin outside pytest, not known to look at one item at a time, modifies the list of tests."""
     for hook in config.hook.pytest_collection_modifyitems.get_hookimpls():
-        module = getattr(hook.plugin, "__name__", type(hook.plugin).__module__)
+        module = module_of(hook.plugin)
         if module.split(".")[0] in ("_pytest", *BY_ITEM) or hook.plugin in config.pluginmanager._conftest_plugins:
             continue
         if not module.endswith("conftest"):
             return True
     return False
+
+
+def may_stay(config: pytest.Config) -> bool:
+    """Whether this process may serve later runs: not if a session's beginning or end is more than pytest's own affair
+    (say, a service that a conftest starts), if the list of tests may differ from run to run, or if it is big."""
+    if any(config.getoption(name, False) for name in BY_LAST_RUN) or modifies_whole(config):
+        return False
+    for name in ("pytest_sessionstart", "pytest_sessionfinish", "pytest_unconfigure"):
+        for hook in getattr(config.hook, name).get_hookimpls():
+            if module_of(hook.plugin).split(".")[0] not in ("_pytest", *BY_ITEM, *SESSION_KNOWN):
+                return False
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit <= STAY_BYTES_MAX
+
+
+def module_of(plugin: Any) -> str:
+    return str(getattr(plugin, "__name__", type(plugin).__module__))
 
 
 def arguments(settings: dict[str, Any]) -> list[str]:

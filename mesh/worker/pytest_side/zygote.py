@@ -24,8 +24,8 @@ from _mesh_pytest_side import processes
 POLL_SECONDS = 0.05
 """How often children are looked for where the system has no pidfd."""
 CONTROL_BYTES_MAX = 64 * 1024
-WARM_SECONDS = 60.0
-"""How long a zygote that has collected waits for the session that it may serve."""
+WARM_SECONDS = 300.0
+"""How long a zygote that has collected waits for the next session that it may serve."""
 
 Settings = dict[str, Any]
 SlotMain = Callable[[Settings, str, int, int, int], None]
@@ -56,10 +56,14 @@ class Zygote:
     def send(self, **message: Any) -> None:
         self._control.sendall(json.dumps(message).encode() + b"\n")
 
-    def serve(self, slot_main: SlotMain) -> None:
-        """Until the node says stop, or is gone; `slot_main` runs in the children and never returns here."""
+    def serve(self, slot_main: SlotMain, timeouts: bool = False) -> None:
+        """Until the node says stop, or is gone; `slot_main` runs in the children and never returns here.
+
+        `timeouts`: whether tests' limits are looked after by a plugin, too. Told to rest, it waits for another session.
+        """
         fork = fork_is_safe()
         gc.freeze()
+        self.send(timeouts=timeouts)
         self.send(ready=True, fork=fork)
         while True:
             messages = self._receive()
@@ -69,6 +73,11 @@ class Zygote:
                 if "stop" in message:
                     self._end_all()
                     return
+                if "rest" in message:
+                    self._used = False
+                    self.send(timeouts=timeouts)
+                    self.send(ready=True, fork=fork)
+                    continue
                 tokens, frames = self._fds[:2]
                 del self._fds[:2]
                 self._start(message, tokens, frames, slot_main if fork else None)
@@ -96,6 +105,7 @@ class Zygote:
     def _start(self, message: dict[str, Any], tokens: int, frames: int, slot_main: SlotMain | None) -> None:
         directory, number = message["directory"], message["start"]
         self.settings.update({name: message[name] for name in ("items", "first", "total", "share")})
+        self.settings["uid"] = os.environ["MESH_RUN"] = message["run"]
         variables = message["variables"]
         self._used = True
         if slot_main is None:
