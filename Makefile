@@ -53,7 +53,7 @@ bench-runner: $(RUNNER_BENCH)/.installed
 # It sees the project's environment, and adds to it: every way of running has the same interpreter, pytest and plugins.
 $(RUNNER_BENCH)/.installed: benchmarks/runner-requirements.txt $(STAMP)
 	$(PYTHON) -m venv $(RUNNER_BENCH)
-	echo "import site; site.addsitedir('$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
+	@echo "import site; site.addsitedir('$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
 		> $$($(RUNNER_BENCH)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/project.pth
 	$(RUNNER_BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
