@@ -6,6 +6,8 @@ test rewrote makes it stale. A directory of the bundle itself is stamped by its 
 there; what the bundle holds is said by its CID).
 """
 
+from __future__ import annotations
+
 import os
 import sys
 
