@@ -264,6 +264,18 @@ class SlotProcess:
         self.exited.set()
         self.reading.cancel()
 
+    async def read(self) -> bytes:
+        """Frames, or nothing at the end: its pipe closed, or it exited and a process that it left keeps the pipe."""
+        if not self.exited.is_set():
+            with trio.CancelScope() as self.reading:
+                return await self.pipes.read()
+        return self.pipes.read_now()
+
+    def kill(self) -> None:
+        """It and all that it started."""
+        if self.pid and not self.exited.is_set():
+            kill_group(self.pid)
+
 
 def kill_group(pid: int, number: int = signal.SIGKILL) -> None:
     """A signal to a process group; nothing if it is gone."""

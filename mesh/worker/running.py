@@ -73,8 +73,7 @@ class PytestSession:
         self._zygote: Zygote | None = None
         self._warm = warm
         self._listening = trio.CancelScope()
-        self.rested: Zygote | None = None
-        """The zygote, once this session is over, if another one may have it."""
+        self.rested: Zygote | None = None  # the zygote, once this session is over, if another one may have it
         self._born = trio.current_time()
         self._ready = trio.Event()
         self._broken = ""
@@ -119,7 +118,7 @@ class PytestSession:
                 del self._items[key]
             if doomed:
                 slot.spared = True
-                self._kill_slot(slot)
+                slot.kill()
 
     def tail(self, index: TestIndex, offsets: Sequence[int]) -> Tail | None:
         for slot in self._slots.values():
@@ -193,7 +192,7 @@ class PytestSession:
         """It has died, and its slots with it."""
         zygote.kill()
         for slot in list(self._slots.values()):
-            self._kill_slot(slot)
+            slot.kill()
             if slot.pid == 0:
                 slot.pipes.handed_over()
             slot.end(-signal.SIGKILL)
@@ -272,7 +271,7 @@ class PytestSession:
             reader = wire.FrameReader()
             started = await self._start(slot)
             while started:
-                data = await self._read(slot)
+                data = await slot.read()
                 if not data:
                     break
                 try:
@@ -299,13 +298,6 @@ class PytestSession:
         with contextlib.suppress(OSError):  # it has just died: whoever listens to it ends this slot
             await self._zygote.send(message, (slot.pipes.tokens_read, slot.pipes.frames_write))
         return True
-
-    async def _read(self, slot: SlotProcess) -> bytes:
-        """Frames, or nothing at the end: its pipe closed, or it exited and a process that it left keeps the pipe."""
-        if not slot.exited.is_set():
-            with trio.CancelScope() as slot.reading:
-                return await slot.pipes.read()
-        return slot.pipes.read_now()
 
     def _digest(self, slot: SlotProcess, batch: Sequence[wire.Frame]) -> list[RunnerEvent]:
         events: list[RunnerEvent] = []
@@ -355,12 +347,12 @@ class PytestSession:
         for slot in self._slots.values():
             if slot.running is None:
                 slot.spared = True
-                self._kill_slot(slot)
+                slot.kill()
         self._balance()
 
     async def _bury(self, slot: SlotProcess) -> None:
         """The slot's process is dead or dying: give its test a verdict, and what it had not begun to others."""
-        self._kill_slot(slot)
+        slot.kill()
         with trio.move_on_after(EXIT_SECONDS):
             await slot.exited.wait()
         status = slot.status if slot.status is not None else -signal.SIGKILL
@@ -389,10 +381,6 @@ class PytestSession:
             self._balance()
             await self._mailbox.put([Finished(item.lease, item.index, record, left_in(slot.directory, blamed))])
         self._balance()
-
-    def _kill_slot(self, slot: SlotProcess) -> None:
-        if slot.pid and not slot.exited.is_set():
-            kill_group(slot.pid)
 
     async def watch(self) -> None:
         """Enforce limits of time, and even out work that turned out unlike its guess."""
@@ -430,7 +418,7 @@ class PytestSession:
         signal_process(slot.pid, signal.SIGABRT)
         with trio.move_on_after(DUMP_SECONDS):
             await slot.exited.wait()
-        self._kill_slot(slot)
+        slot.kill()
 
     async def stop(self) -> None:
         """Let fixtures of the session, and the zygote, end in order; only if nothing runs."""
@@ -443,7 +431,7 @@ class PytestSession:
             for slot in idle:
                 await slot.exited.wait()
         for slot in list(self._slots.values()):
-            self._kill_slot(slot)
+            slot.kill()
         zygote = self._zygote
         if zygote is None or not self._ready.is_set():
             return
@@ -458,5 +446,5 @@ class PytestSession:
         if self._warm is not None:
             self._warm.close()
         for slot in self._slots.values():
-            self._kill_slot(slot)
+            slot.kill()
         self._items_file.close()
