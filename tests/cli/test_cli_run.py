@@ -157,7 +157,7 @@ def test_progress_off(node: Node, mesh: Mesh, suite: Path) -> None:
 def test_detach(node: Node, mesh: Mesh, suite: Path) -> None:
     node.backend.hang_at = 0
     assert mesh("run", "--detach", "--json").document == {"event": "submitted", "run": "17"}
-    assert "run 18 is submitted" in mesh("run", "--detach").out
+    assert "run 17 is submitted" in mesh("run", "--detach").out
     assert node.backend.cancelled == []
 
 

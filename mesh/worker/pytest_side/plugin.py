@@ -54,7 +54,18 @@ SESSION_KNOWN = ("xdist", "_mesh_pytest_side", "time_machine")
 STAY_BYTES_MAX = 512 * 1024 * 1024
 """A process that has grown over this does not stay for later runs."""
 
-CLIENT_OPTIONS = ("home", "slots", "requires", "prefers", "priority", "retries", "worker-count", "test-type")
+CLIENT_OPTIONS = (
+    "home",
+    "slots",
+    "requires",
+    "prefers",
+    "priority",
+    "retries",
+    "worker-count",
+    "env",
+    "python",
+    "test-type",
+)
 """After "--mesh-", those of `mesh.pytest_plugin`."""
 
 
