@@ -28,13 +28,10 @@ from protocols.raft import AppendReply, HeartbeatReply, Vote, VoteReply
 from protocols.work import Result as WorkResult
 from tests.fakes.content import Shelves
 from tests.fakes.disk import FakeDisk
+from tests.simulation.life import Violation
 
 STATE_EVERY = 32
 """Entries between two hashes of the whole state."""
-
-
-class Violation(AssertionError):
-    """A promise was broken."""
 
 
 def demand(holds: object, text: str) -> None:
