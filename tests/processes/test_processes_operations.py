@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from protocols.raft import LOG_FORMAT_NEWEST
 from tests.processes.lab import ROOT, Lab, finished_once, lab, slow_suite
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
@@ -184,7 +185,10 @@ def test_a_log_that_can_not_be_used_stops_the_node_with_a_sentence(tmp_path):
         assert "read whole" in sound["text"]
         for home, said in [
             (damage("bit", "UPDATE values_ SET crc = crc + 1 WHERE name = 'hard state'"), "hard state has a wrong"),
-            (damage("new", "PRAGMA user_version = 9"), "has format 9, and this version reads format 1 to 2"),
+            (
+                damage("new", "PRAGMA user_version = 9"),
+                f"has format 9, and this version reads format 1 to {LOG_FORMAT_NEWEST}",
+            ),
         ]:
             sentence = node_fails(made, home)
             assert f"{home / 'log.sqlite'} " in sentence

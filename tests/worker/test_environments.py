@@ -68,7 +68,7 @@ def calls(tmp_path: Path) -> list[list[str]]:
 
 async def until(path: Path) -> None:
     with trio.fail_after(30):
-        while not path.exists():  # noqa: ASYNC110 - another process writes it
+        while not path.exists() or not path.stat().st_size:  # noqa: ASYNC110 - another process writes it
             await trio.sleep(0.01)
 
 
