@@ -9,6 +9,7 @@ piece: a run of a hundred thousand tests never stands in memory decoded.
 
 import hashlib
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -22,7 +23,7 @@ import trio
 from mesh.coordinator.history import History
 from mesh.ports import Content
 from mesh.state import junit, report
-from mesh.state.model import NO_VERDICT, NO_WORKER, Run
+from mesh.state.model import NO_VERDICT, NO_WORKER, Completion, Run
 from mesh.state.remarks import Remarks
 from protocols.codec import decode, encode
 from protocols.commands import Finish
@@ -30,16 +31,22 @@ from protocols.errors import ContentNotFound, MeshFailed, RemoteProtocolError
 from protocols.ids import Cid, PeerId, TestIndex
 from protocols.manifests import Chunk, Manifest, Outcome, Record, Uncollected
 
+log = logging.getLogger(__name__)
+
 RECORDS_PER_FILE = 500
 
 FOLDER_CHARACTERS_MAX = 200
 """Of a test's name in its artifact folder; the rest is replaced by a digest."""
 
 FETCHES = 8
-"""Chunks fetched at once."""
+"""Chunks, and artifacts of tests, fetched at once."""
 
-CHUNK_SECONDS = 20.0
-"""How long a chunk is looked for; after that its records are written as lost (the verdicts stand in the log)."""
+LOOK_SECONDS = 20.0
+"""How long content is looked for; after that a chunk's records are written as lost (the verdicts stand in the log), and
+artifacts are left out (their tests' records name them)."""
+
+HURRIED_SECONDS = 1.0
+"""The same once something of this run was found nowhere: there may be thousands more."""
 
 
 NO_REPORT = (
@@ -53,6 +60,42 @@ class _Material:
 
     records: dict[TestIndex, bytes] = field(default_factory=dict)
     cids: dict[TestIndex, Cid] = field(default_factory=dict)
+
+
+class _Search:
+    """Brings a run's content here from whoever worked on it: an earlier coordinator may have been told of it."""
+
+    def __init__(self, content: Content, run: Run) -> None:
+        self._content = content
+        self._run = run
+        self._limit = trio.CapacityLimiter(FETCHES)
+        self._seconds = LOOK_SECONDS
+
+    async def has(self, root: Cid, maker: PeerId = NO_WORKER) -> bool:
+        """Whether all of it is here now. `maker` is asked first."""
+        holders = list(dict.fromkeys(peer for peer in (maker, *self._run.workers) if peer != NO_WORKER))
+        async with self._limit:
+            try:
+                await self._content.fetch(root, holders, self._seconds)
+            except ContentNotFound as error:
+                log.warning("the report of run %d lacks something: %s", self._run.id, error)
+                self._seconds = HURRIED_SECONDS
+                return False
+        return True
+
+    async def those_here(self, files: dict[str, bytes | Cid | Path]) -> dict[str, bytes | Cid | Path]:
+        """The files without what is nowhere: a directory can only be made of what is on this node."""
+        found = dict(files)
+
+        async def look(name: str, root: Cid) -> None:
+            if not await self.has(root):
+                del found[name]
+
+        async with trio.open_nursery() as nursery:
+            for name, content in files.items():
+                if isinstance(content, str):
+                    nursery.start_soon(look, name, content)
+        return found
 
 
 class ReportBuilder:
@@ -72,7 +115,8 @@ class ReportBuilder:
         except ContentNotFound:  # of a mesh that was founded anew, or whose disks are gone
             code = report.exit_code(run) if reason else MeshFailed.exit_code
             return Finish(run.id, None, code, now, reason or NO_REPORT)
-        material = await self._gather(run)
+        search = _Search(self._content, run)
+        material = await self._gather(run, search)
         folder = Path(tempfile.mkdtemp(dir=self._scratch, prefix=f"report-{run.id}-"))
         try:
             files: dict[str, bytes | Cid | Path] = {}
@@ -85,33 +129,28 @@ class ReportBuilder:
                         files["collection.notes"] = said.notes
             if manifest is not None and manifest.environment is not None and manifest.environment.distributions:
                 files["distributions.txt"] = manifest.environment.distributions
-            root = await self._content.add_files(files)
+            root = await self._content.add_files(await search.those_here(files))
         finally:
             await trio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
         return Finish(run.id, root, report.exit_code(run), now, reason)
 
-    async def _gather(self, run: Run) -> _Material:
+    async def _gather(self, run: Run, search: _Search) -> _Material:
         """Every chunk of the run, from this node or from the worker that made it."""
         material = _Material()
-        limit = trio.CapacityLimiter(FETCHES)
 
-        async def fetch(place: int) -> None:
-            done = run.chunks[place]
-            holders = [done.worker, *run.workers] if done.worker != NO_WORKER else list(run.workers)
-            async with limit:
-                try:
-                    chunk = decode(await self._content.get(done.chunk, holders, CHUNK_SECONDS), Chunk)
-                    cids = await self._content.put_many(chunk.records, "dag-cbor")
-                except ContentNotFound:
-                    return
+        async def take(done: Completion) -> None:
+            if not await search.has(done.chunk, done.worker):
+                return
+            chunk = decode(await self._content.get(done.chunk), Chunk)
+            cids = await self._content.put_many(chunk.records, "dag-cbor")
             wanted = set(done.tests)
             for test, data, cid in zip(chunk.tests, chunk.records, cids, strict=True):
                 if test in wanted:
                     material.records[test], material.cids[test] = data, cid
 
         async with trio.open_nursery() as nursery:
-            for place in range(len(run.chunks)):
-                nursery.start_soon(fetch, place)
+            for done in run.chunks:
+                nursery.start_soon(take, done)
         return material
 
 

@@ -14,11 +14,11 @@ from mesh.state.model import CoordinatorState
 from protocols.codec import encode
 from protocols.commands import Cancel, Collected, CollectFailed, Complete, Grant, Register, Submit, TaskRange
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
-from protocols.manifests import Chunk, CollectedTest, Manifest, Outcome, Record, RunSpec
+from protocols.manifests import Chunk, CollectedTest, EnvironmentInfo, Manifest, Outcome, Record, RunSpec
 from tests.fakes.content import FakeContent, Shelves
-from tests.fakes.network import Lan
+from tests.fakes.network import FakeNetwork, Lan
 
-WORKER = PeerId("worker")
+HERE, WORKER = PeerId("coordinator"), PeerId("worker")
 SPEC = RunSpec(Cid("bafybundle"), "suite", "suite", PeerId("client"))
 
 
@@ -26,7 +26,10 @@ class Kept(FakeContent):
     """Remembers what went into directories."""
 
     def __init__(self) -> None:
-        super().__init__(Shelves(Lan()), PeerId("coordinator"))
+        self.shelves = Shelves(Lan())
+        super().__init__(self.shelves, HERE)
+        for peer in (HERE, WORKER):
+            self.shelves.lan.nodes[peer] = FakeNetwork(peer, self.shelves.lan, None)
         self.files: dict[str, bytes | Cid] = {}
 
     async def add_files(self, files):
@@ -34,9 +37,11 @@ class Kept(FakeContent):
         return await super().add_files(files)
 
 
-async def running(content: Kept, tests: list[str], retries: int = 0) -> CoordinatorState:
+async def running(
+    content: Kept, tests: list[str], retries: int = 0, environment: EnvironmentInfo | None = None
+) -> CoordinatorState:
     """Run 2 of worker 1: collected, all tests in lease 5."""
-    manifest = Manifest(SPEC.bundle, tuple(CollectedTest(test, "m") for test in tests))
+    manifest = Manifest(SPEC.bundle, tuple(CollectedTest(test, "m") for test in tests), environment=environment)
     cid = await content.put(encode(manifest))
     state = CoordinatorState()
     apply(state, 1, Register(WORKER, "w", 1, 2))
@@ -67,7 +72,8 @@ async def test_every_test_stands_once_in_report_and_junit(tmp_path):
     tests = [f"t.py::test_{i}" for i in range(1200)]
     state = await running(content, tests)
     await complete(content, state, 6, {i: record(tests[i]) for i in range(700)})
-    bad = record(tests[700], Outcome.FAILED, message="boom", longrepr="E boom", artifacts=Cid("bafyart"))
+    left = await content.put(b"screenshot")
+    bad = record(tests[700], Outcome.FAILED, message="boom", longrepr="E boom", artifacts=left)
     await complete(content, state, 7, {700: bad} | {i: record(tests[i]) for i in range(701, 1200)})
     finish = await ReportBuilder(content, History(content), tmp_path / "s").finish(state.runs[RunId(2)], 103.0, "host")
     assert (finish.exit_code, finish.at) == (1, 103.0)
@@ -81,7 +87,7 @@ async def test_every_test_stands_once_in_report_and_junit(tmp_path):
     assert [case.get("name") for case in cases if case.find("failure") is not None] == ["test_700"]
     lines = b"".join(content.files[name] for name in sorted(content.files) if name.startswith("records/")).splitlines()
     assert [json.loads(line)["index"] for line in lines] == list(range(1200))
-    assert content.files["artifacts/t.py::test_700"] == "bafyart"
+    assert content.files["artifacts/t.py::test_700"] == left
     assert not list((tmp_path / "s").iterdir())
 
 
@@ -120,6 +126,22 @@ async def test_a_verdict_outlives_its_record(tmp_path, autojump_clock):
         ("b", "failed", True),
     ]
     assert b"was lost with the nodes" in content.files["junit.xml"]
+
+
+async def test_a_later_coordinator_fetches_what_the_first_one_was_given(tmp_path, autojump_clock):
+    """Artifacts and the list of distributions lie on the worker and on the coordinator of that time."""
+    content = Kept()
+    worker = content.shelves.of(WORKER)
+    listed = await worker.put(b"pytest 9.2.0")
+    environment = EnvironmentInfo("ambient", "digest", "CPython", "3.11", "linux-x86_64", listed)
+    state = await running(content, ["a", "b"], environment=environment)
+    left, lost = await worker.put(b"screenshot"), Cid("bafylost")
+    await complete(content, state, 6, {0: record("a", artifacts=left), 1: record("b", artifacts=lost)})
+    finish = await ReportBuilder(content, History(content), tmp_path).finish(state.runs[RunId(2)], 103.0, "host")
+    assert finish.report is not None
+    assert content.files["distributions.txt"] == listed
+    assert {name: cid for name, cid in content.files.items() if name.startswith("artifacts/")} == {"artifacts/a": left}
+    assert await content.has(left)
 
 
 async def test_a_run_without_tests_keeps_what_pytest_said(tmp_path):

@@ -111,6 +111,8 @@ class FakeContent:
     async def add_files(self, files: Mapping[str, bytes | Cid | Path]) -> Cid:
         parts = []
         for name, content in sorted(files.items()):
+            if isinstance(content, str) and not self._shelves.sound(self._peer, content):
+                raise ContentNotFound(f"{content} is not here")
             data = content.read_bytes() if isinstance(content, Path) else content
             parts.append(f"{name}\n".encode() + (data if isinstance(data, bytes) else data.encode()))
         return await self.put(b"\0".join(parts))

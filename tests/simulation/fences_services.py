@@ -5,6 +5,7 @@ from tests.simulation.mutants import Mutant, Tests
 APPLY = Tests(("tests/state/test_state_apply.py",))
 MACHINE = Tests(("tests/scheduler/test_scheduler_machine.py",))
 MESH = Tests(("tests/simulation/test_mesh_fences.py", "tests/simulation/test_mesh_services.py"))
+REPORTS = Tests(("tests/coordinator/test_reports.py",))
 LOOP = Tests(("tests/consensus/test_consensus.py",))
 
 MUTANTS = (
@@ -49,6 +50,13 @@ MUTANTS = (
         "    if known is not None:\n        return Applied(run=known)",
         "    if False:\n        return Applied(run=known)",
         (APPLY,),
+    ),
+    Mutant(
+        "a report takes for granted what an earlier coordinator was given",
+        "mesh.coordinator.reports",
+        "await search.those_here(files)",
+        "files",
+        (REPORTS, MESH),
     ),
     Mutant(
         "a result is forgotten before its Ack",
