@@ -360,7 +360,8 @@ class Consensus:
         self._serve_reads()
         if ready.committed or ready.snapshot is not None:
             self._bump()
-        if self._since_snapshot[0] >= self._snapshot_entries or self._since_snapshot[1] >= SNAPSHOT_BYTES:
+        many = self._since_snapshot[0] >= self._snapshot_entries or self._since_snapshot[1] >= SNAPSHOT_BYTES
+        if many or ready.snapshot_wanted:
             self._snapshot_due.set()
 
     def _send(self, messages: Sequence[Outgoing]) -> None:

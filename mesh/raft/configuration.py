@@ -128,6 +128,14 @@ class Configurations:
         """What held at `index`, and every later one."""
         return [self.at(index), *(made for position, made in self._history if position > index)]
 
+    def parted(self, peer: PeerId) -> int:
+        """Index of the last entry by which `peer` left the group; 0 if it did not, as far as this log goes back."""
+        last, present = 0, False
+        for index, made in self._history:
+            before, present = present, peer in quorum.members(made)
+            last = index if before and not present else last
+        return last
+
     def append(self, entry: Entry) -> None:
         if entry.kind is EntryKind.CONFIGURATION:
             self._history.append((entry.index, decode(entry.data, Configuration)))

@@ -54,6 +54,8 @@ class Member:
         self.messages_after_sync: list[Outgoing] = []
         self.reads: list[ReadState] = []
         self.reads_failed: list[int] = []
+        self.snapshot_wanted = False
+        """Somebody waits for a newer one."""
         founding = bool(configuration.voters) and snapshot is None and not entries and hard_state == HardState()
         self.log = RaftLog(snapshot, entries, Configuration() if founding else ordered(configuration))
         if founding:

@@ -223,6 +223,7 @@ class Raft:
             or member.messages_after_sync
             or member.reads
             or member.reads_failed
+            or member.snapshot_wanted
             or log.saved < log.last_index
             or log.restored is not None
             or log.applied < log.committed
@@ -238,6 +239,7 @@ class Raft:
         if log.applied < log.committed:
             committed = log.slice(log.applied + 1, log.committed, member.options.committed_bytes_max)
         snapshot, log.restored = log.restored, None
+        wanted, member.snapshot_wanted = member.snapshot_wanted, False
         saving: HardState | None = None
         promised = (member.term, member.vote) != (self._saved.term, self._saved.vote)
         if promised or (entries and log.committed != self._saved.commit) or snapshot is not None:
@@ -252,6 +254,7 @@ class Raft:
             committed=committed,
             reads=_drained(member.reads),
             reads_failed=_drained(member.reads_failed),
+            snapshot_wanted=wanted,
         )
 
     def take_messages(self) -> tuple[Outgoing, ...]:

@@ -61,6 +61,8 @@ class Ready:
     """To be applied, of every kind; all of them are saved once `entries` are."""
     reads: tuple[ReadState, ...]
     reads_failed: tuple[int, ...]
+    snapshot_wanted: bool = False
+    """A member waits for a snapshot newer than the log's: make one, when it suits, and `compact`."""
     """Contexts of reads that will get no answer, since the leader changed: ask again."""
 
     @property

@@ -3,6 +3,10 @@
 Owns the progress of every member but the leader itself. Members that a change removed stay for a while, so that they
 learn of it and do not campaign for ever; they count for nothing.
 
+A member that was removed and taken in again may have set its log aside. To rebuild that log from entries in which it
+was a voter still would let it vote, or lead, as what it was then, with no memory of what it promised (alone, where it
+founded the group). So a blank one begins at a snapshot of later than it was removed; the log says when that was.
+
 The leader's own `match` is `log.saved`: its copy of an entry counts once it is on its disk, like any other.
 """
 
@@ -91,7 +95,7 @@ class Replication:
         full = isinstance(flow, Replicating) and self._full(flow)
         previous = progress.next - 1
         previous_term = log.term(previous)
-        if previous_term is None:
+        if previous_term is None or (previous == 0 and self._parted(peer)):
             return self._install(peer, progress)
         entries = () if full else log.slice(progress.next, log.last_index, options.append_bytes_max)
         if not entries and not even_empty:
@@ -112,10 +116,17 @@ class Replication:
     def _install(self, peer: PeerId, progress: Progress) -> bool:
         if progress.silent_ticks >= self.member.options.election_ticks:
             return False  # nobody there to take it
-        snapshot = self.member.log.snapshot
-        assert snapshot is not None, "entries go only behind a snapshot"
+        snapshot, parted = self.member.log.snapshot, self._parted(peer)
+        if snapshot is None or snapshot.index < parted:
+            assert parted, "entries go only behind a snapshot"
+            self.member.snapshot_wanted = True
+            return False
         progress.flow = Installing(snapshot)
         return self._send_chunk(peer, progress.flow)
+
+    def _parted(self, peer: PeerId) -> int:
+        """The index up to which this member's log must not be built again entry by entry; 0: there is none."""
+        return 0 if peer in self._parting else self.member.log.configurations.parted(peer)
 
     def _send_chunk(self, peer: PeerId, flow: Installing) -> bool:
         """The chunk at the member's offset, unless it is under way and not late."""

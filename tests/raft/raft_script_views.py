@@ -57,6 +57,7 @@ def show_ready(ready: Ready) -> list[str]:
         lines.append("  apply " + " ".join(map(show_entry, ready.committed)))
     lines += [f"  read {read.context} at {read.index}" for read in ready.reads]
     lines += [f"  read {context} failed" for context in ready.reads_failed]
+    lines += ["  wants a newer snapshot"] * ready.snapshot_wanted
     for when, messages in (("now", ready.messages), ("after sync", ready.messages_after_sync)):
         lines += [f"  {when}: {show_message(PeerId(''), to, message)}" for to, message in messages]
     return lines

@@ -51,6 +51,13 @@ MUTANTS = (
         (SEEDS,),
     ),
     Mutant(
+        "a member that returns without its log gets an old snapshot",
+        "mesh.raft.replication",
+        "if snapshot is None or snapshot.index < parted:",
+        "if snapshot is None:",
+        (SCRIPTS,),
+    ),
+    Mutant(
         "a blank voter votes",
         "mesh.raft.voting",
         "return not member.blank and member.log",

@@ -335,8 +335,8 @@ class Rig:
         for context in ready.reads_failed:
             node.asked.pop(context, None)
         raft.advance()
-        if ready.committed:
-            self._maybe_compact(node, raft)
+        if ready.committed or ready.snapshot_wanted:
+            self._maybe_compact(node, raft, ready.snapshot_wanted)
 
     def _apply(self, node: Node, entry: Entry) -> None:
         if entry.index != node.index + 1:
@@ -346,9 +346,9 @@ class Rig:
         node.digest = hashlib.blake2b(node.digest + content, digest_size=16).digest()
         self.safety.applies(node, node.index, node.digest)
 
-    def _maybe_compact(self, node: Node, raft: Raft) -> None:
+    def _maybe_compact(self, node: Node, raft: Raft, wanted: bool) -> None:
         held = node.medium.snapshot
-        if node.index - (held.index if held else 0) >= 12 and self.rng.random() < 0.2:
+        if wanted or (node.index - (held.index if held else 0) >= 12 and self.rng.random() < 0.2):
             snapshot = raft.make_snapshot(node.index, node.digest + bytes(int(self.rng.random() * 300)))
             if snapshot is not None and not node.medium.full:
                 node.medium.save_snapshot(snapshot)
