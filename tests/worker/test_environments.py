@@ -68,7 +68,7 @@ def calls(tmp_path: Path) -> list[list[str]]:
 
 async def until(path: Path) -> None:
     with trio.fail_after(30):
-        while not path.exists() or not path.stat().st_size:  # noqa: ASYNC110 - another process writes it
+        while not (path.exists() and path.read_bytes()):  # noqa: ASYNC110 - another process writes it
             await trio.sleep(0.01)
 
 
@@ -290,7 +290,7 @@ trio.run(main, *sys.argv[1:])
 
 async def test_a_killed_node_leaves_nothing_half_made(tmp_path: Path, kept: Path) -> None:
     root = write(tmp_path / "tree", {"requirements.txt": "pytest\n"})
-    half = f'test "$1" = venv && {find_uv()} "$@"; touch {tmp_path}/half; exec sleep 1000'
+    half = f'test "$1" = venv && {find_uv()} "$@"; echo > {tmp_path}/half; exec sleep 1000'
     async with trio.open_nursery() as nursery:
         command = [sys.executable, "-c", KILLED, str(kept), str(root), logging_uv(tmp_path, half)]
         node: trio.Process = await nursery.start(partial(trio.run_process, command, check=False))
