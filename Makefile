@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# Hundreds of short processes of ours start: each module is compiled once, whatever the machine's default is.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test properties simulate mutants chaos bench-raft bench-runner bench-scheduler check lock clean
 
 demo: $(STAMP)

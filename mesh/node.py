@@ -4,6 +4,9 @@ The order is the order of dependence: home (identity and lock), network, content
 worker, coordinator and API. Nothing outlives `serve`; whatever was opened is closed in the reverse order.
 """
 
+import mesh.net.lean  # noqa: F401  before anything of libp2p
+
+# isort: split
 import logging
 import os
 import platform

@@ -21,6 +21,13 @@ assert is_private_ip("10.0.0.1") and not is_private_ip("8.8.8.8")
 assert prometheus_client.Counter("x", "y").describe()
 """
 
+NODE = """
+import sys
+import mesh.node
+heavy = {"aioquic", "requests", "libp2p.transport.quic", "libp2p.relay", "prometheus_client"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
 FIRST = """
 import libp2p
 assert libp2p.new_host().get_id()
@@ -29,6 +36,6 @@ assert "libp2p.transport.quic" in sys.modules
 """
 
 
-@pytest.mark.parametrize("code", [LEAN + LATER, FIRST])
+@pytest.mark.parametrize("code", [LEAN + LATER, NODE, FIRST])
 def test_what_is_left_out(code):
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
