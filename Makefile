@@ -12,9 +12,9 @@ export PYTHONDONTWRITEBYTECODE :=
 demo: $(STAMP)
 	@$(BIN)/python examples/demo.py
 
-# Two at a time, a file each: many tests wait for real nodes.
+# Three at a time, a file each: many tests wait for real nodes.
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 # Every property with MORE times the examples of `make test`, and fresh ones each time.
 MORE ?= 20
