@@ -30,6 +30,8 @@ ANSWER_SECONDS_MAX = 20.0
 """For the first commit after a kill."""
 PROBE_SECONDS = 0.01
 """Between two requests of a survivor, while there is no coordinator to answer them."""
+PAUSE_SECONDS = 0.1
+"""Between two looks at a run, and two runs."""
 SETTLE_SECONDS = 1.5
 """After everybody agrees again; the killed node is a follower like the others by then."""
 
@@ -40,6 +42,8 @@ class Mesh:
     def __init__(self, made: Lab, names: Sequence[str]) -> None:
         self.lab = made
         self.names = list(names)
+        self.submitting = threading.Lock()
+        """Held while a node takes a submission: a command whose node dies would start one of its own in that home."""
 
     def client(self, name: str, timeout: float = 10.0) -> Client | None:
         home = self.lab.home(name)
@@ -98,21 +102,30 @@ def mesh_of(folder: Path, number: int) -> Iterator[Mesh]:
 
 @contextlib.contextmanager
 def busy(mesh: Mesh, suite: Path) -> Iterator[None]:
-    """A suite is run in the mesh again and again, submitted at whichever node answers."""
+    """A suite is run in the mesh again and again, submitted at one node after the other, of those that live."""
     stop = threading.Event()
+
+    def submit(number: int) -> tuple[Client, str] | None:
+        order = (mesh.names[(number + i) % len(mesh.names)] for i in range(len(mesh.names)))
+        with mesh.submitting:
+            found = next(((name, client) for name in order if (client := mesh.client(name)) is not None), None)
+            if found is None:
+                return None
+            done = mesh.lab.mesh("run", str(suite), "--json", "--detach", home=found[0], check=False)
+        return (found[1], json.loads(done.stdout)["run"]) if done.returncode == 0 else None
+
+    def goes_on(client: Client, run: str) -> bool:
+        with contextlib.suppress(MeshError):
+            return client.get(f"/api/runs/{run}").get("exit_code") is None
+        return False
 
     def work() -> None:
         number = 0
-        while not stop.is_set():
+        while not stop.wait(PAUSE_SECONDS):
             number += 1
-            home = mesh.names[number % len(mesh.names)]
-            command = mesh.lab.command("run", str(suite), "--json", home=home)
-            options = {name: value for name, value in mesh.lab.options().items() if name != "capture_output"}
-            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            with subprocess.Popen(command, **options, **quiet) as running:
-                while running.poll() is None:
-                    if stop.wait(0.1):
-                        running.terminate()
+            submitted = submit(number)
+            while submitted is not None and goes_on(*submitted) and not stop.wait(PAUSE_SECONDS):
+                continue
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -240,10 +253,11 @@ def failovers(folder: Path, voters: int, kills: int) -> Failovers:
 
 def kill(mesh: Mesh, victim: str) -> float:
     """When the process was gone, on the monotonic clock."""
-    os.kill(mesh.lab.nodes[victim].pid, 9)
-    at = time.monotonic()
-    mesh.lab.nodes[victim].wait()
-    (mesh.lab.home(victim) / "api.json").unlink(missing_ok=True)
+    with mesh.submitting:
+        os.kill(mesh.lab.nodes[victim].pid, 9)
+        at = time.monotonic()
+        mesh.lab.nodes[victim].wait()
+        (mesh.lab.home(victim) / "api.json").unlink(missing_ok=True)
     return at
 
 
