@@ -6,6 +6,7 @@ replays a failure. SEEDS is a list of `17` (that one), `0-9999` (those) and `+50
 """
 
 import argparse
+import faulthandler
 import multiprocessing
 import os
 import secrets
@@ -25,6 +26,8 @@ RIGS = {
     "mesh": ("tests.simulation.mesh_chaos", "run"),
 }
 PROGRESS_SECONDS = 10.0
+HANG_SECONDS = 120.0
+"""Of real time, for one seed: then the stacks are printed."""
 FRESH_SEEDS_MAX = 10**9
 STORY_LINES = 60
 
@@ -52,10 +55,13 @@ def rig_of(name: str) -> Callable[[int], Outcome]:
 def live(job: tuple[str, int]) -> tuple[int, Outcome | None, str]:
     """In a process of its own: (seed, what came of it, the failure's text)."""
     rig, seed = job
+    faulthandler.dump_traceback_later(HANG_SECONDS)
     try:
         outcome = rig_of(rig)(seed)
     except Exception as error:
         return seed, None, "".join(traceback.format_exception(error))
+    finally:
+        faulthandler.cancel_dump_traceback_later()
     return seed, Outcome(outcome.node_seconds, outcome.faults), ""  # a story is of no use to those who count
 
 
@@ -95,7 +101,8 @@ def one(rig: str, seed: int) -> int:
     print("\n".join(outcome.story[-STORY_LINES:]))
     tally = Tally(rig)
     tally.add(outcome)
-    print(f"seed {seed}: {outcome.node_seconds / 3600:.2f} simulated node-hours", *tally.table(), sep="\n")
+    said = f"seed {seed}: {outcome.node_seconds / 3600:.2f} simulated node-hours, story {outcome.digest}"
+    print(said, *tally.table(), sep="\n")
     return 0
 
 
