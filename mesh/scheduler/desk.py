@@ -124,8 +124,8 @@ class Desk:
     def has_room(self, backlog: float) -> bool:
         if not self.has_lease_left() or self._full >= BACKLOG_SECONDS_MAX * self.view.slots:
             return False  # what fills the largest backlog fills any
-        if backlog >= BACKLOG_SECONDS_MAX:
-            return True
+        if backlog >= BACKLOG_SECONDS_MAX or self._full < backlog * self.view.slots:
+            return True  # what does not fill this one by the measure of the largest does not fill it by its own
         return sum(piece.capped(backlog) for piece in self.pieces) < backlog * self.view.slots
 
     def free_slots(self, backlog: float) -> int:

@@ -109,7 +109,7 @@ class _Planner:
         self._groups = {
             run: memory.groups(run, state.runs[run].pending, known) for run, known in self._estimates.items()
         }
-        memory.forget(self._estimates, state.leases)
+        memory.forget(self._estimates)
         self._scales = {run: self._scale(state.runs[run]) for run in self._estimates}
         self._lengths: dict[RunId, Lengths] = {
             run: (known, self._scales[run], not known.known and state.runs[run].done < OBSERVED_TESTS_MIN)
@@ -211,7 +211,7 @@ class _Planner:
         if run.done < OBSERVED_TESTS_MIN:
             return 1.0
         estimates = self._estimates[run.id]
-        expected = estimates.total(0, run.tests) - self._rest(run)
+        expected = self._memory.done(run, estimates)
         observed = run.microseconds / 1e6
         if expected <= 0:
             return 1.0
@@ -221,8 +221,7 @@ class _Planner:
     def _rest(self, run: Run) -> float:
         """Expected seconds of what has no verdict, uncorrected."""
         estimates = self._estimates[run.id]
-        leases = (self._memory.lease(lease, self._state.leases[lease].open, estimates) for lease in run.leases)
-        return sum((group.micros for group in self._groups[run.id].values()), sum(one.micros for one in leases)) / 1e6
+        return max(0.0, estimates.total(0, run.tests) - self._memory.done(run, estimates))
 
     def collect(self, run: Run) -> None:
         """One worker collects the run, however busy it is: until then nobody knows what there is to do."""

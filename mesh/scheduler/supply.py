@@ -3,7 +3,7 @@ anew for each would take longer than the plan.
 
 A memory, not a state: each piece of it follows from what `plan` is given, and is keyed by that (the pending list and
 its journal, the estimates), so that a plan with it is the plan without it, and a new coordinator begins with none.
-Sums are in whole microseconds: they come out the same in whatever order they were made.
+Sums over what comes and goes are in whole microseconds: they come out the same in whatever order they were made.
 """
 
 import bisect
@@ -15,7 +15,7 @@ from mesh.scheduler.desk import Desk
 from mesh.scheduler.durations import Estimates
 from mesh.scheduler.fleet import WorkerView
 from mesh.scheduler.portions import cut
-from mesh.state.model import Lease, Task, Worker
+from mesh.state.model import Completion, Lease, Run, Task, Worker
 from mesh.state.ranges import TaskList
 from protocols.ids import LeaseId, PeerId, RunId
 
@@ -135,12 +135,13 @@ class _Index:
 
 
 @dataclass(slots=True)
-class HeldLease:
-    """A lease's open tasks, as they lie on a desk."""
+class _Done:
+    """What the tests of a run that have a verdict were expected to take, as of some of its completions."""
 
-    open: list[Task]
-    estimates: Estimates | None
-    micros: int
+    chunks: list[Completion]
+    estimates: Estimates
+    seen: int = 0
+    seconds: float = 0.0
 
 
 Lengths = tuple[Estimates, float, bool]
@@ -181,7 +182,7 @@ class Memory:
     _lengths: dict[RunId, Lengths] = field(default_factory=dict)
 
     _indexes: dict[RunId, _Index] = field(default_factory=dict)
-    _leases: dict[LeaseId, HeldLease] = field(default_factory=dict)
+    _done: dict[RunId, _Done] = field(default_factory=dict)
 
     def learn(self, lengths: dict[RunId, Lengths]) -> frozenset[RunId]:
         """The runs of which these differ from the last ones."""
@@ -196,21 +197,23 @@ class Memory:
             index = self._indexes[run] = _Index(pending, estimates)
         return index.groups
 
-    def lease(self, lease: LeaseId, tasks: list[Task], estimates: Estimates | None) -> HeldLease:
-        known = self._leases.get(lease)
-        if known is None or known.open is not tasks or known.estimates is not estimates:
-            expected = sum(micros(task, estimates) for task in tasks) if estimates is not None else 0
-            known = self._leases[lease] = HeldLease(tasks, estimates, expected)
-        return known
+    def done(self, run: Run, estimates: Estimates) -> float:
+        """Expected seconds of the run's tests that have a verdict, added up in the order of their verdicts."""
+        known = self._done.get(run.id)
+        if known is None or known.chunks is not run.chunks or known.estimates is not estimates:
+            known = self._done[run.id] = _Done(run.chunks, estimates)
+        while known.seen < len(run.chunks):
+            for test in run.chunks[known.seen].tests:
+                known.seconds += estimates.total(test, 1)
+            known.seen += 1
+        return known.seconds
 
-    def forget(self, runs: Iterable[RunId], leases: Iterable[LeaseId]) -> None:
+    def forget(self, runs: Iterable[RunId]) -> None:
         """Keep what is of these alone."""
-        runs, leases = set(runs), set(leases)
-        for run in [run for run in self._indexes if run not in runs]:
-            del self._indexes[run]
-        if len(self._leases) > 2 * len(leases):
-            for lease in [lease for lease in self._leases if lease not in leases]:
-                del self._leases[lease]
+        kept = set(runs)
+        for of_runs in (self._indexes, self._done):
+            for run in [run for run in of_runs if run not in kept]:
+                del of_runs[run]
 
 
 def micros(task: Task, estimates: Estimates) -> int:
