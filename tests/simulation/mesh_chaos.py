@@ -123,6 +123,9 @@ class Chaos(Deeds):
 
     async def _report_is_there(self, finished: dict[str, Any] | None) -> None:
         assert finished is not None, "its follower has seen the end"
+        with trio.fail_after(AGREE_SECONDS):
+            while not self.world.up():  # noqa: ASYNC110 - what was over before the heal may be asked for right after it
+                await trio.sleep(0.1)
         node = self.rng.choice(self.world.up())
         try:
             await node.content.get(finished["report"], timeout=20.0)
