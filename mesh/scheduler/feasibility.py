@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mesh.scheduler import requirements, shelf
+from mesh.scheduler import facts, requirements, shelf
 from mesh.scheduler.fleet import WorkerView, unusable
 from mesh.state.model import CoordinatorState
 from protocols.errors import UsageError
@@ -53,6 +53,21 @@ def unmet(wanted: Need, view: WorkerView) -> str:
     except UsageError as error:
         return f"can't judge it: {error}"
     return shelf.lacks(view, wanted.takes, wanted.requires) if wanted.takes.held else ""
+
+
+def may_come(wanted: Need, view: WorkerView) -> bool:
+    """Whether a worker could do it if it were idle, with all that it has free."""
+    fixed = []
+    for text in wanted.requires:
+        try:
+            whole = requirements.parse(text)
+        except UsageError:
+            return False
+        part = facts.possible(whole)
+        if requirements.unmet(part, view.capabilities):
+            return False
+        fixed += [text] if part == whole else []
+    return not shelf.lacks(view, wanted.takes, tuple(fixed)) if wanted.takes.held else True
 
 
 def preference(wanted: Need, view: WorkerView) -> int:

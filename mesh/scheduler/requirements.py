@@ -9,12 +9,13 @@
                 | NAME "in" "(" VALUE ("," VALUE)* ")"
     VALUE       = number [unit] | version | word | "text" | 'text'
 
-Units: KiB to TiB, KB to TB, B (bytes); ms, s (seconds). Against a capability that is text, a value that looks like a
+Units: KiB to PiB, KB to PB, B (bytes); ms, s (seconds); %. Against a capability that is text, a value that looks like a
 version is compared as one, by as many components as the value has: 3.11.7 `== 3.11`, and it is not `> 3.11`.
 
 A capability that is a list of devices ("gpu") is named with a dot. Terms about one kind of device that are joined by
-`and` must hold of ONE device; alone, or under `or`, of some device. What a worker does not have, it does not meet:
-each failing judgement gives the reason. Rejected: Python's `eval`, however fenced.
+`and` must hold of ONE device; alone, or under `or`, of some device; `chromium in browsers` asks for one of that name.
+What a worker does not have, it does not meet: each failing judgement gives the reason. What there is to name: `facts`.
+Rejected: Python's `eval`, however fenced.
 """
 
 import functools
@@ -31,16 +32,17 @@ NESTING_MAX = 20
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<text>"[^"]*"|'[^']*')
-        |(?P<number>\d[\w.+-]*)
+        |(?P<number>\d[\w.+-]*%?)
         |(?P<word>[A-Za-z_][\w.:/+-]*)
         |(?P<operator>==|!=|<=|>=|<|>|\(|\)|,))""",
     re.VERBOSE,
 )
-_NUMBER = re.compile(r"(\d+(?:\.\d+)?)([A-Za-z]*)")
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)([A-Za-z]*|%)")
 _VERSION = re.compile(r"\d+(\.\d+)*")
 _UNITS: Mapping[str, float] = {
     "": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
-    "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "ms": 0.001, "s": 1,
+    "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "pib": 2**50, "pb": 10**15,
+    "ms": 0.001, "s": 1, "%": 1,
 }  # fmt: skip
 _NEARLY_UNITS = frozenset(("k", "m", "g", "t", "ki", "mi", "gi", "ti", "sec", "min", "h", "us", "ns"))
 """What people write for a unit and no capability's value ends in."""
@@ -235,7 +237,7 @@ class _Parser:
         if match is None:
             return Literal(text)
         if match.group(2).lower() in _NEARLY_UNITS:
-            self._fail(f"unknown unit {match.group(2)!r} (known are B, KB to TB, KiB to TiB, ms, s)", token.position)
+            self._fail(f"unknown unit {match.group(2)!r} (known are B, KB to PB, KiB to PiB, ms, s, %)", token.position)
         factor = _UNITS.get(match.group(2).lower())
         return Literal(text, None if factor is None else float(match.group(1)) * factor)
 
@@ -267,7 +269,7 @@ def _judge(expression: Expression, capabilities: Mapping[str, Value], bound: Dev
 def _judge_all(operands: Sequence[Expression], capabilities: Mapping[str, Value], bound: Devices) -> str:
     """A conjunction: the first kind of device that it speaks of is bound to each device in turn."""
     for kind in dict.fromkeys(
-        kind for operand in operands for name in _names(operand) if (kind := _device_kind(name, capabilities))
+        kind for operand in operands for name in names(operand) if (kind := _device_kind(name, capabilities))
     ):
         if kind in bound:
             continue
@@ -295,6 +297,7 @@ def _judge_term(term: Has | Compare | Contains | OneOf, capabilities: Mapping[st
         if isinstance(value, str):
             return "" if term.value.text in value else f"has {term.name} {_show_value(value)}"
         items = value if isinstance(value, Sequence) else ()
+        items = tuple(item.get("name") if isinstance(item, Mapping) else item for item in items)
         return "" if any(_holds("==", i, term.value) for i in items) else f"has no {term.value.text} in {term.name}"
     if isinstance(term, OneOf):
         met = any(_holds("==", value, option) for option in term.values)
@@ -327,11 +330,11 @@ def _devices(capabilities: Mapping[str, Value], kind: str) -> list[Mapping[str, 
     return [item for item in value if isinstance(item, Mapping)] if isinstance(value, tuple | list) else []
 
 
-def _names(expression: Expression) -> list[str]:
+def names(expression: Expression) -> list[str]:
     if isinstance(expression, Not):
-        return _names(expression.operand)
+        return names(expression.operand)
     if isinstance(expression, All | AnyOf):
-        return [name for operand in expression.operands for name in _names(operand)]
+        return [name for operand in expression.operands for name in names(operand)]
     return [expression.name]
 
 
