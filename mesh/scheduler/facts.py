@@ -4,8 +4,8 @@ The names of its capabilities, labels among them; what it is ("name", "role", "s
 has ("gpu.count"); and how busy it is, which changes all the time: "memory.available", "disk.free", "cpu.percent",
 "cpu.load", and of each GPU "gpu.memory.free" and "gpu.percent". A capability wins where another thing has its name.
 
-What is so now may be otherwise soon: whether a worker could ever meet an expression is judged by `possible`, which takes
-what changes for granted, up to what there is of it in all. Else a run would be ended because a host is busy.
+What is so now may be otherwise soon: whether a worker could ever meet an expression is judged by `possible`, which
+takes what changes for granted, up to what there is of it in all. Else a run would be ended because a host is busy.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mesh.scheduler import facts, requirements, shelf
 from mesh.scheduler.fleet import WorkerView, unusable
-from mesh.state.model import CoordinatorState
+from mesh.state.model import CoordinatorState, Run
 from protocols.errors import UsageError
 from protocols.ids import PeerId, RunId
 from protocols.manifests import NOTHING, Needs
@@ -41,6 +41,13 @@ def need(run_needs: tuple[str, str], task_needs: tuple[str, str], takes: Needs =
         tuple(dict.fromkeys(text for text in prefers if text.strip())),
         takes,
     )
+
+
+def need_of(run: Run, requirement: int | None = None) -> Need:
+    """What the run's tests of a requirement ask for; without one, the run itself."""
+    if requirement is None:
+        return need((run.spec.requires, run.spec.prefers), ("", ""))
+    return need((run.spec.requires, run.spec.prefers), run.requirements[requirement], run.needs_of(requirement))
 
 
 def unmet(wanted: Need, view: WorkerView) -> str:

@@ -8,12 +8,11 @@ a time (a log entry each), equal shares at the start (the slowest worker bounds 
 workers (small backlogs leave little to move).
 """
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mesh.scheduler import feasibility, leases, preemption, rank, shelf, upstream
 from mesh.scheduler.desk import BACKLOG_SECONDS_MAX, Desk, is_last_chance
-from mesh.scheduler.durations import Estimates
+from mesh.scheduler.durations import Estimates, correction
 from mesh.scheduler.feasibility import Need, Reason
 from mesh.scheduler.fleet import WorkerView, unusable
 from mesh.scheduler.portions import Able, Draft, choose, fits_beside
@@ -37,10 +36,6 @@ GRANT_SECONDS_GUESSED_MAX = 1.0
 """As long as the durations of a run are only guessed."""
 OBSERVED_TESTS_MIN = 16
 """Verdicts after which what a run's tests really take corrects what they were expected to take."""
-SCALE_MAX = 1_000.0
-"""Bound of that correction, and one over it, too."""
-SCALE_STEPS = 64
-"""Of that correction, to a factor of two: it does not change with each verdict, nor what lies on each desk."""
 HELD_SECONDS_MAX = 2.0
 """Of a lease that holds something: so long do others wait for it, when its tests are not longer."""
 DEADLINE_SLACK = 2.0
@@ -135,6 +130,8 @@ class _Planner:
         """Worker -> the band of a run that waits for it."""
         self._able: dict[Need, Able] = {}
         self._shunned = frozenset(run for view in self._views for run in view.unfit)
+        waiting = ((state.runs[claim.run], one) for claim in self.claims for one in self._groups[claim.run])
+        self._sought = rank.sought(self._able_to(run, feasibility.need_of(run, one)).peers for run, one in waiting)
 
     def uncollected(self) -> list[Run]:
         """Runs that wait to be collected, the first one first."""
@@ -164,7 +161,7 @@ class _Planner:
         """Whether it needs more than half of what its workers can do until it is due."""
         if run.phase is not RunPhase.RUNNING:
             return False
-        wanted = feasibility.need((run.spec.requires, run.spec.prefers), ("", ""))
+        wanted = feasibility.need_of(run)
         capable, _ = feasibility.split(self._state, self._views, wanted, run.id)
         needed = self._rest(run) * self._scales[run.id] / max(1, sum(view.slots for view in capable))
         return needed * DEADLINE_SLACK >= run.submitted_at + run.spec.deadline - self._now
@@ -211,12 +208,7 @@ class _Planner:
         if run.done < OBSERVED_TESTS_MIN:
             return 1.0
         estimates = self._estimates[run.id]
-        expected = self._memory.done(run, estimates)
-        observed = run.microseconds / 1e6
-        if expected <= 0:
-            return 1.0
-        exact = min(max(observed / expected, 1 / SCALE_MAX), SCALE_MAX)
-        return math.exp2(round(math.log2(exact) * SCALE_STEPS) / SCALE_STEPS)
+        return correction(run.microseconds / 1e6, self._memory.done(run, estimates))
 
     def _rest(self, run: Run) -> float:
         """Expected seconds of what has no verdict, uncorrected."""
@@ -227,11 +219,11 @@ class _Planner:
         """One worker collects the run, however busy it is: until then nobody knows what there is to do."""
         if run.leases:
             return
-        wanted = feasibility.need((run.spec.requires, run.spec.prefers), ("", ""))
+        wanted = feasibility.need_of(run)
         able = self._capable(run, wanted, tests=0)
         desks = [desk for peer, desk in self._desks.items() if peer in able.peers and desk.has_lease_left()]
         if desks:
-            self._grant(run, min(desks, key=lambda desk: rank.worker_key(desk, run, wanted)), [])
+            self._grant(run, self._ranked(desks, run, wanted)[0], [])
 
     def serve(self, claim: Claim) -> float | None:
         """Grant something of a run; how many slots it takes. None: no more of it can be granted now."""
@@ -244,11 +236,10 @@ class _Planner:
         that hold something, which others may wait for, and then those that the fewest workers meet."""
         choices = []
         for requirement, group in sorted(self._ready(run).items()):
-            takes = run.needs_of(requirement)
-            wanted = feasibility.need((run.spec.requires, run.spec.prefers), run.requirements[requirement], takes)
+            wanted = feasibility.need_of(run, requirement)
             able = self._capable(run, wanted, tests=group.tests)
             if able.peers:
-                key = (-takes.priority, not takes.held, len(able.peers), requirement)
+                key = (-wanted.takes.priority, not wanted.takes.held, len(able.peers), requirement)
                 choices.append((key, wanted, able, group))
         for _, wanted, able, group in sorted(choices, key=lambda choice: choice[0]):
             fill = self._fill_held if wanted.takes.held else self._fill
@@ -264,18 +255,23 @@ class _Planner:
 
     def _capable(self, run: Run, wanted: Need, tests: int) -> Able:
         """Those who can do it; notes a wait when there is nobody."""
-        shunned = run.id in self._shunned
-        able = None if shunned else self._able.get(wanted)
-        if able is None:
-            capable, reasons = feasibility.split(self._state, self._views, wanted, run.id)
-            slots = sorted((view.slots for view in capable), reverse=True)
-            able = Able(frozenset(view.peer for view in capable), slots, reasons)
-            if not shunned:
-                self._able[wanted] = able
+        able = self._able_to(run, wanted)
         if not able.peers:
             seconds = max(0.0, self._now - run.submitted_at)
             self.waiting.append(Waiting(run.id, str(wanted), tests, seconds, able.reasons, wanted))
         return able
+
+    def _able_to(self, run: Run, wanted: Need) -> Able:
+        shunned = run.id in self._shunned
+        able = None if shunned else self._able.get(wanted)
+        if able is None:
+            able = Able.among(self._state, self._views, wanted, run.id)
+            if not shunned:
+                self._able[wanted] = able
+        return able
+
+    def _ranked(self, desks: Iterable[Desk], run: Run, wanted: Need) -> list[Desk]:
+        return sorted(desks, key=lambda desk: rank.worker_key(desk, run, wanted, self._sought))
 
     def _with_room(self, able: Able, claim: Claim) -> list[Desk]:
         """Desks where somebody could get something, and no run of a higher band waits for it."""
@@ -306,7 +302,7 @@ class _Planner:
         if free and supply.first() is None and all(is_last_chance(task) for task in supply.lossy):
             yield from self._isolate(run, wanted, desks, sorted(supply.lossy, key=lambda task: task.first))
             return
-        for desk in sorted(free, key=lambda desk: rank.worker_key(desk, run, wanted)):
+        for desk in self._ranked(free, run, wanted):
             turns = desk.view.slots if self._shared else 1
             while turns and supply.tests and desk.has_room(backlog) and self._may_join(run, desk):
                 turns -= 1
@@ -345,7 +341,7 @@ class _Planner:
         guessed = not estimates.known and run.done < OBSERVED_TESTS_MIN
         tests_max = max(1, run.tests // (2 * lanes)) if guessed else TESTS_PER_COMMAND_MAX
         ordered = [task for _, task in (*group.lossy, *group.fresh)]
-        ranked = sorted(desks, key=lambda desk: rank.worker_key(desk, run, wanted))
+        ranked = self._ranked(desks, run, wanted)
         short = []
         for desk in ranked:
             while ordered and self._locks.isdisjoint(takes.locks) and self._may_join(run, desk):
@@ -415,7 +411,7 @@ class _Planner:
 
     def _isolate(self, run: Run, wanted: Need, desks: list[Desk], tasks: list[Task]) -> Iterator[float]:
         """Tests that must have a node to themselves: one each for idle desks; if none is idle, let one become so."""
-        ranked = sorted(desks, key=lambda desk: rank.worker_key(desk, run, wanted))
+        ranked = self._ranked(desks, run, wanted)
         waiting = list(reversed(tasks))
         for desk in ranked:
             if waiting and not desk.pieces and desk.has_lease_left() and self._may_join(run, desk):
