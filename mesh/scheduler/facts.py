@@ -21,6 +21,13 @@ CHANGING = frozenset(
 """Names of what is otherwise from one moment to the next."""
 STANDING = frozenset(("coordinator", "raft"))
 """Names of a node's place in the mesh, which may change, too."""
+PROBED = frozenset(
+    (
+        *("arch", "browsers", "cpu", "disk", "gpu", "hostname", "log", "memory", "os", "probing", "python", "pythons"),
+        *("uv", "name", "peer", "role", "slots", "busy", "raft", "coordinator"),
+    )
+)
+"""What begins with one of these, up to a dot, is told by a node itself; any other name is a label's."""
 TOTALS: Mapping[str, str] = {
     "memory.available": "memory", "disk.free": "disk.total", "gpu.memory.free": "gpu.memory", "busy": "slots"
 }  # fmt: skip

@@ -244,50 +244,50 @@ class _Parser:
 
 def unmet(expression: Expression | None, capabilities: Mapping[str, Value]) -> str:
     """Why `capabilities` do not meet the expression, as the end of a sentence ("has no gpu"); empty if they do."""
-    return "" if expression is None else _judge(expression, capabilities, {})
+    return "" if expression is None else judge(expression, capabilities, {})
 
 
 Devices = Mapping[str, Mapping[str, Value]]
 """Kind of device -> the one that is spoken of."""
 
 
-def _judge(expression: Expression, capabilities: Mapping[str, Value], bound: Devices) -> str:
+def judge(expression: Expression, capabilities: Mapping[str, Value], bound: Devices) -> str:
     if isinstance(expression, All):
         return _judge_all(expression.operands, capabilities, bound)
     if isinstance(expression, AnyOf):
-        reasons = [_judge(operand, capabilities, bound) for operand in expression.operands]
+        reasons = [judge(operand, capabilities, bound) for operand in expression.operands]
         return "" if "" in reasons else " and ".join(dict.fromkeys(reasons))
     if isinstance(expression, Not):
-        held = not _judge(expression.operand, capabilities, bound)
+        held = not judge(expression.operand, capabilities, bound)
         return f"does have {show(expression.operand)}" if held else ""
-    kind = _device_kind(expression.name, capabilities)
+    kind = device_kind(expression.name, capabilities)
     if kind and kind not in bound:
         return _judge_all((expression,), capabilities, bound)
-    return _judge_term(expression, capabilities, bound)
+    return judge_term(expression, capabilities, bound)
 
 
 def _judge_all(operands: Sequence[Expression], capabilities: Mapping[str, Value], bound: Devices) -> str:
     """A conjunction: the first kind of device that it speaks of is bound to each device in turn."""
     for kind in dict.fromkeys(
-        kind for operand in operands for name in names(operand) if (kind := _device_kind(name, capabilities))
+        kind for operand in operands for name in names(operand) if (kind := device_kind(name, capabilities))
     ):
         if kind in bound:
             continue
         reasons = []
-        for device in _devices(capabilities, kind):
+        for device in devices(capabilities, kind):
             reasons.append(_judge_all(operands, capabilities, {**bound, kind: device}))
             if not reasons[-1]:
                 return ""
         return reasons[0] if len(set(reasons)) == 1 else f"has no single {kind} with {show(All(tuple(operands)))}"
     for operand in operands:
-        reason = _judge(operand, capabilities, bound)
+        reason = judge(operand, capabilities, bound)
         if reason:
             return reason
     return ""
 
 
-def _judge_term(term: Has | Compare | Contains | OneOf, capabilities: Mapping[str, Value], bound: Devices) -> str:
-    found, value = _lookup(term.name, capabilities, bound)
+def judge_term(term: Has | Compare | Contains | OneOf, capabilities: Mapping[str, Value], bound: Devices) -> str:
+    found, value = lookup(term.name, capabilities, bound)
     if not found:
         head = term.name.partition(".")[0]
         return f"has no {term.name if capabilities.get(head) else head}"
@@ -308,24 +308,24 @@ def _judge_term(term: Has | Compare | Contains | OneOf, capabilities: Mapping[st
     )
 
 
-def _lookup(name: str, capabilities: Mapping[str, Value], bound: Devices) -> tuple[bool, Value]:
+def lookup(name: str, capabilities: Mapping[str, Value], bound: Devices) -> tuple[bool, Value]:
     """Whether there is a capability of that name, and its value. Dots lead into devices and nested maps."""
     if name in capabilities:
         return True, capabilities[name]
     head, _, rest = name.partition(".")
     if head in bound:
-        return _lookup(rest, bound[head], {})
+        return lookup(rest, bound[head], {})
     inner = capabilities.get(head)
-    return _lookup(rest, inner, {}) if rest and isinstance(inner, Mapping) else (False, None)
+    return lookup(rest, inner, {}) if rest and isinstance(inner, Mapping) else (False, None)
 
 
-def _device_kind(name: str, capabilities: Mapping[str, Value]) -> str:
+def device_kind(name: str, capabilities: Mapping[str, Value]) -> str:
     """The kind of device that a dotted name speaks of; empty when it speaks of none that is there."""
     head, dot, _ = name.partition(".")
-    return head if dot and name not in capabilities and _devices(capabilities, head) else ""
+    return head if dot and name not in capabilities and devices(capabilities, head) else ""
 
 
-def _devices(capabilities: Mapping[str, Value], kind: str) -> list[Mapping[str, Value]]:
+def devices(capabilities: Mapping[str, Value], kind: str) -> list[Mapping[str, Value]]:
     value = capabilities.get(kind)
     return [item for item in value if isinstance(item, Mapping)] if isinstance(value, tuple | list) else []
 
