@@ -26,6 +26,7 @@ from mesh.scheduler.durations import Estimates
 from mesh.scheduler.fleet import WorkerView
 from mesh.scheduler.hopeless import HOPELESS_SECONDS, hopeless
 from mesh.scheduler.numbering import numbers
+from mesh.scheduler.outlook import Outlook
 from mesh.scheduler.plan import plan
 from mesh.scheduler.proposal import Plan
 from mesh.scheduler.supply import Memory
@@ -133,7 +134,7 @@ class TestCoordinator:
             replicas=self._replicas,
             fleet=self._fleet,
             clock=clock,
-            waiting=lambda: self._plan.waiting,
+            outlook=self._outlook,
             claims=lambda: self._plan.claims,
         )
 
@@ -141,6 +142,11 @@ class TestCoordinator:
     def _state(self) -> CoordinatorState:
         state: CoordinatorState = self._log.state
         return state
+
+    def _outlook(self) -> Outlook:
+        """As of the newest plan."""
+        desks = {peer: kept.desk for peer, kept in self._memory.desks.items()}
+        return Outlook(self._state, self._views, self._plan.waiting, desks, self._clock.now())
 
     # Leading
 

@@ -15,7 +15,7 @@ from mesh.scheduler.fleet import WorkerView, unusable
 from mesh.scheduler.gaps import Gap, gaps
 from mesh.scheduler.remedies import Remedy, phrase, remedy
 from mesh.scheduler.requirements import Compare, Expression, Not
-from mesh.scheduler.waiting import Holder
+from mesh.scheduler.waiting import Help, Holder
 from mesh.state.model import CoordinatorState
 from protocols.errors import UsageError
 from protocols.ids import PeerId, RunId
@@ -25,19 +25,6 @@ HELPS_MAX = 5
 NAMES_SHOWN_MAX = 3
 REMEDIES_MAX = 3
 """A worker that lacks more than this is not worth mending."""
-
-
-@dataclass(frozen=True, slots=True)
-class Help:
-    """One thing that would help."""
-
-    kind: str
-    """"wait", "return", a remedy's ("label", "install", "restart", "free"), "several", "less", "node"."""
-    text: str
-    nodes: tuple[PeerId, ...] = ()
-    """Of which it speaks."""
-    seconds: float | None = None
-    """When it comes by itself, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +86,7 @@ def _judge(wanted: Need, asked: Sequence[Expression | None], state: CoordinatorS
 def _lock(holder: Holder, judged: Sequence[_Judged], free_in: Mapping[PeerId, float]) -> Help:
     on = [one.view.peer for one in judged if one.name == holder.worker]
     seconds = min((free_in[peer] for peer in on if peer in free_in), default=None)
-    when = f", in {_about(seconds)}" if seconds else ""
+    when = f", in {about(seconds)}" if seconds else ""
     text = f"wait: {holder.lock} comes free when run {holder.run} has done with it on {holder.worker}{when}"
     return Help("wait", text, tuple(on), seconds)
 
@@ -109,7 +96,7 @@ def _soonest(able: Sequence[_Judged], free_in: Mapping[PeerId, float]) -> Help:
     first = min(able, key=lambda one: (free_in.get(one.view.peer, 0.0), one.view.peer))
     seconds = free_in.get(first.view.peer, 0.0)
     others = f" ({len(able) - 1} more could take it, later)" if len(able) > 1 else ""
-    when = f"node {first.name} finishes in {_about(seconds)}" if seconds > 0 else f"node {first.name} has an idle slot"
+    when = f"node {first.name} finishes in {about(seconds)}" if seconds > 0 else f"node {first.name} has an idle slot"
     return Help("wait", f"wait: {when}{others}", tuple(one.view.peer for one in able), seconds)
 
 
@@ -200,7 +187,8 @@ def _peers(judged: Iterable[_Judged]) -> tuple[PeerId, ...]:
     return tuple(one.view.peer for one in judged)
 
 
-def _about(seconds: float) -> str:
+def about(seconds: float) -> str:
+    """A time that nobody knows exactly."""
     if seconds < 1.5:
         return "about a second"
     return f"about {seconds:.0f} s" if seconds < 120 else f"about {seconds / 60:.0f} min"

@@ -290,7 +290,7 @@ def judge_term(term: Has | Compare | Contains | OneOf, capabilities: Mapping[str
     found, value = lookup(term.name, capabilities, bound)
     if not found:
         head = term.name.partition(".")[0]
-        return f"has no {term.name if capabilities.get(head) else head}"
+        return f"has no {term.name if capabilities.get(head) or head == 'label' else head}"
     if isinstance(term, Has):
         return "" if value else f"has no {term.name}"
     if isinstance(term, Contains):

@@ -10,9 +10,9 @@ from mesh.scheduler.environments import with_needs
 from mesh.scheduler.facts import CHANGING, PROBED
 from mesh.scheduler.feasibility import Need
 from mesh.scheduler.gaps import Gap, gaps
-from mesh.scheduler.helps import HELPS_MAX, Help, helps
+from mesh.scheduler.helps import HELPS_MAX, helps
 from mesh.scheduler.requirements import parse, show, unmet
-from mesh.scheduler.waiting import Holder
+from mesh.scheduler.waiting import Help, Holder
 from protocols.ids import PeerId, RunId, TestIndex
 from protocols.manifests import Needs
 
