@@ -5,7 +5,7 @@ order of their grants, each for as long as it is expected to take, and tells of 
 together. Other runs go on beside it, as far as they are collected; nothing new comes, nobody dies. Not in it:
 collection, the fetching of bundles, the report.
 
-A generator, one plan a step, so that a coordinator can do its work between two steps, and stop when it took too long.
+A generator of small steps, so that a coordinator can do its work between two, and stop when it took too long.
 Rejected: a formula (the sum over the slots): it knows no requirements, locks, shares or other runs.
 """
 
@@ -13,6 +13,7 @@ import copy
 import dataclasses
 import heapq
 import itertools
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -88,10 +89,29 @@ class Outcome:
 
 
 @dataclass(slots=True)
+class _Work:
+    """A lease in a worker's hands."""
+
+    lease: Lease
+    seconds: Sequence[float]
+    """Of each test of its run."""
+    slots: int
+    """That one of its tests takes."""
+    is_asked: bool
+    todo: deque[int]
+    """Tests that have not started."""
+    running: int = 0
+
+    @property
+    def may_start(self) -> bool:
+        return bool(self.todo) and not (self.running and self.lease.needs.held)
+
+
+@dataclass(slots=True)
 class _Node:
     view: WorkerView
     free: int
-    queue: list[LeaseId] = field(default_factory=list)
+    queue: list[_Work] = field(default_factory=list)
     """Leases with tests that have not started, in the order of their grants."""
     held: float = 0.0
     """Seconds of all tests that it holds, each counted as a backlog at most."""
@@ -124,11 +144,10 @@ class Rehearsal:
         self._estimates = {
             run.id: Estimates.checked(estimates.get(run.id), run.tests) for run in self._state.runs.values()
         }
-        self._todo: dict[LeaseId, list[int]] = {}
-        self._serial: set[LeaseId] = set()
-        """Leases whose tests run one after another, and one of them runs."""
-        self._ends: list[tuple[float, int, PeerId, LeaseId, int, int]] = []
-        """When a test ends, which (a number makes it unlike any other), where, and of how many slots."""
+        self._seconds: dict[RunId, list[float]] = {}
+        self._works: dict[LeaseId, _Work] = {}
+        self._ends: list[tuple[float, int, LeaseId, int]] = []
+        """When a test ends, a number that makes it unlike any other, and which it is."""
         self._numbers = itertools.count()
         self._recalled: dict[LeaseId, float] = {}
         self._asked = {self._submit(one, number): one for number, one in enumerate(asked)}
@@ -142,7 +161,7 @@ class Rehearsal:
                 self._take(lease)
 
     def steps(self) -> Iterator[int]:
-        """Go on to the end, a plan at a time; yields how many there were."""
+        """Go on to the end; yields how many plans were made, now and then."""
         plans = 0
         touched = set(self._nodes)
         while plans < PLANS_MAX:
@@ -157,7 +176,9 @@ class Rehearsal:
             if self._is_over() or not self._ends:
                 self._ended = True
                 return
-            touched = self._until_wanted()
+            touched = set()
+            while self._ends and not self._pass(touched):
+                yield plans
 
     def outcome(self) -> Outcome:
         runs = [self._state.runs[run] for run in self._asked]
@@ -218,53 +239,48 @@ class Rehearsal:
 
     def _take(self, lease: Lease) -> None:
         node = self._nodes[lease.worker]
-        tests = [test for task in lease.open for test in range(task.first, ranges.end(task))]
-        self._todo[lease.id] = tests
-        node.queue.append(lease.id)
-        estimates = self._estimates[lease.run]
-        node.held += sum(min(estimates[test], BACKLOG_SECONDS_MAX) for test in tests)
+        tests = deque(test for task in lease.open for test in range(task.first, ranges.end(task)))
+        seconds = self._seconds.setdefault(lease.run, self._estimates[lease.run][:])
+        slots = max(1, shelf.slots_of(lease.needs, node.view))
+        work = _Work(lease, seconds, slots, lease.run in self._asked, tests)
+        self._works[lease.id] = work
+        node.queue.append(work)
+        node.held += _counted(work, tests)
 
     def _start(self, node: _Node) -> None:
         """Fill the free slots."""
-        for lease_id in list(node.queue):
-            lease = self._state.leases.get(lease_id)
-            todo = self._todo.get(lease_id, [])
-            slots = max(1, shelf.slots_of(lease.needs, node.view)) if lease is not None else 1
-            while lease is not None and todo and node.free >= slots and lease_id not in self._serial:
-                test = todo.pop(0)
-                node.free -= slots
-                if lease.needs.held:
-                    self._serial.add(lease_id)
-                ended = self._now + self._estimates[lease.run][test]
-                heapq.heappush(self._ends, (ended, next(self._numbers), node.view.peer, lease_id, test, slots))
-                self._note(lease, node, ended, test)
-            if not todo:
-                node.queue.remove(lease_id)
+        for work in node.queue:
+            while work.may_start and node.free >= work.slots:
+                test = work.todo.popleft()
+                node.free -= work.slots
+                work.running += 1
+                ended = self._now + work.seconds[test]
+                heapq.heappush(self._ends, (ended, next(self._numbers), work.lease.id, test))
+                if work.is_asked:
+                    self._note(self._shares[node.view.peer], ended, work.seconds[test])
             if node.free <= 0:
-                return
+                break
+        if node.queue and not node.queue[0].todo:
+            node.queue = [work for work in node.queue if work.todo]
 
-    def _note(self, lease: Lease, node: _Node, ended: float, test: int) -> None:
-        if lease.run not in self._asked:
-            return
-        share = self._shares[node.view.peer]
+    def _note(self, share: Share, ended: float, seconds: float) -> None:
         begun = self._now - self._begun
         share.first = begun if not share.tests else min(share.first, begun)
         share.last = max(share.last, ended - self._begun)
         share.tests += 1
-        share.seconds += self._estimates[lease.run][test]
+        share.seconds += seconds
         self._last = max(self._last, share.last)
 
-    def _until_wanted(self) -> set[PeerId]:
-        """Let time pass until a plan may have something to do: a worker runs low, or somebody may wait for a lock."""
-        touched: set[PeerId] = set()
-        while self._ends:
-            for peer in self._end(self._ends[0][0] + REPORT_SECONDS):
-                touched.add(peer)
-                self._start(self._nodes[peer])
-            low = any(self._nodes[peer].held < BACKLOG_SECONDS_MAX * self._nodes[peer].view.slots for peer in touched)
-            if (low or self._special) and any(run.pending or run.phase is not RunPhase.RUNNING for run in self._open()):
-                break
-        return touched
+    def _pass(self, touched: set[PeerId]) -> bool:
+        """Let a moment pass; whether a plan may have something to do: a worker runs low, or somebody may wait for a
+        lock, or for a run."""
+        for peer in self._end(self._ends[0][0] + REPORT_SECONDS):
+            touched.add(peer)
+            self._start(self._nodes[peer])
+        low = any(self._nodes[peer].held < BACKLOG_SECONDS_MAX * self._nodes[peer].view.slots for peer in touched)
+        return (low or self._special) and any(
+            run.pending or run.phase is not RunPhase.RUNNING for run in self._open()
+        )  # fmt: skip
 
     def _open(self) -> list[Run]:
         return [run for run in self._state.runs.values() if run.phase is not RunPhase.FINISHED]
@@ -274,48 +290,50 @@ class Rehearsal:
         done: dict[LeaseId, list[int]] = {}
         peers: set[PeerId] = set()
         while self._ends and self._ends[0][0] <= until:
-            self._now, _, peer, lease_id, test, slots = heapq.heappop(self._ends)
-            node = self._nodes[peer]
-            node.free += slots
-            self._serial.discard(lease_id)
-            peers.add(peer)
+            self._now, _, lease_id, test = heapq.heappop(self._ends)
+            work = self._works[lease_id]
+            node = self._nodes[work.lease.worker]
+            node.free += work.slots
+            work.running -= 1
+            peers.add(node.view.peer)
             done.setdefault(lease_id, []).append(test)
             self._start(node)
-        self._now = max(self._now, until)
+        self._now = until
         for lease_id, tests in done.items():
-            lease = self._state.leases.get(lease_id)
-            if lease is not None:
-                self._complete(lease, sorted(tests))
+            self._complete(self._works[lease_id], sorted(tests))
         return peers
 
-    def _complete(self, lease: Lease, tests: list[int]) -> None:
-        estimates = self._estimates[lease.run]
-        self._nodes[lease.worker].held -= sum(min(estimates[test], BACKLOG_SECONDS_MAX) for test in tests)
-        took = tuple(round(estimates[test] * 1e6) for test in tests)
-        self._do(Complete(lease.id, NOWHERE, tuple(map(TestIndex, tests)), bytes(len(tests)), took))
+    def _complete(self, work: _Work, tests: list[int]) -> None:
+        self._nodes[work.lease.worker].held -= _counted(work, tests)
+        took = tuple(round(work.seconds[test] * 1e6) for test in tests)
+        self._do(Complete(work.lease.id, NOWHERE, tuple(map(TestIndex, tests)), bytes(len(tests)), took))
+        if not work.todo and not work.running:
+            del self._works[work.lease.id]
 
     def _give_back(self, recall: Recall, touched: set[PeerId]) -> bool:
         """What has not started goes back at once, and what runs after its grace."""
-        lease = self._state.leases[recall.lease]
-        if lease.worker not in self._nodes:
+        work = self._works.get(recall.lease)
+        if work is None:
             return False
-        node = self._nodes[lease.worker]
-        since = self._recalled.setdefault(lease.id, self._now)
-        todo = self._todo.pop(lease.id, [])
-        estimates = self._estimates[lease.run]
-        node.held -= sum(min(estimates[test], BACKLOG_SECONDS_MAX) for test in todo)
+        node = self._nodes[work.lease.worker]
+        since = self._recalled.setdefault(recall.lease, self._now)
+        todo = list(work.todo)
+        work.todo.clear()
+        node.held -= _counted(work, todo)
         if todo:
-            self._do(Return(lease.id, tuple(map(TestIndex, todo))))
-        if recall.grace is not None and self._now - since >= recall.grace and lease.id in self._state.leases:
-            running = [end for end in self._ends if end[3] == lease.id]
-            if isinstance(self._do(Preempt(lease.id, recall.run)), Rejected):
+            self._do(Return(recall.lease, tuple(map(TestIndex, todo))))
+        if work.running and recall.grace is not None and self._now - since >= recall.grace:
+            if isinstance(self._do(Preempt(recall.lease, recall.run)), Rejected):
                 return bool(todo)
-            self._ends = [end for end in self._ends if end[3] != lease.id]
+            node.held -= _counted(work, [end[3] for end in self._ends if end[2] == recall.lease])
+            node.free += work.running * work.slots
+            self._ends = [end for end in self._ends if end[2] != recall.lease]
             heapq.heapify(self._ends)
-            node.free += sum(end[5] for end in running)
-            node.held -= sum(min(estimates[end[4]], BACKLOG_SECONDS_MAX) for end in running)
-        touched.add(lease.worker)
-        return bool(todo) or lease.id not in self._state.leases
+            work.running = 0
+        if not work.running:
+            del self._works[recall.lease]
+        touched.add(node.view.peer)
+        return bool(todo) or not work.running
 
     def _is_over(self) -> bool:
         return all(_is_done(self._state.runs[run]) for run in self._asked)
@@ -356,6 +374,11 @@ def _share_of(
     """Seconds for all work that none but these can do."""
     inside = sum(seconds for those, seconds in work.items() if those and those <= peers)
     return inside / max(1, sum(nodes[peer].view.slots for peer in peers))
+
+
+def _counted(work: _Work, tests: Iterable[int]) -> float:
+    """Seconds of tests, each a backlog at most."""
+    return sum(min(work.seconds[test], BACKLOG_SECONDS_MAX) for test in tests)
 
 
 def _is_done(run: Run) -> bool:
