@@ -12,9 +12,11 @@ import trio
 
 from mesh.coordinator.fleet import Fleet
 from mesh.coordinator.history import History
+from mesh.coordinator.planning import PlanDesk
 from mesh.coordinator.replicas import Replicas
 from mesh.coordinator.why import WhyDesk
 from mesh.ports import Clock, Nodes, ReplicatedLog
+from mesh.scheduler.durations import Estimates
 from mesh.scheduler.outlook import Outlook
 from mesh.scheduler.queue import Claim, Standing, standings
 from mesh.state.model import Completion, CoordinatorState, Run, RunSummary
@@ -29,6 +31,7 @@ from protocols.client import (
     CancelRun,
     Document,
     Follow,
+    PlanRuns,
     Progress,
     Query,
     SubmitRun,
@@ -46,8 +49,8 @@ from protocols.work import Ack, Refused
 RUNS_SHOWN_MAX = 500
 """Newest runs in one answer."""
 
-ClientRequest = SubmitRun | CancelRun | Follow | Query
-CLIENT_REQUESTS = (SubmitRun, CancelRun, Follow, Query)
+ClientRequest = SubmitRun | CancelRun | Follow | Query | PlanRuns
+CLIENT_REQUESTS = (SubmitRun, CancelRun, Follow, Query, PlanRuns)
 
 
 class ClientDesk:
@@ -64,6 +67,7 @@ class ClientDesk:
         clock: Clock,
         outlook: Callable[[], Outlook],
         claims: Callable[[], tuple[Claim, ...]],
+        estimates: Callable[[], dict[RunId, Estimates]],
     ) -> None:
         self._log = log
         self._nodes = nodes
@@ -72,6 +76,7 @@ class ClientDesk:
         self._fleet = fleet
         self._clock = clock
         self._claims = claims
+        self._planning = PlanDesk(history=history, outlook=outlook, estimates=estimates)
         self._why = WhyDesk(
             history=history,
             fleet=fleet,
@@ -97,8 +102,9 @@ class ClientDesk:
             case Follow():
                 answer = await self._follow(request)
             case Query(view, argument):
-                text = json.dumps(await self._look(view, argument), separators=(",", ":"))
-                answer = Document(text.encode())
+                answer = _document(await self._look(view, argument))
+            case PlanRuns():
+                answer = _document(await self._planning.plan(peer, request))
         return encode(answer)
 
     async def _submit(self, peer: PeerId, request: SubmitRun) -> Submitted:
@@ -206,6 +212,10 @@ class ClientDesk:
         group = {"mesh": self._log.mesh, "coordinator": coordinator, "term": self._log.term}
         status = {**group, "nodes": nodes, "runs": self._runs()}
         return documents.overview_document(status, verdicts, self._clock.now())
+
+
+def _document(data: Any) -> Document:
+    return Document(json.dumps(data, separators=(",", ":")).encode())
 
 
 def _finished(run: Run | RunSummary) -> bytes:

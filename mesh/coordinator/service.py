@@ -136,6 +136,7 @@ class TestCoordinator:
             clock=clock,
             outlook=self._outlook,
             claims=lambda: self._plan.claims,
+            estimates=lambda: self._estimates,
         )
 
     @property

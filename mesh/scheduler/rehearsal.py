@@ -182,7 +182,7 @@ class Rehearsal:
 
     def outcome(self) -> Outcome:
         runs = [self._state.runs[run] for run in self._asked]
-        tests, done = sum(run.tests for run in runs), sum(run.done for run in runs)
+        tests, done = sum(len(one.manifest.tests) for one in self._asked.values()), sum(run.done for run in runs)
         outlook = Outlook(self._state, self._fleet, self._waiting, _desks(self._memory), self._now)
         waiting = [one for run in runs if self._ended and not _is_done(run) for one in outlook.of_run(run)]
         makespan = self._last if self._ended else self._now - self._begun + self._rest() / max(1, self._slots())
