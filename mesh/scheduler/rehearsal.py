@@ -240,9 +240,10 @@ class Rehearsal:
     def _take(self, lease: Lease) -> None:
         node = self._nodes[lease.worker]
         tests = deque(test for task in lease.open for test in range(task.first, ranges.end(task)))
-        seconds = self._seconds.setdefault(lease.run, self._estimates[lease.run][:])
+        if lease.run not in self._seconds:
+            self._seconds[lease.run] = list(self._estimates[lease.run])
         slots = max(1, shelf.slots_of(lease.needs, node.view))
-        work = _Work(lease, seconds, slots, lease.run in self._asked, tests)
+        work = _Work(lease, self._seconds[lease.run], slots, lease.run in self._asked, tests)
         self._works[lease.id] = work
         node.queue.append(work)
         node.held += _counted(work, tests)
