@@ -85,6 +85,7 @@ def _collected(submission: Submission) -> Manifest | None:
 
     from mesh.ports import Job
     from mesh.worker.runner import PytestRunner
+    from mesh.worker.sessions import told_reason
 
     job = Job(
         root=submission.root,
@@ -103,6 +104,5 @@ def _collected(submission: Submission) -> Manifest | None:
     found = trio.run(PytestRunner().collect, job)
     if isinstance(found, Manifest):
         return found
-    lines = [line for line in found.output.splitlines() if line.strip()]
-    note(f"it can't be collected here: {lines[-1] if lines else f'pytest ended with code {found.exit_code}'}")
+    note(f"it can't be collected here: {told_reason(found.exit_code, found.output)}")
     return None
