@@ -1,4 +1,4 @@
-"""`mesh plan` and `mesh why` with real nodes: what is foretold comes, and who waits is told why, and what would help."""
+"""`mesh plan` and `mesh why` with real nodes: what is foretold comes; who waits is told why, and what would help."""
 
 import json
 from collections.abc import Iterator
