@@ -13,6 +13,7 @@ import trio
 
 from mesh.coordinator.history import HINT_SECONDS, Error, History
 from mesh.scheduler.durations import Estimates
+from mesh.scheduler.hopeless import PROBING
 from mesh.scheduler.outlook import Outlook
 from mesh.scheduler.rehearsal import Asked, Rehearsal
 from mesh.state.model import CoordinatorState, Run, RunPhase
@@ -26,6 +27,8 @@ REHEARSAL_SECONDS_MAX = 20.0
 """Of one rehearsal, work of others in between; then it is cut short."""
 PAUSE_SECONDS = 0.002
 """Between two steps: the coordinator's own work goes first."""
+SETTLE_SECONDS_MAX, SETTLE_LOOK_SECONDS = 5.0, 0.1
+"""How long a first worker is waited for, and how often it is looked for."""
 WAITING_MAX = 16
 """Rehearsals that wait for one to end."""
 
@@ -55,6 +58,7 @@ class PlanDesk:
         """The document of `mesh plan`. `peer` has the manifests that the request names."""
         if self._turn.statistics().tasks_waiting >= WAITING_MAX:
             raise MeshFailed(f"{WAITING_MAX} plans are waited for already: ask again in a minute")
+        await self._settled()
         state = self._outlook().state
         made = [
             await self._made(state, spec, manifest, peer)
@@ -72,6 +76,15 @@ class PlanDesk:
         others = sum(run.phase is not RunPhase.FINISHED for run in state.runs.values())
         runs = [_run_document(of, one, errors[of.spec.project]) for of, one in zip(asked, made, strict=True)]
         return plans.plan_document(rehearsal.outcome(), runs, others)
+
+    async def _settled(self) -> None:
+        """A node that has just started may not have registered, or not have looked yet what it has."""
+        with trio.move_on_after(SETTLE_SECONDS_MAX):
+            while True:
+                alive = [view for view in self._outlook().views.values() if view.alive]
+                if alive and not any(PROBING in view.capabilities for view in alive):
+                    return
+                await trio.sleep(SETTLE_LOOK_SECONDS)
 
     async def _made(self, state: CoordinatorState, spec: RunSpec, manifest: Cid | None, peer: PeerId) -> _Made:
         if manifest is not None:

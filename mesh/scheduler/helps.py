@@ -151,8 +151,7 @@ def _another(wanted: Need, asked: Sequence[Expression | None], judged: Sequence[
     parts = [phrase(expression) for expression in asked if expression is not None]
     takes = shelf.describe(wanted.takes) if wanted.takes != NOTHING else ""
     what = " and ".join([*parts, *([takes] if takes else [])])
-    verb = "or start" if judged else "start"
-    return Help("node", f"{verb} a worker with {what}{_nearest(judged)}" if what else f"{verb} a worker")
+    return Help("node", f"start a worker with {what}{_nearest(judged)}" if what else "start a worker")
 
 
 def _nearest(judged: Sequence[_Judged]) -> str:

@@ -91,7 +91,7 @@ def plan_lines(document: Mapping[str, Any]) -> list[str]:
     idle = len(document["nodes"]) - len(working)
     if idle and document["tests"]:
         lines.append(f"{plural(idle, 'node')} would get nothing of it")
-    if document["tests"]:
+    if document["placed"]:
         lines.append(_time_line(document))
     if document["other_runs"]:
         lines.append(f"{plural(document['other_runs'], 'run')} of others or before it are reckoned with")
@@ -103,7 +103,12 @@ def plan_lines(document: Mapping[str, Any]) -> list[str]:
 def _time_line(document: Mapping[str, Any]) -> str:
     bound = duration(document["lower_bound_seconds"])
     about = "at least about " if document["cut"] else "about "
-    text = f"{about}{duration(document['makespan_seconds'])} for the tests; no schedule on these nodes is under {bound}"
+    what = (
+        "the tests"
+        if document["placed"] == document["tests"]
+        else f"the {number(document['placed'])} that find a place"
+    )
+    text = f"{about}{duration(document['makespan_seconds'])} for {what}; no schedule on these nodes is under {bound}"
     return f"{text}; collection, a first fetch of the files and the report come on top"
 
 

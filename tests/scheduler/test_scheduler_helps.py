@@ -89,7 +89,7 @@ class TestWhoWouldDo:
         made = rig(a={}, b={}, c={"os": "darwin"})
         assert said(made, "os == linux and rack == r7") == [
             "2 of 3 nodes would do if label rack=r7 were set: restart a, b with --label rack=r7",
-            "or start a worker with os == linux and rack == r7",
+            "start a worker with os == linux and rack == r7",
         ]
 
     def test_one_that_only_has_to_be_there(self) -> None:
@@ -101,7 +101,7 @@ class TestWhoWouldDo:
         made = rig(a={}, b={})
         assert said(made, with_needs("", "ambient", "3.13")) == [
             "2 of 2 nodes would do if Python 3.13 were installed: install Python 3.13 on a, b",
-            "or start a worker with Python 3.13",
+            "start a worker with Python 3.13",
         ]
 
     def test_what_can_be_installed(self) -> None:
@@ -117,14 +117,14 @@ class TestWhoWouldDo:
         made = rig(a={}, b={"gpu": ()})
         assert said(made, "gpu.memory >= 16GiB and gpu.memory.free >= 8GiB") == [
             "1 of 2 nodes would do if 2 GiB more of the memory of gpu 0 were free (a)",
-            "or start a worker with gpu.memory >= 16GiB and gpu.memory.free >= 8GiB",
+            "start a worker with gpu.memory >= 16GiB and gpu.memory.free >= 8GiB",
         ]
         assert said(made, "memory.available >= 8GiB")[0] == (
             "2 of 2 nodes would do if 2 GiB more of its memory were free (a, b)"
         )
 
     def test_more_than_there_is_never_becomes_free(self) -> None:
-        assert said(rig(a={}), "memory.available >= 64GiB") == ["or start a worker with memory.available >= 64GiB"]
+        assert said(rig(a={}), "memory.available >= 64GiB") == ["start a worker with memory.available >= 64GiB"]
 
     def test_a_busy_host(self) -> None:
         assert said(rig(a={}), "cpu.percent < 50%")[0] == (
@@ -134,7 +134,7 @@ class TestWhoWouldDo:
     def test_hardware_that_nobody_has_and_who_is_nearest(self) -> None:
         made = rig(a={}, b={"gpu": ({"index": 0, "memory": 12 * GIB},)}, c={"gpu": ()})
         assert said(made, "gpu.memory >= 32 GiB") == [
-            "or start a worker with gpu.memory >= 32GiB (the nearest is a, whose gpu.memory is 24 GiB)"
+            "start a worker with gpu.memory >= 32GiB (the nearest is a, whose gpu.memory is 24 GiB)"
         ]
 
     def test_fewer_remedies_first_and_a_bound_on_all(self) -> None:
@@ -194,7 +194,7 @@ class TestAmounts:
         made = rig(a={}, b={"memory": 16 * GIB})
         assert said(made, "", Needs(memory=64 * GIB)) == [
             "ask for less: a has 32 GiB of memory, and 64 GiB are needed",
-            "or start a worker with 64 GiB of memory",
+            "start a worker with 64 GiB of memory",
         ]
 
     def test_devices(self) -> None:

@@ -69,9 +69,9 @@ def test_a_run_requirement_by_requirement(rig: Rig) -> None:
     told = documents.why_run(run, waiting, {}, rig.now)
     lines = told["explanation"]
     assert "10 tests wait for a worker with gpu" in lines
-    assert lines[lines.index("  a: has no gpu") + 1 :] == ["what would help:", "  or start a worker with gpu"]
+    assert lines[lines.index("  a: has no gpu") + 1 :] == ["what would help:", "  start a worker with gpu"]
     assert told["waiting"][1]["helps"] == [
-        {"kind": "node", "text": "or start a worker with gpu", "nodes": (), "seconds": None}
+        {"kind": "node", "text": "start a worker with gpu", "nodes": (), "seconds": None}
     ]
 
 

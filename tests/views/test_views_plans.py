@@ -62,7 +62,7 @@ def test_the_document_has_all_that_a_script_needs() -> None:
 
 
 def test_the_lines() -> None:
-    help = Help("node", "or start a worker with gpu")
+    help = Help("node", "start a worker with gpu")
     reason = Reason(PeerId("a"), "lab-a", "has no gpu")
     waiting = Waiting(RunId(99), "gpu", 1, 0.0, (reason,), Need(("gpu",)), helps=(help,))
     made = outcome(share("a"), share("b", seconds=31.0), share("c", tests=0, seconds=0.0), waiting=(waiting,))
@@ -80,7 +80,7 @@ def test_the_lines() -> None:
         "1 test would wait for a worker with gpu",
         "  lab-a: has no gpu",
         "what would help:",
-        "  or start a worker with gpu",
+        "  start a worker with gpu",
     ]
 
 
