@@ -391,17 +391,13 @@ def _desks(memory: Memory) -> dict[PeerId, Desk]:
 
 
 def _sketch(state: CoordinatorState) -> CoordinatorState:
-    """A state that may be changed: all that plans go by, without the verdicts' history."""
-    runs = {
-        run.id: run if run.phase is RunPhase.FINISHED else copy.deepcopy(dataclasses.replace(run, chunks=[]))
-        for run in state.runs.values()
-    }
+    """A state that may be changed: all that plans go by."""
     return CoordinatorState(
         applied=state.applied,
         mesh=state.mesh,
         yielded=state.yielded,
         format=state.format,
-        runs=runs,
+        runs={run.id: run if run.phase is RunPhase.FINISHED else _own(run) for run in state.runs.values()},
         archive=dict(state.archive),
         finished=list(state.finished),
         leases={lease.id: dataclasses.replace(lease, open=list(lease.open)) for lease in state.leases.values()},
@@ -410,3 +406,10 @@ def _sketch(state: CoordinatorState) -> CoordinatorState:
         },
         locks=dict(state.locks),
     )
+
+
+def _own(run: Run) -> Run:
+    """A copy. What was recorded together never changes, and may be large: these are shared."""
+    made = copy.deepcopy(dataclasses.replace(run, chunks=[]))
+    made.chunks = list(run.chunks)
+    return made

@@ -10,6 +10,7 @@ from scheduler_rig import BUNDLE, GPU, PLAIN, Rig, members
 
 from mesh.scheduler.durations import Estimates
 from mesh.scheduler.rehearsal import REPORT_SECONDS, Asked, Outcome, Rehearsal
+from mesh.state import ranges
 from mesh.state.model import RunPhase, Task
 from protocols.errors import UsageError
 from protocols.ids import Cid, PeerId
@@ -112,6 +113,21 @@ def test_other_runs_go_on_beside_it(rig: Rig) -> None:
     assert alone.makespan < beside.makespan < last.makespan
     assert last.makespan == pytest.approx(30.0, rel=0.1)
     assert (other.phase, other.leased) == (RunPhase.RUNNING, len(members(rig.state.leases[other.leases[0]].open)))
+
+
+def test_a_run_that_is_half_done_goes_on_at_its_own_speed(rig: Rig) -> None:
+    """Its tests take half of what they were expected to, as those show that have their verdicts."""
+    rig.worker("a", slots=2)
+    other = rig.running([Task(0, 400)], [1.0] * 400, project="other", submitter=PeerId("d"))
+    rig.follow(rig.plan())
+    done = members(rig.state.leases[other.leases[0]].open)
+    rig.complete(other.leases[0], done, micros=500_000)
+    made = Rehearsal(rig.state, rig.fleet, rig.estimates, [asked([1.0] * 4, requires="gpu")], rig.now)
+    before = rig.plan().grants
+    next(made.steps())
+    granted = [lease.open for lease in made._state.leases.values() if lease.run == other.id]
+    assert [tuple(tasks) for tasks in granted] == [grant.tasks for grant in before], "it plans as the mesh does"
+    assert ranges.size(before[0].tasks) == 2 * len(done), "as many seconds, so twice as many tests"
 
 
 def test_a_lock_makes_it_serial_and_an_order_is_kept(rig: Rig) -> None:
