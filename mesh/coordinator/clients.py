@@ -76,7 +76,7 @@ class ClientDesk:
         self._fleet = fleet
         self._clock = clock
         self._claims = claims
-        self._planning = PlanDesk(history=history, outlook=outlook, estimates=estimates)
+        self._planning = PlanDesk(history=history, nodes=nodes, outlook=outlook, estimates=estimates)
         self._why = WhyDesk(
             history=history,
             fleet=fleet,

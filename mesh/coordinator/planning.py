@@ -12,6 +12,7 @@ from typing import Any
 import trio
 
 from mesh.coordinator.history import HINT_SECONDS, Error, History
+from mesh.ports import Nodes
 from mesh.scheduler.durations import Estimates
 from mesh.scheduler.hopeless import PROBING
 from mesh.scheduler.outlook import Outlook
@@ -22,13 +23,14 @@ from protocols.client import PlanRuns
 from protocols.errors import ContentNotFound, MeshFailed
 from protocols.ids import Cid, PeerId, RunId
 from protocols.manifests import CollectedTest, Manifest, RunSpec
+from protocols.presence import NodeState
 
 REHEARSAL_SECONDS_MAX = 20.0
 """Of one rehearsal, work of others in between; then it is cut short."""
 PAUSE_SECONDS = 0.002
 """Between two steps: the coordinator's own work goes first."""
-SETTLE_SECONDS_MAX, SETTLE_LOOK_SECONDS = 5.0, 0.1
-"""How long a first worker is waited for, and how often it is looked for."""
+SETTLE_LOOKS_MAX, SETTLE_LOOK_SECONDS = 50, 0.1
+"""How often those who have just come are looked for, and the pause between two looks."""
 WAITING_MAX = 16
 """Rehearsals that wait for one to end."""
 
@@ -47,9 +49,15 @@ class PlanDesk:
     """Rehearses runs for users."""
 
     def __init__(
-        self, *, history: History, outlook: Callable[[], Outlook], estimates: Callable[[], dict[RunId, Estimates]]
+        self,
+        *,
+        history: History,
+        nodes: Nodes,
+        outlook: Callable[[], Outlook],
+        estimates: Callable[[], dict[RunId, Estimates]],
     ) -> None:
         self._history = history
+        self._nodes = nodes
         self._outlook = outlook
         self._estimates = estimates
         self._turn = trio.Lock()
@@ -78,13 +86,18 @@ class PlanDesk:
         return plans.plan_document(rehearsal.outcome(), runs, others)
 
     async def _settled(self) -> None:
-        """A node that has just started may not have registered, or not have looked yet what it has."""
-        with trio.move_on_after(SETTLE_SECONDS_MAX):
-            while True:
-                alive = [view for view in self._outlook().views.values() if view.alive]
-                if alive and not any(PROBING in view.capabilities for view in alive):
-                    return
-                await trio.sleep(SETTLE_LOOK_SECONDS)
+        """A node that has just come may not have registered, or not have looked yet what it has."""
+        for _ in range(SETTLE_LOOKS_MAX):
+            if self._all_told():
+                return
+            await trio.sleep(SETTLE_LOOK_SECONDS)
+
+    def _all_told(self) -> bool:
+        """Whether every worker that is here, and there is one, is known with all that it has."""
+        nodes = [view.presence for view in self._nodes.nodes().values() if view.state is NodeState.ALIVE]
+        views = self._outlook().views
+        here = [views.get(presence.peer) for presence in nodes if presence.role.works and presence.slots]
+        return bool(here) and all(view is not None and view.alive and PROBING not in view.capabilities for view in here)
 
     async def _made(self, state: CoordinatorState, spec: RunSpec, manifest: Cid | None, peer: PeerId) -> _Made:
         if manifest is not None:

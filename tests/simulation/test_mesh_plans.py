@@ -6,7 +6,6 @@ from protocols.codec import encode
 from protocols.ids import Cid, PeerId
 from protocols.manifests import CollectedTest, Manifest, RunSpec
 from tests.fakes.runner import suite_of
-from tests.fakes.waiting import until
 from tests.simulation.mesh_rig import mesh
 
 
@@ -14,8 +13,6 @@ async def test_a_run_is_planned_by_those_before_it_and_nothing_comes_of_it(tmp_p
     suite = suite_of(200)
     async with mesh(tmp_path, suite) as rig:
         node = await rig.leader()
-        await until(lambda: len(node.log.state.workers) == 3)
-        await trio.sleep(1)
         other = next(one for one in rig.nodes.values() if one is not node)
         backend = other.backend
         spec = RunSpec(Cid("nothing"), "suite", "suite", PeerId("c"))
@@ -51,8 +48,6 @@ async def test_a_run_is_planned_by_those_before_it_and_nothing_comes_of_it(tmp_p
 async def test_commands_are_their_files_and_what_nobody_can_do_waits(tmp_path, autojump_clock):
     async with mesh(tmp_path, suite_of(4)) as rig:
         node = await rig.leader()
-        await until(lambda: len(node.log.state.workers) == 3)
-        await trio.sleep(1)
         fields = {"command": "check {}", "files": tuple(f"{n}.dat" for n in range(12))}
         specs = [
             RunSpec(Cid("nothing"), "suite", "suite", PeerId("c"), **fields),
