@@ -22,7 +22,10 @@ from protocols.ids import PeerId, RunId
 from protocols.manifests import NOTHING
 
 HELPS_MAX = 5
+NODES_MAX = 32
+"""That one of them speaks of, in a document."""
 NAMES_SHOWN_MAX = 3
+"""And in a sentence."""
 REMEDIES_MAX = 3
 """A worker that lacks more than this is not worth mending."""
 
@@ -97,7 +100,7 @@ def _soonest(able: Sequence[_Judged], free_in: Mapping[PeerId, float]) -> Help:
     seconds = free_in.get(first.view.peer, 0.0)
     others = f" ({len(able) - 1} more could take it, later)" if len(able) > 1 else ""
     when = f"node {first.name} finishes in {about(seconds)}" if seconds > 0 else f"node {first.name} has an idle slot"
-    return Help("wait", f"wait: {when}{others}", tuple(one.view.peer for one in able), seconds)
+    return Help("wait", f"wait: {when}{others}", _peers([first, *(one for one in able if one is not first)]), seconds)
 
 
 def _returning(judged: Sequence[_Judged], run: RunId | None) -> list[Help]:
@@ -182,8 +185,8 @@ def _names(judged: Iterable[_Judged]) -> str:
     return ", ".join(names[:NAMES_SHOWN_MAX]) + more
 
 
-def _peers(judged: Iterable[_Judged]) -> tuple[PeerId, ...]:
-    return tuple(one.view.peer for one in judged)
+def _peers(judged: Sequence[_Judged]) -> tuple[PeerId, ...]:
+    return tuple(one.view.peer for one in judged[:NODES_MAX])
 
 
 def about(seconds: float) -> str:

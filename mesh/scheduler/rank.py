@@ -57,7 +57,7 @@ def _memory_class(view: WorkerView) -> int:
 def sought(able: Iterable[frozenset[PeerId]]) -> dict[PeerId, int]:
     """For each worker, among how few workers the neediest work that it could do must find its place; `able`: who could
     do each kind of work that waits. Empty if all of it may go to the same ones: then none is rarer than another."""
-    kinds = set(able)
+    kinds = {peers for peers in able if peers}
     found: dict[PeerId, int] = {}
     if len(kinds) > 1:
         for peers in kinds:

@@ -18,6 +18,11 @@ from protocols.presence import NodeState, Presence
 OVERVIEW_VERDICTS_MAX = 20_000
 """Verdicts of the newest runs in one picture."""
 
+REASONS_MAX = 100
+"""Workers of one kind of waiting tests in a document, which has to fit a message."""
+REASON_LINES_MAX = 12
+"""And of these in its explanation."""
+
 
 def run_document(run: Run | RunSummary, now: float, standing: Standing | None = None) -> dict[str, Any]:
     """One run: where it stands, what it is, what came of it. `standing`: in the queue, if it waits there."""
@@ -129,7 +134,11 @@ def waiting_document(waiting: Waiting) -> dict[str, Any]:
     return {
         "requirement": waiting.requirement,
         "tests": waiting.tests,
-        "workers": [{"peer": reason.peer, "name": reason.name, "reason": reason.text} for reason in waiting.reasons],
+        "workers": [
+            {"peer": reason.peer, "name": reason.name, "reason": reason.text}
+            for reason in waiting.reasons[:REASONS_MAX]
+        ],
+        "more_workers": max(0, len(waiting.reasons) - REASONS_MAX),
         "helps": [dataclasses.asdict(help) for help in waiting.helps],
     }
 
@@ -187,7 +196,9 @@ def _why_waiting(waiting: Waiting) -> list[str]:
         lines = [f"{what} for a worker{need}"]
     else:
         lines = [f"{what} for what others hold ({waiting.requirement})" if need else f"{what} for others"]
-    lines += [f"  {reason.name or reason.peer}: {reason.text}" for reason in waiting.reasons]
+    lines += [f"  {reason.name or reason.peer}: {reason.text}" for reason in waiting.reasons[:REASON_LINES_MAX]]
+    if len(waiting.reasons) > REASON_LINES_MAX:
+        lines.append(f"  and {len(waiting.reasons) - REASON_LINES_MAX} more workers")
     if not waiting.reasons:
         lines.append("  no worker has joined the mesh")
     if waiting.helps:

@@ -5,13 +5,15 @@ from typing import Any
 
 from mesh.scheduler.rehearsal import Outcome
 from mesh.state.model import Run
-from mesh.views.documents import waiting_document
+from mesh.views.documents import REASON_LINES_MAX, waiting_document
 from mesh.views.human import duration, number, plural, table
 from protocols.ids import RunId
 from protocols.manifests import RunSpec
 
 NODES_SHOWN_MAX = 40
 """Of those that would do something; the JSON has all."""
+WAITING_MAX = 32
+"""Kinds of waiting tests, of all runs: a document has to fit a message."""
 
 
 def run_document(
@@ -65,7 +67,7 @@ def plan_document(outcome: Outcome, runs: Sequence[Mapping[str, Any]], others: i
             }
             for share in outcome.shares
         ],
-        "waiting": [{**waiting_document(one), "capable": one.wanted is None} for one in outcome.waiting],
+        "waiting": [{**waiting_document(one), "capable": one.wanted is None} for one in outcome.waiting[:WAITING_MAX]],
     }
 
 
@@ -135,5 +137,8 @@ def _waiting_lines(waiting: Mapping[str, Any]) -> list[str]:
     what = plural(waiting["tests"], "test") if waiting["tests"] else "the run"
     need = f" with {waiting['requirement']}" if waiting["requirement"] else ""
     lines = [f"{what} would wait for a worker{need}"]
-    lines += [f"  {one['name'] or one['peer']}: {one['reason']}" for one in waiting["workers"]]
+    shown = waiting["workers"][:REASON_LINES_MAX]
+    lines += [f"  {one['name'] or one['peer']}: {one['reason']}" for one in shown]
+    more = len(waiting["workers"]) - len(shown) + waiting["more_workers"]
+    lines += [f"  and {more} more workers"] if more else []
     return lines + (["what would help:"] if waiting["helps"] else []) + [f"  {one['text']}" for one in waiting["helps"]]

@@ -76,7 +76,7 @@ def test_what_can_not_be_collected_stays_unknown(node: Node, mesh: Mesh, suite: 
 
 
 def test_an_exit_code_for_what_nobody_could_take(node: Node, mesh: Mesh, suite: Path) -> None:
-    one = {"requirement": "gpu", "tests": 2, "workers": [], "helps": [], "capable": False}
+    one = {"requirement": "gpu", "tests": 2, "workers": [], "more_workers": 0, "helps": [], "capable": False}
     node.backend.would_wait = [one]
     ended = mesh("plan")
     assert (ended.code, "2 tests would wait for a worker with gpu" in ended.out) == (10, True)

@@ -161,7 +161,7 @@ class TestWaiting:
         made = rig(a={}, b={}, c={"os": "darwin"})
         (help,) = told(made, "os == linux", a=30.0, b=12.4, c=1.0)
         assert help == Help(
-            "wait", "wait: node b finishes in about 12 s (1 more could take it, later)", (A, B), pytest.approx(12.4)
+            "wait", "wait: node b finishes in about 12 s (1 more could take it, later)", (B, A), pytest.approx(12.4)
         )
 
     def test_for_nothing(self) -> None:

@@ -1,12 +1,15 @@
 """What `mesh why` is told of waiting tests: every worker's reason, and what would help."""
 
+import json
+
 import pytest
 from scheduler_rig import GPU, PLAIN, Rig, members
 
-from mesh.scheduler.outlook import Outlook
+from mesh.scheduler.outlook import REQUIREMENTS_SHOWN_MAX, Outlook
 from mesh.scheduler.waiting import Waiting
 from mesh.state.model import Run, Task
 from mesh.views import documents
+from protocols.framing import FRAME_BYTES_MAX
 from protocols.ids import PeerId
 from protocols.manifests import Dependency, Needs
 
@@ -112,3 +115,17 @@ def test_a_test_that_waits_for_another_test(rig: Rig) -> None:
     assert waiting is not None
     assert [help.text for help in waiting.helps] == ["wait for t.py::test_0"]
     assert PeerId("") in {reason.peer for reason in waiting.reasons}
+
+
+def test_a_thousand_workers_fit_a_message(rig: Rig) -> None:
+    for number in range(1_000):
+        rig.worker(f"12D3KooW{number:044}", slots=1, capabilities=PLAIN)
+    kinds = 2 * REQUIREMENTS_SHOWN_MAX
+    requirements = tuple((f"rack == {kind}", "") for kind in range(kinds))
+    run = rig.running([Task(kind, 1, kind) for kind in range(kinds)], requirements=requirements)
+    told = documents.why_run(run, outlook(rig).of_run(run), {}, rig.now)
+    assert len(told["waiting"]) == REQUIREMENTS_SHOWN_MAX
+    assert told["waiting"][0]["more_workers"] == 900
+    assert "  and 988 more workers" in told["explanation"]
+    assert "1000 of 1000 nodes would do if label rack=0 were set" in "\n".join(told["explanation"])
+    assert len(json.dumps(told)) < FRAME_BYTES_MAX / 2

@@ -33,6 +33,7 @@ class TestWhatIsSought:
     def test_nobody_where_all_work_may_go_to_the_same(self) -> None:
         assert sought([frozenset((A, B)), frozenset((A, B))]) == {}
         assert sought([]) == {}
+        assert sought([frozenset((A, B)), frozenset()]) == {}, "what nobody can do makes no one rare"
 
 
 class TestNobodyWaits:
