@@ -1,8 +1,11 @@
 """`mesh plan` through real services on fake ports: what is known of a run that is not submitted."""
 
+import pytest
 import trio
 
+from mesh.coordinator import planning
 from protocols.codec import encode
+from protocols.errors import MeshError
 from protocols.ids import Cid, PeerId
 from protocols.manifests import CollectedTest, Manifest, RunSpec
 from tests.fakes.runner import suite_of
@@ -66,3 +69,17 @@ async def rig_manifest(rig, peer):
     """A manifest that only this node has."""
     tests = tuple(CollectedTest(f"t.py::test_{n}", "t.py") for n in range(40))
     return await rig.shelves.of(peer).put(encode(Manifest(Cid(""), tests)))
+
+
+async def test_a_rehearsal_has_its_time_and_the_queue_for_it_its_bound(tmp_path, autojump_clock, monkeypatch):
+    async with mesh(tmp_path, suite_of(4)) as rig:
+        node = await rig.leader()
+        spec = RunSpec(Cid("nothing"), "suite", "suite", PeerId("c"), command="check {}", files=("a", "b"))
+        assert not (await node.backend.plan([spec], [None]))["cut"]
+        monkeypatch.setattr(planning, "REHEARSAL_SECONDS_MAX", 0.0)
+        planned = await node.backend.plan([spec], [None])
+        assert (planned["cut"], planned["tests"]) == (True, 2)
+        assert planned["makespan_seconds"] > 0, "work over slots"
+        monkeypatch.setattr(planning, "WAITING_MAX", 0)
+        with pytest.raises(MeshError, match="plans are waited for already"):
+            await node.backend.plan([spec], [None])
