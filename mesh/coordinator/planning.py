@@ -83,7 +83,8 @@ class PlanDesk:
             rehearsal = await self._rehearsed([one for one in asked if one.manifest.tests])
         others = sum(run.phase is not RunPhase.FINISHED for run in state.runs.values())
         runs = [_run_document(of, one, errors[of.spec.project]) for of, one in zip(asked, made, strict=True)]
-        return plans.plan_document(rehearsal.outcome(), runs, others)
+        outcome = await trio.to_thread.run_sync(rehearsal.outcome)  # of a copy of its own, and long among many workers
+        return plans.plan_document(outcome, runs, others)
 
     async def _settled(self) -> None:
         """A node that has just come may not have registered, or not have looked yet what it has."""

@@ -43,8 +43,10 @@ class WhyDesk:
         if target.isdecimal():
             run = self._run(RunId(int(target)))
             unfit = self._fleet.unfit_reasons(run.id, trio.current_time())
-            waiting = outlook.of_run(run) if isinstance(run, Run) else []
-            told = [await self._told(one) for one in waiting]
+            told = []
+            for one in outlook.of_run(run) if isinstance(run, Run) else ():
+                told.append(await self._told(one))
+                await trio.lowlevel.checkpoint()
             return documents.why_run(run, told, unfit, outlook.now, self._standing(run.id))
         for run_id in reversed(outlook.state.runs):
             found = outlook.state.runs[run_id]
@@ -53,8 +55,8 @@ class WhyDesk:
             tests = (await self._history.manifest(found.manifest, tuple(found.workers))).tests
             index = next((index for index, test in enumerate(tests) if test.id == target), None)
             if index is not None:
-                one = outlook.of_test(found, index, [test.id for test in tests])
-                told = [await self._told(one)] if one is not None else []
+                waits = outlook.of_test(found, index, [test.id for test in tests])
+                told = [await self._told(waits)] if waits is not None else []
                 holder = self._holder(outlook, found, index)
                 return documents.why_test(found, target, index, told, holder, self._standing(found.id))
         raise UsageError(f"{target!r} is neither a run nor a test of one")

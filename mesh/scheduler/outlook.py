@@ -5,7 +5,7 @@ the whole run requirement by requirement, or for one test.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mesh.scheduler import feasibility
@@ -34,16 +34,18 @@ class Outlook:
     now: float
     """Seconds since the epoch."""
 
-    def of_run(self, run: Run) -> list[Waiting]:
-        """What of it waits; at most `REQUIREMENTS_SHOWN_MAX` kinds of tests."""
+    def of_run(self, run: Run) -> Iterator[Waiting]:
+        """What of it waits; at most `REQUIREMENTS_SHOWN_MAX` kinds of tests. Each takes some 50 ms among a thousand
+        workers: who has other things to do does them in between."""
         if run.phase is not RunPhase.RUNNING:
             wanted = feasibility.need_of(run)
-            return [self._helped(run, one, wanted) for one in self.waiting if one.run == run.id]
+            yield from (self._helped(run, one, wanted) for one in self.waiting if one.run == run.id)
+            return
         counts: dict[int, int] = {}
         for task in run.pending:
             counts[task.requirement] = counts.get(task.requirement, 0) + task.count
         shown = sorted(counts.items())[:REQUIREMENTS_SHOWN_MAX]
-        return [self._of_requirement(run, requirement, tests) for requirement, tests in shown]
+        yield from (self._of_requirement(run, requirement, tests) for requirement, tests in shown)
 
     def of_test(self, run: Run, test: int, names: Sequence[str]) -> Waiting | None:
         """Why a test waits, if it does; `names`: IDs of all of the run's tests."""

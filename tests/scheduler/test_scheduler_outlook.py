@@ -63,7 +63,7 @@ def test_a_test_that_nobody_can_do_and_one_that_is_only_early(rig: Rig) -> None:
 def test_a_run_requirement_by_requirement(rig: Rig) -> None:
     rig.worker("a", slots=1, capabilities=PLAIN)
     run = rig.running([Task(0, 90), Task(90, 10, 1)], [1.0] * 100, requirements=(("", ""), ("gpu", "")))
-    waiting = outlook(rig).of_run(run)
+    waiting = list(outlook(rig).of_run(run))
     assert [(one.requirement, one.is_busy, one.wanted is not None) for one in waiting] == [
         ("", True, False),
         ("gpu", False, True),
@@ -123,7 +123,7 @@ def test_a_thousand_workers_fit_a_message(rig: Rig) -> None:
     kinds = 2 * REQUIREMENTS_SHOWN_MAX
     requirements = tuple((f"rack == {kind}", "") for kind in range(kinds))
     run = rig.running([Task(kind, 1, kind) for kind in range(kinds)], requirements=requirements)
-    told = documents.why_run(run, outlook(rig).of_run(run), {}, rig.now)
+    told = documents.why_run(run, list(outlook(rig).of_run(run)), {}, rig.now)
     assert len(told["waiting"]) == REQUIREMENTS_SHOWN_MAX
     assert told["waiting"][0]["more_workers"] == 900
     assert "  and 988 more workers" in told["explanation"]
