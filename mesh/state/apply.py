@@ -252,6 +252,8 @@ def _complete(state: CoordinatorState, index: int, command: Complete) -> Result:
     place = {test: i for i, test in reversed(list(enumerate(command.tests)))}
     counted = ranges.within(lease.open, sorted(place))
     retried, again = verdicts.split_retries(run, lease, counted, lambda test: command.outcomes[place[test]])
+    if retried and state.format >= verdicts.LOG_FORMAT_MIN:
+        verdicts.keep_tries(run, lease, command, [(test, place[test]) for test in retried])
     skip = set(retried)
     recorded = [test for test in counted if test not in skip] if skip else counted
     if run.spec.maxfail:  # in the order in which they ended: what comes after the limit does not count

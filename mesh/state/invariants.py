@@ -11,6 +11,7 @@ from mesh.state.model import (
     PREEMPTIONS_MAX,
     RUNS_DETAILED_MAX,
     RUNS_SUMMARISED_MAX,
+    TRIES_MAX,
     CoordinatorState,
     Lease,
     Run,
@@ -99,6 +100,20 @@ def _check_book(run: Run) -> None:
         assert len(done.tests) == len(done.outcomes) == len(done.durations) == len(done.attempts) > 0
         for test, outcome in zip(done.tests, done.outcomes, strict=True):
             assert run.outcomes[test] == outcome, "a verdict has changed"
+    _check_tries(run)
+
+
+def _check_tries(run: Run) -> None:
+    """What is kept of earlier tries is bad, and of tests that were retried so often."""
+    failed_on: dict[int, tuple[str, ...]] = {}
+    for tried in run.tries:
+        assert len(tried.tests) == len(tried.outcomes) == len(tried.durations) == len(tried.attempts) > 0
+        assert all(Outcome.of_code(code).bad for code in tried.outcomes), "what is not bad is a verdict"
+        for test in tried.tests:
+            failed_on[test] = (*failed_on.get(test, ()), tried.worker)
+    assert run.failed_on == failed_on, "the workers are not those of the tries"
+    for test, workers in failed_on.items():
+        assert len(workers) <= min(TRIES_MAX, run.retried.get(test, 0)), f"test {test} was tried less often"
 
 
 def _check_holdings(state: CoordinatorState) -> None:

@@ -41,6 +41,8 @@ LOSSES_MAX = 3
 """Attempts that may end with their node before a test is abandoned; the last of them had the node to itself."""
 PREEMPTIONS_MAX = 2
 """Times that a test may be taken from its worker, perhaps while it runs, for a run of higher priority."""
+TRIES_MAX = 16
+"""Bad outcomes of one test before its verdict that are kept; more are only counted."""
 COLLECT_LOSSES_MAX = 3
 """Collections that may end with their node before the run fails."""
 
@@ -157,6 +159,10 @@ class Run:
     """Attempts of each test that ended without its verdict (at most 254 are counted)."""
     retried: dict[int, int] = field(default_factory=dict)
     """Test -> bad outcomes that were not recorded, because the spec allows retries."""
+    tries: list[Completion] = field(default_factory=list)
+    """These outcomes, as they came (at most `TRIES_MAX` of a test). In logs from format 3 on."""
+    failed_on: dict[int, tuple[PeerId, ...]] = field(default_factory=dict)
+    """Test -> the workers of its `tries`, in that order."""
     preempted: dict[int, int] = field(default_factory=dict)
     """Test -> times that it was taken back for another run (at most `PREEMPTIONS_MAX`)."""
     chunks: list[Completion] = field(default_factory=list)

@@ -53,7 +53,7 @@ class SavedCompletion:
     attempts: bytes
 
 
-@message("s.run", later=4)
+@message("s.run", later=5)
 class SavedRun:
     id: RunId
     nonce: bytes
@@ -80,6 +80,7 @@ class SavedRun:
     needs: tuple[Needs, ...] = ()
     dependencies: tuple[Dependency, ...] = ()
     values: tuple[tuple[str, Cid], ...] = ()
+    tries: tuple[SavedCompletion, ...] = ()
 
 
 @message("s.claim")
@@ -300,6 +301,7 @@ def _save_run(run: Run) -> SavedRun:
         preempted=tuple(sorted(run.preempted.items())),
         needs=run.needs,
         dependencies=run.barriers.dependencies if run.barriers else (),
+        tries=tuple(map(_save_completion, run.tries)),
     )
 
 
@@ -391,16 +393,19 @@ def _restore_run(saved: SavedRun) -> Run:
     verdicts.open_book(run, saved.tests)
     run.attempts = bytearray(saved.attempts)
     for chunk in saved.chunks:
-        verdicts.enter_completion(
-            run,
-            Completion(
-                chunk=chunk.chunk,
-                worker=chunk.worker,
-                lease=chunk.lease,
-                tests=_unpack("I", chunk.tests),
-                outcomes=chunk.outcomes,
-                durations=_unpack("q", chunk.durations),
-                attempts=chunk.attempts,
-            ),
-        )
+        verdicts.enter_completion(run, _restore_completion(chunk))
+    for tried in saved.tries:
+        verdicts.enter_tries(run, _restore_completion(tried))
     return run
+
+
+def _restore_completion(saved: SavedCompletion) -> Completion:
+    return Completion(
+        chunk=saved.chunk,
+        worker=saved.worker,
+        lease=saved.lease,
+        tests=_unpack("I", saved.tests),
+        outcomes=saved.outcomes,
+        durations=_unpack("q", saved.durations),
+        attempts=saved.attempts,
+    )
