@@ -7,6 +7,7 @@ Estimates steer, they decide nothing that could be wrong: with the worst of them
 
 import bisect
 import itertools
+import math
 import statistics
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +17,11 @@ DURATION_DEFAULT = 0.1
 """Seconds, for a test of a project without history."""
 DURATION_MIN = 0.0001
 """Seconds: no estimate is less, so that a thousand tests are never free."""
+
+SCALE_MAX = 1_000.0
+"""Bound of what corrects them, and one over it, too."""
+SCALE_STEPS = 64
+"""Of that correction, to a factor of two: it does not change with each verdict, nor what lies on each desk."""
 
 
 class Estimates(Sequence[float]):
@@ -67,6 +73,14 @@ class Estimates(Sequence[float]):
         """How many of `count` tests from `first` take at most `seconds` together."""
         limit = self._sums[first] + seconds + DURATION_MIN / 2  # sums of floats are off by a little
         return bisect.bisect_right(self._sums, limit, first, first + count + 1) - 1 - first
+
+
+def correction(expected: float, observed: float) -> float:
+    """What expected seconds of a run are to be multiplied by, after so much of it."""
+    if expected <= 0:
+        return 1.0
+    exact = min(max(observed / expected, 1 / SCALE_MAX), SCALE_MAX)
+    return math.exp2(round(math.log2(exact) * SCALE_STEPS) / SCALE_STEPS)
 
 
 def function_of(test: str) -> str:

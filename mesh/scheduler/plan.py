@@ -8,15 +8,15 @@ a time (a log entry each), equal shares at the start (the slowest worker bounds 
 workers (small backlogs leave little to move).
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from mesh.scheduler import feasibility, leases, preemption, rank, shelf, upstream
 from mesh.scheduler.desk import BACKLOG_SECONDS_MAX, Desk, is_last_chance
-from mesh.scheduler.durations import Estimates
+from mesh.scheduler.durations import Estimates, correction
+from mesh.scheduler.elsewhere import Elsewhere, waited_for
 from mesh.scheduler.feasibility import Need, Reason
 from mesh.scheduler.fleet import WorkerView, unusable
-from mesh.scheduler.portions import Able, Draft, choose, fits_beside
+from mesh.scheduler.portions import Able, Draft, choose
 from mesh.scheduler.preemption import Unmet
 from mesh.scheduler.proposal import Plan
 from mesh.scheduler.queue import Claim, TaskQueue, band
@@ -37,10 +37,6 @@ GRANT_SECONDS_GUESSED_MAX = 1.0
 """As long as the durations of a run are only guessed."""
 OBSERVED_TESTS_MIN = 16
 """Verdicts after which what a run's tests really take corrects what they were expected to take."""
-SCALE_MAX = 1_000.0
-"""Bound of that correction, and one over it, too."""
-SCALE_STEPS = 64
-"""Of that correction, to a factor of two: it does not change with each verdict, nor what lies on each desk."""
 HELD_SECONDS_MAX = 2.0
 """Of a lease that holds something: so long do others wait for it, when its tests are not longer."""
 DEADLINE_SLACK = 2.0
@@ -106,9 +102,7 @@ class _Planner:
             for run in state.runs.values()
             if run.phase is RunPhase.RUNNING
         }
-        self._groups = {
-            run: memory.groups(run, state.runs[run].pending, known) for run, known in self._estimates.items()
-        }
+        self._groups = {run: memory.groups(state.runs[run], known) for run, known in self._estimates.items()}
         memory.forget(self._estimates)
         self._scales = {run: self._scale(state.runs[run]) for run in self._estimates}
         self._lengths: dict[RunId, Lengths] = {
@@ -211,12 +205,7 @@ class _Planner:
         if run.done < OBSERVED_TESTS_MIN:
             return 1.0
         estimates = self._estimates[run.id]
-        expected = self._memory.done(run, estimates)
-        observed = run.microseconds / 1e6
-        if expected <= 0:
-            return 1.0
-        exact = min(max(observed / expected, 1 / SCALE_MAX), SCALE_MAX)
-        return math.exp2(round(math.log2(exact) * SCALE_STEPS) / SCALE_STEPS)
+        return correction(self._memory.done(run, estimates), run.microseconds / 1e6)
 
     def _rest(self, run: Run) -> float:
         """Expected seconds of what has no verdict, uncorrected."""
@@ -260,7 +249,7 @@ class _Planner:
         lost = any(task.count == 1 and task.losses >= LOSSES_MAX for one in groups.values() for _, task in one.lossy)
         if run.barriers is None and not lost:
             return groups
-        return group_up(ready_tasks(run, self.skips, self.abandons), self._estimates[run.id])
+        return group_up(ready_tasks(run, self.skips, self.abandons), self._estimates[run.id], run.failed_on)
 
     def _capable(self, run: Run, wanted: Need, tests: int) -> Able:
         """Those who can do it; notes a wait when there is nobody."""
@@ -302,8 +291,8 @@ class _Planner:
             tests_max = max(1, run.tests // (2 * fleet))
         backlog = min(share, BACKLOG_SECONDS_MAX)
         free = [desk for desk in desks if desk.has_room(backlog)]
-        supply = Supply(group)
-        if free and supply.first() is None and all(is_last_chance(task) for task in supply.lossy):
+        supply = Supply(group, self._elsewhere(run, able))
+        if free and supply.first() is None and not supply.again and all(is_last_chance(task) for task in supply.lossy):
             yield from self._isolate(run, wanted, desks, sorted(supply.lossy, key=lambda task: task.first))
             return
         for desk in sorted(free, key=lambda desk: rank.worker_key(desk, run, wanted)):
@@ -344,10 +333,14 @@ class _Planner:
         share = min(max(rest / (2 * lanes), GRANT_SECONDS_MIN), HELD_SECONDS_MAX)
         guessed = not estimates.known and run.done < OBSERVED_TESTS_MIN
         tests_max = max(1, run.tests // (2 * lanes)) if guessed else TESTS_PER_COMMAND_MAX
-        ordered = [task for _, task in (*group.lossy, *group.fresh)]
+        ordered = [task for _, task in (*group.lossy, *group.fresh, *group.again)]
+        elsewhere = self._elsewhere(run, able)
         ranked = sorted(desks, key=lambda desk: rank.worker_key(desk, run, wanted))
         short = []
         for desk in ranked:
+            shunned = [task for task in ordered if elsewhere.shuns(task, desk.view.peer)] if group.again else []
+            if shunned:
+                ordered = [task for task in ordered if not elsewhere.shuns(task, desk.view.peer)]
             while ordered and self._locks.isdisjoint(takes.locks) and self._may_join(run, desk):
                 missing = "has to wait" if desk.kept else desk.shelf.missing(desk.view, takes, wanted.requires)
                 if missing:
@@ -361,12 +354,17 @@ class _Planner:
                 if not chosen:
                     break
                 yield self._grant_held(run, desk, chosen, wanted)
+            ordered += shunned
         if ordered:
             self._await(run, wanted, sum(task.count for task in ordered), short)
             peers = frozenset(desk.view.peer for desk in desks if self._may_join(run, desk))
             if not short and self._locks.isdisjoint(takes.locks):
                 self.unmet.append(Unmet(claim, sum(task.count for task in ordered), peers))
             self._locks |= set(takes.locks)
+
+    def _elsewhere(self, run: Run, able: Able) -> Elsewhere:
+        others = [self._desks[peer] for peer in sorted(able.peers)] if run.failed_on else []
+        return Elsewhere(run, {desk.view.peer for desk in others if waited_for(desk) and self._may_join(run, desk)})
 
     def _await(self, run: Run, wanted: Need, tests: int, short: list[tuple[Desk, str]]) -> None:
         """Say what tests wait for that others hold, and keep it for them where it comes free first."""
@@ -401,11 +399,11 @@ class _Planner:
         takes."""
         estimates = self._estimates[run.id]
         taken = 0.0
-        chosen, spent = supply.choose(estimates, budget, tests_max)
+        chosen, spent = supply.choose(desk.view.peer, estimates, budget, tests_max)
         if chosen:
             taken += self._grant(run, desk, chosen, joins=self._shared)
         while spent < budget and desk.has_lease_left():
-            place = next((i for i in reversed(range(len(supply.lossy))) if fits_beside(supply.lossy[i], desk)), None)
+            place = next((i for i in reversed(range(len(supply.lossy))) if supply.suits(supply.lossy[i], desk)), None)
             if place is None:
                 break
             head = supply.take_lossy(place, TESTS_PER_COMMAND_MAX)

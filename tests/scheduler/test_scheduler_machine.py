@@ -15,6 +15,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from scheduler_rig import CHUNK, GPU, PLAIN, Rig, members
 
 from mesh.scheduler import feasibility
+from mesh.scheduler.desk import is_last_chance
 from mesh.scheduler.durations import Estimates
 from mesh.scheduler.tasks import shard
 from mesh.state.model import LEASES_PER_WORKER_MAX, NO_VERDICT, Lease, Run, RunPhase
@@ -92,8 +93,10 @@ class Scheduling(RuleBasedStateMachine):
     def plan(self) -> None:
         plan = self.rig.plan()
         self.expect_losses([self.rig.state.leases[expire.lease] for expire in plan.expires])
+        idle = {worker.peer for worker in self.rig.state.workers.values() if not worker.leases}
         for lease in self.rig.follow(plan):
             run = self.rig.state.runs[lease.run]
+            self.check_elsewhere(run, lease, idle)
             for requirement in {task.requirement for task in lease.open} or {None}:
                 own = NEEDS[requirement] if requirement is not None else ("", "")
                 wanted = feasibility.need((run.spec.requires, ""), own)
@@ -102,6 +105,17 @@ class Scheduling(RuleBasedStateMachine):
             assert (view.alive, view.draining, view.lost) == (True, False, False), "only who is there gets work"
             assert view.slots >= 1, "who has no slot gets no work"
             self.granted[lease.id] = members(lease.open)
+
+    def check_elsewhere(self, run: Run, lease: Lease, idle: set[PeerId]) -> None:
+        """What was bad here is not here again, if somebody else could do it at once (who had nothing to do, and got no
+        more than a worker is waited for)."""
+        for task in lease.open:
+            failed = run.failed_on.get(task.first, ()) if task.count == 1 and not is_last_chance(task) else ()
+            if lease.worker not in failed or run.spec.worker_count:
+                continue
+            wanted = feasibility.need((run.spec.requires, ""), NEEDS[task.requirement])
+            capable, _ = feasibility.split(self.rig.state, self.rig.fleet.values(), wanted, run.id)
+            assert not [view for view in capable if view.peer in idle - set(failed)], "it was bad here"
 
     @rule(random=seeds, tests=st.integers(0, 40))
     def depose(self, random: Random, tests: int) -> None:
