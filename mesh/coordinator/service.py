@@ -253,7 +253,8 @@ class TestCoordinator:
     async def _close(self, run_id: RunId) -> None:
         """Build the report, have it held twice, and finish the run."""
         try:
-            finish = await self._reports.finish(self._state.runs[run_id], self._clock.now(), self._name)
+            names = {peer: worker.name for peer, worker in self._state.workers.items()}
+            finish = await self._reports.finish(self._state.runs[run_id], self._clock.now(), self._name, names)
             if finish.report is not None:
                 nodes = self._nodes.nodes()
                 await self._replicas.secure(finish.report, self._network.peer_id, nodes, f"report of run {run_id}")
