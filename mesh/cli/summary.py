@@ -52,9 +52,12 @@ def print_summary(client: Client, tally: Tally) -> None:
         print(f"{finished['state']}: {finished['reason']}")
     warnings = _document(client, finished, "warnings.json")
     _print_warnings(warnings)
-    retried = _document(client, finished, "retried.json")
-    _print_retried(retried)
-    print(last_line(finished, warnings.get("total", 0), retried.get("counts", {})))
+    again = retried(client, finished)
+    if again:
+        print(painted(_rule("tried again"), "yellow"))
+        for word, line in again["lines"]:
+            print(f"{painted(word, 'yellow')} {line}")
+    print(last_line(finished, warnings.get("total", 0), again.get("counts", {})))
     if finished.get("report"):
         print(f"report {finished['report']}")
 
@@ -103,17 +106,17 @@ def _print_warnings(document: dict[str, Any]) -> None:
         print()
 
 
-def _print_retried(document: dict[str, Any]) -> None:
-    """Tests that were tried more than once: a green one among them is no proof that all is well."""
-    told = document.get("tests", [])
-    if not told:
-        return
-    print(painted(_rule("tried again"), "yellow"))
-    for one in told:
-        print(f"{painted(one['truth'].upper(), 'yellow')} {human.clean(one['test'])} - {_tries(one)}")
-    more = sum(document["counts"].values()) - len(told)
+def retried(client: Client, finished: dict[str, Any]) -> dict[str, Any]:
+    """Of the tests that were tried more than once: "counts" by their truth, and "lines" that tell of each: a green one
+    among them is no proof that all is well. Empty if there was none."""
+    document = _document(client, finished, "retried.json")
+    if not document:
+        return {}
+    lines = [(told["truth"].upper(), f"{human.clean(told['test'])} - {_tries(told)}") for told in document["tests"]]
+    more = sum(document["counts"].values()) - len(lines)
     if more:
-        print(f"... and {human.plural(more, 'other')}: see report.json")
+        lines.append(("...", f"and {human.plural(more, 'other')}: see report.json"))
+    return {"counts": document["counts"], "lines": lines}
 
 
 def _tries(told: dict[str, Any]) -> str:
@@ -126,13 +129,13 @@ def _tries(told: dict[str, Any]) -> str:
     return ", ".join(parts) + (f": bad on {blamed} only" if blamed else "")
 
 
-def last_line(finished: dict[str, Any], warnings: int = 0, retried: Mapping[str, int] = MappingProxyType({})) -> str:
+def last_line(finished: dict[str, Any], warnings: int = 0, again: Mapping[str, int] = MappingProxyType({})) -> str:
     """ "==== 1 failed, 2 passed in 1.50s ===="."""
-    return painted(_rule(result(finished, warnings, retried)), "red" if finished["exit_code"] != 0 else "green", "bold")
+    return painted(_rule(result(finished, warnings, again)), "red" if finished["exit_code"] != 0 else "green", "bold")
 
 
-def result(finished: dict[str, Any], warnings: int = 0, retried: Mapping[str, int] = MappingProxyType({})) -> str:
-    """ "1 failed, 2 passed, 1 flaky in 1.50s". `retried`: by their truth, tests that were tried again."""
+def result(finished: dict[str, Any], warnings: int = 0, again: Mapping[str, int] = MappingProxyType({})) -> str:
+    """ "1 failed, 2 passed, 1 flaky in 1.50s". `again`: by their truth, tests that were tried again."""
     counts = finished["counts"]
     parts = []
     for outcome in OUTCOMES:
@@ -140,7 +143,7 @@ def result(finished: dict[str, Any], warnings: int = 0, retried: Mapping[str, in
         if count:
             word = _WORDS.get(outcome, outcome) if count > 1 else outcome
             parts.append(f"{count} {word}")
-    parts += [f"{retried[name]} {words}" for name, words in _UNSURE.items() if retried.get(name)]
+    parts += [f"{again[name]} {words}" for name, words in _UNSURE.items() if again.get(name)]
     if warnings:
         parts.append(f"{warnings} warning{'s' if warnings > 1 else ''}")
     text = ", ".join(parts) or "no tests ran"
