@@ -19,7 +19,7 @@ DURATION_MIN = 0.0001
 """Seconds: no estimate is less, so that a thousand tests are never free."""
 
 SCALE_MAX = 1_000.0
-"""Bound of what corrects them, and one over it, too."""
+"""Bound of a run's correction, and one over it, too."""
 SCALE_STEPS = 64
 """Of that correction, to a factor of two: it does not change with each verdict, nor what lies on each desk."""
 
@@ -75,8 +75,8 @@ class Estimates(Sequence[float]):
         return bisect.bisect_right(self._sums, limit, first, first + count + 1) - 1 - first
 
 
-def correction(expected: float, observed: float) -> float:
-    """What expected seconds of a run are to be multiplied by, after so much of it."""
+def correction(observed: float, expected: float) -> float:
+    """What a run's tests took over what they were expected to take."""
     if expected <= 0:
         return 1.0
     exact = min(max(observed / expected, 1 / SCALE_MAX), SCALE_MAX)

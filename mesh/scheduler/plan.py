@@ -205,7 +205,7 @@ class _Planner:
         if run.done < OBSERVED_TESTS_MIN:
             return 1.0
         estimates = self._estimates[run.id]
-        return correction(self._memory.done(run, estimates), run.microseconds / 1e6)
+        return correction(run.microseconds / 1e6, self._memory.done(run, estimates))
 
     def _rest(self, run: Run) -> float:
         """Expected seconds of what has no verdict, uncorrected."""
