@@ -65,12 +65,15 @@ def _check_run(state: CoordinatorState, run: Run) -> None:
     assert all(0 <= test < run.tests for test in run.preempted), "a test that the run lacks was preempted"
     assert all(0 < times <= PREEMPTIONS_MAX for times in run.preempted.values()), "a test was preempted too often"
     _check_partition(run, leases)
+    _check_hedges(state, run, leases)
     _check_book(run)
     _check_order(run, leases)
 
 
 def _check_partition(run: Run, leases: list[Lease]) -> None:
-    """Each test is pending, or open in one lease, or has a verdict; of a cancelled run it may be nowhere."""
+    """Each test is pending, or open in one lease, or has a verdict; of a cancelled run it may be nowhere. Hedges are
+    beside that."""
+    leases = [lease for lease in leases if not lease.hedges]
     places = bytearray(run.tests)
     for tasks in (run.pending, *(lease.open for lease in leases)):
         assert list(tasks) == sorted(tasks, key=lambda task: task.first), "tasks out of order"
@@ -86,6 +89,21 @@ def _check_partition(run: Run, leases: list[Lease]) -> None:
     assert set(places) <= allowed, f"a test of run {run.id} is in two places, or lost"
     assert run.leased == sum(ranges.size(lease.open) for lease in leases), "the count of leased tests is off"
     assert run.pending_tests == ranges.size(run.pending), "the partition does not add up"
+
+
+def _check_hedges(state: CoordinatorState, run: Run, leases: list[Lease]) -> None:
+    """A hedge runs one test, which another worker's lease holds, and no other hedge."""
+    hedges = {lease.open[0].first: lease for lease in leases if lease.hedges}
+    assert run.hedges == {test: lease.id for test, lease in hedges.items()}, "the hedges are not those of the leases"
+    assert len(hedges) == sum(1 for lease in leases if lease.hedges), "a test is hedged twice"
+    for test, lease in hedges.items():
+        first = state.leases.get(lease.hedges)
+        assert ranges.size(lease.open) == 1, f"lease {lease.id} hedges more than a test"
+        assert not lease.needs.held, f"lease {lease.id} hedges what is held"
+        assert first is not None, f"lease {lease.id} hedges a closed one"
+        assert (first.run, first.hedges) == (run.id, NO_LEASE), f"lease {lease.id} hedges a hedge, or another run's"
+        assert ranges.locate(first.open, test) is not None, f"lease {lease.id} hedges what lease {first.id} has not"
+        assert first.worker != lease.worker, f"lease {lease.id} hedges its own worker"
 
 
 def _check_book(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 Invariants (`invariants.check` asserts them): each run's tests are partitioned into pending, leased and done; a lease
 belongs to one live incarnation of one worker and holds at least one test, or collects; a verdict, once recorded, stays.
+A hedge is a lease beside that partition: its test is leased to another worker already, and counted once.
 
 A run of a million tests is about 30 MB: flat arrays for what is known of each test, tasks (ranges) for where it is.
 Order: `runs`, `leases` and `workers` are dicts in order of insertion, which is the log's order on every voter.
@@ -101,6 +102,8 @@ class Lease:
     devices: tuple[Device, ...] = ()
     needs: Needs = NOTHING
     """What each of its tests takes; they are of one requirement if that is anything to hold."""
+    hedges: LeaseId = NO_LEASE
+    """If it is a hedge: the lease that holds its one test, and in which that is counted. 0: it is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +149,8 @@ class Run:
     leases: list[LeaseId] = field(default_factory=list)
     """Open ones, ascending; while collecting, at most one."""
     leased: int = 0
+    hedges: dict[int, LeaseId] = field(default_factory=dict)
+    """Test -> the lease that hedges it. At most one; the test is also in the lease that holds it."""
     done: int = 0
     counts: list[int] = field(default_factory=lambda: [0] * len(Outcome))
     """Verdicts by `Outcome.code`."""

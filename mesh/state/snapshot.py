@@ -18,6 +18,7 @@ import cbor2
 from mesh.state import dependencies, holdings, ranges, verdicts
 from mesh.state.dependencies import Barriers
 from mesh.state.model import (
+    NO_LEASE,
     Claimed,
     Completion,
     CoordinatorState,
@@ -91,7 +92,7 @@ class SavedClaim:
     holder: int
 
 
-@message("s.lease", later=1)
+@message("s.lease", later=2)
 class SavedLease:
     id: LeaseId
     run: RunId
@@ -101,6 +102,7 @@ class SavedLease:
     collects: bool
     alone: bool
     devices: tuple[Device, ...] = ()
+    hedges: LeaseId = NO_LEASE
 
 
 @message("s.worker")
@@ -327,6 +329,7 @@ def _save_lease(lease: Lease) -> SavedLease:
         lease.collects,
         lease.alone,
         lease.devices,
+        lease.hedges,
     )
 
 
@@ -349,12 +352,23 @@ def _restore(saved: SavedState) -> CoordinatorState:
     state.finished = list(saved.finished)
     for item in saved.leases:
         lease = Lease(
-            item.id, item.run, item.worker, item.incarnation, list(item.open), item.collects, item.alone, item.devices
+            id=item.id,
+            run=item.run,
+            worker=item.worker,
+            incarnation=item.incarnation,
+            open=list(item.open),
+            collects=item.collects,
+            alone=item.alone,
+            devices=item.devices,
+            hedges=item.hedges,
         )
         state.leases[lease.id] = lease
         holder = state.runs[lease.run]
         holder.leases.append(lease.id)
-        holder.leased += ranges.size(lease.open)
+        if lease.hedges:
+            holder.hedges[lease.open[0].first] = lease.id
+        else:
+            holder.leased += ranges.size(lease.open)
         state.workers[lease.worker].leases.append(lease.id)
         holdings.take(state, lease)
     state.claims = {item.name: Claimed(item.run, item.worker, item.holder) for item in saved.claims}

@@ -32,6 +32,7 @@ from protocols.commands import (
     Finish,
     Found,
     Grant,
+    Hedge,
     Preempt,
     RaiseFormat,
     Register,
@@ -70,6 +71,8 @@ class Author:
             self.preempt,
             self.expire,
             self.skip,
+            self.hedge,
+            self.hedge,
         )
         rarely = (self.abandon, self.cancel, self.rare)
         kinds = self.random.choice((often, often, others, others, rarely if self.random.random() < 0.3 else others))
@@ -112,7 +115,10 @@ class Author:
     def submit(self) -> Command:
         nonce = bytes([self.random.randrange(40)])
         retries, priority = self.random.randint(0, 2), self.random.choice((0, 50, 50, 100))
-        return Submit(nonce, spec(retries=retries, priority=priority), self.random.choice((0.0, -1e300, 1e300)))
+        hedge = self.random.random() < 0.7
+        return Submit(
+            nonce, spec(retries=retries, priority=priority, hedge=hedge), self.random.choice((0.0, -1e300, 1e300))
+        )
 
     def collected(self) -> Command:
         lease = self.lease(collects=True)
@@ -162,6 +168,12 @@ class Author:
         if self.random.random() < 0.05:
             devices += (Device("gpu0", 500),)
         return Grant(self.run_id(run), peer, self.number(known.incarnation if known else 1), tuple(tasks), devices)
+
+    def hedge(self) -> Command:
+        lease, peer = self.lease(), self.random.choice(PEERS)
+        known = self.state.workers.get(peer)
+        test = (self.tests(lease.open if lease else []) or (TestIndex(0),))[0]
+        return Hedge(self.lease_id(lease), test, peer, self.number(known.incarnation if known else 1))
 
     def complete(self) -> Command:
         lease = self.lease()
