@@ -327,7 +327,7 @@ def _options(config: pytest.Config) -> argparse.Namespace:
     if given["env"] not in ENVIRONMENTS:
         raise UsageError(f"--mesh-env {given['env']!r} is none of {', '.join(ENVIRONMENTS)}")
     given["python"] = [named_python(given["python"])] if given["python"] else []
-    return argparse.Namespace(**given, test_timeout=0.0, share=1, deadline=0.0, preempt="grace", after=[])
+    return argparse.Namespace(**given, test_timeout=0.0, share=1, deadline=0.0, preempt="grace", after=[], hedge=False)
 
 
 def _slots(config: pytest.Config) -> int | None:

@@ -180,7 +180,7 @@ class TestCoordinator:
         for lease in asked:
             self._nursery.start_soon(self._recall, holders[lease], RecallLease(lease))
         ends = (*self._plan.cancels, *self._give_up_hopeless(fleet))
-        commands: list[Command] = [*self._plan.expires, *ends, *taken, *self._plan.grants]
+        commands: list[Command] = [*self._plan.expires, *ends, *taken, *self._plan.grants, *self._plan.hedges]
         if commands:
             try:
                 applied = await self._log.propose_many(commands)

@@ -5,7 +5,7 @@ there is none, the test goes wherever it can. Rejected: a place kept for it (an 
 has work for it), and a timer (a plan has no memory; what it waits for is seen anew each time).
 """
 
-from collections.abc import Set
+from collections.abc import Callable, Iterable
 
 from mesh.scheduler.desk import Desk
 from mesh.state.model import Run, Task
@@ -16,20 +16,17 @@ WAIT_SECONDS_MAX = 30.0
 
 
 class Elsewhere:
-    """Of one run, while one plan is made; `others` can do its tests, and may be waited for."""
+    """Of one run, while one plan is made; `able` are the desks of those who can do its tests, and `may_join` says who
+    may have a part of it."""
 
     __slots__ = ("_failed_on", "_others")
 
-    def __init__(self, run: Run, others: Set[PeerId]) -> None:
+    def __init__(self, run: Run, able: Iterable[Desk], may_join: Callable[[Run, Desk], bool]) -> None:
         self._failed_on = run.failed_on
-        self._others = others
+        desks = able if run.failed_on else ()
+        self._others = {desk.view.peer for desk in desks if desk.load() <= WAIT_SECONDS_MAX and may_join(run, desk)}
 
     def shuns(self, task: Task, peer: PeerId) -> bool:
         """Whether this worker should leave the task to others. What was bad is a task by itself."""
         failed = self._failed_on.get(task.first) if task.count == 1 else None
         return failed is not None and peer in failed and not self._others <= set(failed)
-
-
-def waited_for(desk: Desk) -> bool:
-    """Whether a test that had better not run elsewhere waits for this worker."""
-    return desk.load() <= WAIT_SECONDS_MAX

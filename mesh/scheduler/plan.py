@@ -10,14 +10,14 @@ workers (small backlogs leave little to move).
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from mesh.scheduler import feasibility, leases, preemption, rank, shelf, upstream
+from mesh.scheduler import feasibility, hedging, leases, preemption, rank, shelf, upstream
 from mesh.scheduler.desk import BACKLOG_SECONDS_MAX, Desk, is_last_chance
 from mesh.scheduler.durations import Estimates, correction
-from mesh.scheduler.elsewhere import Elsewhere, waited_for
+from mesh.scheduler.elsewhere import Elsewhere
 from mesh.scheduler.feasibility import Need, Reason
 from mesh.scheduler.fleet import WorkerView, unusable
 from mesh.scheduler.portions import Able, Draft, choose
-from mesh.scheduler.preemption import Unmet
+from mesh.scheduler.preemption import Recall, Unmet
 from mesh.scheduler.proposal import Plan
 from mesh.scheduler.queue import Claim, TaskQueue, band
 from mesh.scheduler.ready import ready_tasks
@@ -25,7 +25,7 @@ from mesh.scheduler.supply import Group, KeptDesk, Lengths, Memory, Supply, grou
 from mesh.scheduler.waiting import Skipped, Waiting, holders_of
 from mesh.state import ranges
 from mesh.state.model import LOSSES_MAX, CoordinatorState, Run, RunPhase, Task, Worker
-from protocols.commands import TESTS_PER_COMMAND_MAX, Cancel, Grant
+from protocols.commands import TESTS_PER_COMMAND_MAX, Cancel, Grant, Hedge
 from protocols.ids import LeaseId, PeerId, RunId, TestIndex
 
 GRANT_SECONDS_MIN = 0.25
@@ -63,6 +63,8 @@ def plan(
             queue.leave(claim)
         else:
             queue.serve(claim, slots)
+    recalls = preemption.recalls(state, planner.claims, planner.unmet, planner.fat)
+    hedges, recalls = planner.hedges(recalls)
     return Plan(
         expires=leases.expired(state, fleet),
         abandons=tuple(planner.abandons),
@@ -70,9 +72,10 @@ def plan(
         waiting=tuple(planner.waiting),
         finished=tuple(run.id for run in state.runs.values() if run.phase is RunPhase.REPORTING),
         cancels=(*planner.cancels, *upstream.late(state, now)),
-        recalls=preemption.recalls(state, planner.claims, planner.unmet, planner.fat),
+        recalls=recalls,
         skips=tuple(planner.skips),
         claims=tuple(planner.claims),
+        hedges=hedges,
     )
 
 
@@ -291,7 +294,7 @@ class _Planner:
             tests_max = max(1, run.tests // (2 * fleet))
         backlog = min(share, BACKLOG_SECONDS_MAX)
         free = [desk for desk in desks if desk.has_room(backlog)]
-        supply = Supply(group, self._elsewhere(run, able))
+        supply = Supply(group, Elsewhere(run, (self._desks[peer] for peer in able.peers), self._may_join))
         if free and supply.first() is None and not supply.again and all(is_last_chance(task) for task in supply.lossy):
             yield from self._isolate(run, wanted, desks, sorted(supply.lossy, key=lambda task: task.first))
             return
@@ -334,7 +337,7 @@ class _Planner:
         guessed = not estimates.known and run.done < OBSERVED_TESTS_MIN
         tests_max = max(1, run.tests // (2 * lanes)) if guessed else TESTS_PER_COMMAND_MAX
         ordered = [task for _, task in (*group.lossy, *group.fresh, *group.again)]
-        elsewhere = self._elsewhere(run, able)
+        elsewhere = Elsewhere(run, (self._desks[peer] for peer in able.peers), self._may_join)
         ranked = sorted(desks, key=lambda desk: rank.worker_key(desk, run, wanted))
         short = []
         for desk in ranked:
@@ -361,10 +364,6 @@ class _Planner:
             if not short and self._locks.isdisjoint(takes.locks):
                 self.unmet.append(Unmet(claim, sum(task.count for task in ordered), peers))
             self._locks |= set(takes.locks)
-
-    def _elsewhere(self, run: Run, able: Able) -> Elsewhere:
-        others = [self._desks[peer] for peer in sorted(able.peers)] if run.failed_on else []
-        return Elsewhere(run, {desk.view.peer for desk in others if waited_for(desk) and self._may_join(run, desk)})
 
     def _await(self, run: Run, wanted: Need, tests: int, short: list[tuple[Desk, str]]) -> None:
         """Say what tests wait for that others hold, and keep it for them where it comes free first."""
@@ -435,6 +434,9 @@ class _Planner:
             if not any(task.losses for task in tasks):
                 self._draft_of[run.id, desk.view.peer] = draft
         return self._hold(desk, run.id, tasks, joins)
+
+    def hedges(self, recalls: Sequence[Recall]) -> tuple[tuple[Hedge, ...], tuple[Recall, ...]]:
+        return hedging.decide(self._state, self._views, self._desks, self._lengths, self._may_join, recalls)
 
     def grants(self) -> tuple[Grant, ...]:
         """All of them, in the order in which they were begun."""

@@ -113,6 +113,10 @@ class Rig:
             lease = self.accept(grant).lease
             assert lease is not None
             opened.append(self.state.leases[lease])
+        for hedge in made.hedges:
+            lease = self.accept(hedge).lease
+            assert lease is not None
+            opened.append(self.state.leases[lease])
         for run in made.finished:
             self.accept(Finish(run, None, 0, self.now))
         return opened

@@ -46,6 +46,7 @@ specs = {
     "priority": st.integers(0, 100),
     "retries": st.integers(0, 2),
     "worker_count": st.integers(0, 2),
+    "hedge": st.booleans(),
     "requires": st.sampled_from(["", "os == linux", "gpu"]),
 }
 
@@ -140,6 +141,10 @@ class Scheduling(RuleBasedStateMachine):
     def report_late(self) -> None:
         """Workers offer what they still have of leases that are closed: expired, cancelled, returned or completed."""
         for lease, tests in self.granted.items():
+            held = self.rig.state.leases.get(lease)
+            if held is not None and (gone := sorted(set(tests) - set(members(held.open)))):
+                late = Complete(lease, CHUNK, tuple(map(TestIndex, gone)), b"\1" * len(gone), (1,) * len(gone))
+                assert self.rig.accept(late).tests == (), "what a lease has lost it can't record"
             if lease not in self.rig.state.leases and tests:
                 late = Complete(lease, CHUNK, tuple(map(TestIndex, tests)), b"\1" * len(tests), (1,) * len(tests))
                 assert isinstance(self.rig.do(late), Rejected), "a closed lease records nothing"
@@ -196,6 +201,17 @@ class Scheduling(RuleBasedStateMachine):
         assert self.rig.accept(command).tests == tuple(tests)
         again = self.rig.do(command)
         assert isinstance(again, Rejected) or not again.tests, "the same completion never counts twice"
+
+    @rule(name=names, random=seeds)
+    def straggle(self, name: str, random: Random) -> None:
+        """This worker says that some of its tests have run for long."""
+        running = [
+            (lease.id, TestIndex(test), random.choice((1.0, 100.0)))
+            for lease in self.leases(worker=name)
+            for test in members(lease.open)[:2]
+        ]
+        if name in self.up:
+            self.look(name, running=tuple(running))
 
     @rule(name=names)
     def kill(self, name: str) -> None:
