@@ -7,9 +7,10 @@ decides, and the late one changes nothing. At the end the fleet heals: as long a
 ends, with one verdict for each test.
 """
 
+from collections.abc import Callable
 from random import Random
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 from scheduler_rig import CHUNK, GPU, PLAIN, Rig, members
@@ -38,6 +39,7 @@ from tests.properties import examples
 WORKERS = ("a", "b", "c")
 """Only "a" has a GPU."""
 ROUNDS_MAX = 400
+STRAGGLE_ROUNDS = 8
 NEEDS = (("", ""), ("gpu.memory >= 8GiB", ""), ("os == linux", "gpu"))
 
 names = st.sampled_from(WORKERS)
@@ -202,16 +204,31 @@ class Scheduling(RuleBasedStateMachine):
         again = self.rig.do(command)
         assert isinstance(again, Rejected) or not again.tests, "the same completion never counts twice"
 
-    @rule(name=names, random=seeds)
-    def straggle(self, name: str, random: Random) -> None:
-        """This worker says that some of its tests have run for long."""
-        running = [
-            (lease.id, TestIndex(test), random.choice((1.0, 100.0)))
-            for lease in self.leases(worker=name)
-            for test in members(lease.open)[:2]
-        ]
-        if name in self.up:
-            self.look(name, running=tuple(running))
+    @rule(random=seeds)
+    def straggle(self, random: Random) -> None:
+        """Everybody is up, and all but the first test of each run ends soon; these take long, so that who is idle runs
+        them, too."""
+        for name in sorted(set(WORKERS) - self.up):
+            self.restart(name)
+        for _ in range(STRAGGLE_ROUNDS):
+            for name in WORKERS:
+                self.look(name)
+            self.plan()
+            for lease in self.leases(collects=False):
+                if lease.id in self.rig.state.leases and self.awake(lease):
+                    first = min(
+                        self.rig.state.leases[one].open[0].first for one in self.rig.state.runs[lease.run].leases
+                    )
+                    tests = [test for test in members(lease.open) if test != first]
+                    if tests and not self.killers[lease.run] & set(tests):
+                        self.report(lease, tests, random)
+        for name in WORKERS:
+            leases = self.leases(worker=name, collects=False)
+            running = tuple(
+                (lease.id, TestIndex(lease.open[0].first), random.choice((1.0, 100.0, 100.0))) for lease in leases
+            )
+            self.look(name, running=running)
+        self.plan()
 
     @rule(name=names)
     def kill(self, name: str) -> None:
@@ -331,3 +348,29 @@ TestScheduling = Scheduling.TestCase
 TestScheduling.settings = settings(
     max_examples=examples(50), stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
+
+
+@settings(max_examples=examples(40))
+@given(seeds, st.integers(0, 2), st.integers(1, 30))
+def test_stragglers(random: Random, retries: int, tests: int) -> None:
+    """The same machine on its way through hedges: whatever becomes of their workers."""
+    machine = Scheduling()
+    machine.begin(random, tests, hedge=True, retries=retries)
+    for _ in range(20):
+        name = random.choice(WORKERS)
+        steps: list[Callable[[], object]] = [
+            lambda: machine.straggle(random),
+            lambda: machine.straggle(random),
+            lambda: machine.work(random),
+            lambda name=name: (machine.kill(name), machine.lose(name), machine.plan()),
+            lambda name=name: machine.restart(name),
+            lambda name=name: machine.drain(name),
+            lambda: machine.report_late(),
+            lambda: machine.fail_over(),
+            lambda: machine.submit(hedge=True, retries=retries),
+            lambda: machine.collect(random, tests),
+        ]
+        random.choice(steps)()
+        machine.within_bounds()
+        machine.verdicts_stay()
+    machine.teardown()
