@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes.lab import Lab, lab
+from tests.processes.lab import Lab, finished_once, lab
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 
-UNSURE = """
-import os
+COMMON = """
+import os, time
 
 SHARED, HOST = os.environ["SHARED_FOLDER"], os.environ["WHERE"]
 
@@ -21,7 +21,11 @@ def tries(name):
         seen.write(HOST + "\\n")
         seen.seek(0)
         return seen.read().split()
+"""
 
+UNSURE = (
+    COMMON
+    + """
 def test_host():
     assert tries("host")[0] != HOST, f"it is bad on {HOST}"
 def test_flaky():
@@ -31,6 +35,20 @@ def test_never():
     assert False
 def test_fine(): ...
 """
+)
+
+STRAGGLING = (
+    COMMON
+    + """
+import pytest
+
+@pytest.mark.parametrize("n", range(4))
+def test_quick(n): ...
+def test_straggles():
+    while tries("straggles")[0] == HOST:
+        time.sleep(0.05)
+"""
+)
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +100,21 @@ def test_a_bad_test_runs_elsewhere_and_the_truth_is_told(two: Lab) -> None:
     line = f"HOST test_unsure.py::test_host - failed on {first}, passed on {second}: bad on {first} only"
     assert line in done.stdout.splitlines()
     assert "1 failed, 3 passed, 1 flaky, 1 flaky by host in" in done.stdout
+
+
+def test_a_test_that_hangs_on_one_node_passes_on_the_other(two: Lab) -> None:
+    suite = write(two, "straggling", STRAGGLING)
+    events = list(two.events("run", str(suite), "--hedge", home="a"))
+    names = [*(f"test_straggling.py::test_quick[{n}]" for n in range(4)), "test_straggling.py::test_straggles"]
+    finished = finished_once(events, names)
+    assert (finished["exit_code"], finished["counts"]["passed"]) == (0, 5)
+    hosts = list(dict.fromkeys((two.folder / "shared" / "straggles").read_text().split()))
+    (verdict,) = [event for event in events if event["event"] == "verdict" and "straggles" in event["test"]]
+    assert sorted(hosts) == ["a", "b"], "it was run on both"
+    assert verdict["worker"] == two.peer(hosts[1]), "the second one was first"
+
+    def idle() -> bool:
+        status = two.status("a")
+        return status is not None and not any(node["busy"] for node in status["nodes"])
+
+    two.until(idle, "the one that hangs is killed")
