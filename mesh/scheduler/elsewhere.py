@@ -12,21 +12,27 @@ from mesh.state.model import Run, Task
 from protocols.ids import PeerId
 
 WAIT_SECONDS_MAX = 30.0
-"""Expected seconds of work a slot; a worker that has more is not waited for."""
+"""A worker that has more work than that for each slot is not waited for, nor one whose slots are all taken by tests
+that have run for as long."""
 
 
 class Elsewhere:
-    """Of one run, while one plan is made; `able` are the desks of those who can do its tests, and `may_join` says who
-    may have a part of it."""
+    """Of one run, while one plan is made; `able` are the desks of those who can do its tests and are open to it, and
+    `may_join` says who may have a part of it."""
 
     __slots__ = ("_failed_on", "_others")
 
     def __init__(self, run: Run, able: Iterable[Desk], may_join: Callable[[Run, Desk], bool]) -> None:
         self._failed_on = run.failed_on
-        desks = able if run.failed_on else ()
-        self._others = {desk.view.peer for desk in desks if desk.load() <= WAIT_SECONDS_MAX and may_join(run, desk)}
+        self._others = {desk.view.peer for desk in able if not _is_taken(desk) and may_join(run, desk)}
 
     def shuns(self, task: Task, peer: PeerId) -> bool:
         """Whether this worker should leave the task to others. What was bad is a task by itself."""
         failed = self._failed_on.get(task.first) if task.count == 1 else None
         return failed is not None and peer in failed and not self._others <= set(failed)
+
+
+def _is_taken(desk: Desk) -> bool:
+    """Whether it has no slot for others soon."""
+    endless = sum(seconds >= WAIT_SECONDS_MAX for _, _, seconds in desk.view.running)
+    return desk.load() > WAIT_SECONDS_MAX or endless >= desk.view.slots

@@ -278,6 +278,11 @@ class _Planner:
             if desk.view.peer in able.peers and self._claimed.get(desk.view.peer, band) <= band
         ]  # fmt: skip
 
+    def _open_to(self, able: Able, claim: Claim) -> list[Desk]:
+        """Desks of those who can do it, but those that a run of a higher band waits for."""
+        band = claim.aged(self._top)
+        return [self._desks[peer] for peer in sorted(able.peers) if self._claimed.get(peer, band) <= band]
+
     def _fill(self, run: Run, claim: Claim, wanted: Need, able: Able, group: Group) -> Iterator[float]:
         """Hand the tasks of one requirement to desks with room: all that a desk gets at once, or, while runs share the
         workers, one slot's worth after another."""
@@ -294,7 +299,8 @@ class _Planner:
             tests_max = max(1, run.tests // (2 * fleet))
         backlog = min(share, BACKLOG_SECONDS_MAX)
         free = [desk for desk in desks if desk.has_room(backlog)]
-        supply = Supply(group, Elsewhere(run, (self._desks[peer] for peer in able.peers), self._may_join))
+        others = self._open_to(able, claim) if run.failed_on else []
+        supply = Supply(group, Elsewhere(run, others, self._may_join))
         if free and supply.first() is None and not supply.again and all(is_last_chance(task) for task in supply.lossy):
             yield from self._isolate(run, wanted, desks, sorted(supply.lossy, key=lambda task: task.first))
             return
@@ -328,16 +334,14 @@ class _Planner:
     def _fill_held(self, run: Run, claim: Claim, wanted: Need, able: Able, group: Group) -> Iterator[float]:
         """Hand tasks whose tests hold something to desks that have it: leases of tests that run one after another."""
         estimates, scale, takes = self._estimates[run.id], self._scales[run.id], wanted.takes
-        band = claim.aged(self._top)
-        open_to = (peer for peer in able.peers if self._claimed.get(peer, band) <= band)
-        desks = [self._desks[peer] for peer in sorted(open_to)]
+        desks = self._open_to(able, claim)
         lanes = 1 if takes.locks else sum(able.slots[: run.spec.worker_count or None])
         rest = group.micros / 1e6 * scale
         share = min(max(rest / (2 * lanes), GRANT_SECONDS_MIN), HELD_SECONDS_MAX)
         guessed = not estimates.known and run.done < OBSERVED_TESTS_MIN
         tests_max = max(1, run.tests // (2 * lanes)) if guessed else TESTS_PER_COMMAND_MAX
         ordered = [task for _, task in (*group.lossy, *group.fresh, *group.again)]
-        elsewhere = Elsewhere(run, (self._desks[peer] for peer in able.peers), self._may_join)
+        elsewhere = Elsewhere(run, desks, self._may_join)
         ranked = sorted(desks, key=lambda desk: rank.worker_key(desk, run, wanted))
         short = []
         for desk in ranked:

@@ -8,7 +8,7 @@ from mesh.scheduler.plan import Plan
 from mesh.state.model import Run, Task
 from mesh.state.snapshot import decode_state, encode_state
 from protocols.commands import Grant
-from protocols.ids import LeaseId
+from protocols.ids import LeaseId, TestIndex
 from protocols.manifests import Needs, Outcome
 
 FAILED = Outcome.FAILED.code
@@ -81,6 +81,28 @@ def test_it_waits_for_a_busy_worker_but_not_for_one_that_is_busy_for_long(rig: R
     long = rig.running([Task(0, 1)], [WAIT_SECONDS_MAX * 1.1], "long")
     grant(rig, long, "b", Task(0, 1))
     assert where(rig.plan(), 0) == ["a"]
+
+
+def test_it_does_not_wait_for_a_worker_whose_tests_never_end(rig: Rig) -> None:
+    rig.worker("a", slots=1)
+    rig.worker("b", slots=1)
+    other = rig.running([Task(0, 1)], [1.0], "other")
+    endless = grant(rig, other, "b", Task(0, 1))
+    run = rig.running([Task(0, 1)], [0.1], retries=1)
+    fail(rig, run, 0, "a")
+    for seconds, places in ((WAIT_SECONDS_MAX / 2, []), (WAIT_SECONDS_MAX, ["a"])):
+        rig.see("b", slots=1, running=((endless, TestIndex(0), seconds),))
+        assert where(rig.plan(), 0) == places
+
+
+def test_it_does_not_wait_for_a_worker_that_a_more_urgent_run_keeps(rig: Rig) -> None:
+    rig.worker("a", slots=1)
+    rig.worker("b", slots=1, capabilities=GPU)
+    run = rig.running([Task(0, 1)], [0.1], retries=1)
+    fail(rig, run, 0, "a")
+    assert where(rig.plan(), 0) == ["b"]
+    rig.running([Task(first, 1) for first in range(500)], [5.0] * 500, "urgent", priority=90, requires="gpu")
+    assert [one.worker for one in rig.plan().grants if one.run == run.id] == ["a"]
 
 
 def test_a_limit_of_workers_is_kept(rig: Rig) -> None:

@@ -111,7 +111,10 @@ class Scheduling(RuleBasedStateMachine):
 
     def check_elsewhere(self, run: Run, lease: Lease, idle: set[PeerId]) -> None:
         """What was bad here is not here again, if somebody else could do it at once (who had nothing to do, and got no
-        more than a worker is waited for)."""
+        more than a worker is waited for, and no more urgent run wants it)."""
+        priorities = [other.spec.priority for other in self.rig.state.runs.values() if other.phase is RunPhase.RUNNING]
+        if max(priorities, default=0) > run.spec.priority:
+            return
         for task in lease.open:
             failed = run.failed_on.get(task.first, ()) if task.count == 1 and not is_last_chance(task) else ()
             if lease.worker not in failed or run.spec.worker_count:
