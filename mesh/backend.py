@@ -8,7 +8,7 @@ import base64
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -21,7 +21,18 @@ from mesh.state.model import CoordinatorState
 from mesh.state.snapshot import snapshot_file
 from mesh.views import documents
 from mesh.views.raft import no_document, raft_document
-from protocols.client import PROTOCOL, CancelRun, Document, Follow, Progress, Query, SubmitRun, Submitted, Verdicts
+from protocols.client import (
+    PROTOCOL,
+    CancelRun,
+    Document,
+    Follow,
+    PlanRuns,
+    Progress,
+    Query,
+    SubmitRun,
+    Submitted,
+    Verdicts,
+)
 from protocols.codec import decode, encode
 from protocols.errors import MeshError, NodeUnavailable, NoQuorum, RemoteCallError, UsageError
 from protocols.ids import Cid, PeerId, RunId
@@ -41,6 +52,9 @@ LOOK_SECONDS = 2.0
 
 SUBMIT_SECONDS = 300.0
 """A submission is answered once a second node holds the bundle."""
+
+PLAN_SECONDS = 120.0
+"""A rehearsal is answered when it is over, and others may be before it."""
 
 FOLLOW_SECONDS = 1.0
 """How long one `Follow` may wait for news; also how often running tests are looked at."""
@@ -158,6 +172,12 @@ class MeshBackend:
 
     async def why(self, target: str) -> dict[str, Any]:
         document: dict[str, Any] = await self._look("why", target)
+        return document
+
+    async def plan(self, specs: Sequence[RunSpec], manifests: Sequence[Cid | None]) -> dict[str, Any]:
+        request = PlanRuns(tuple(specs), tuple(manifests))
+        answer = await self._ask(request, Document, COORDINATOR_SECONDS, PLAN_SECONDS)
+        document: dict[str, Any] = json.loads(answer.json)
         return document
 
     async def record(self, cid: Cid) -> Record:

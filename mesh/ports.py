@@ -401,6 +401,10 @@ class Backend(Protocol):
 
     async def why(self, target: str) -> dict[str, Any]: ...
 
+    async def plan(self, specs: Sequence[RunSpec], manifests: Sequence[Cid | None]) -> dict[str, Any]:
+        """Where such runs would go and how long they would take; a manifest is a file's CID, None: as in the newest run
+        of the same. `UsageError`: a run would not be accepted."""
+
     async def record(self, cid: Cid) -> Record: ...
 
     async def command(self, node: str, verb: CommandVerb) -> None:

@@ -11,6 +11,9 @@ FOLLOW_SECONDS_MAX = 10.0
 
 VERDICTS_PER_ANSWER_MAX = 4096
 
+PLANNED_RUNS_MAX = 32
+"""In one question."""
+
 
 @message("q.submit")
 class SubmitRun:
@@ -77,6 +80,22 @@ class Query:
 
     view: str
     argument: str = ""
+
+
+@message("q.plan")
+class PlanRuns:
+    """Where these runs would go, and how long they would take, if they were submitted now; answered with a `Document`.
+
+    Their bundles need not exist. A run's manifest, as a file that the asking node has, says what its tests are; None:
+    as in the newest run of the same.
+    """
+
+    specs: tuple[RunSpec, ...]
+    manifests: tuple[Cid | None, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.specs) != len(self.manifests) or not 0 < len(self.specs) <= PLANNED_RUNS_MAX:
+            raise ValueError(f"from 1 to {PLANNED_RUNS_MAX} runs, each with its manifest or none")
 
 
 @message("q.document")

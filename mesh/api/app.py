@@ -62,6 +62,7 @@ class Api:
             ("/api/runs/{run}/output", self.output, get),
             ("/api/runs/{run}/cancel", self.cancel, post),
             ("/api/why/{target:path}", self.why, get),
+            ("/api/plan", self.plan, post),
             ("/api/records/{cid}", self.record, get),
             ("/api/content", self.add, post),
             ("/api/content/{cid}", self.read, get),
@@ -140,6 +141,11 @@ class Api:
 
     async def why(self, request: Request) -> Response:
         return JSONResponse(await self._backend.why(request.path_params["target"]))
+
+    async def plan(self, request: Request) -> Response:
+        """Rehearses runs that are not submitted."""
+        specs, manifests = parse.plan(await parse.body(request, parse.PLAN_BYTES_MAX), self._peer)
+        return JSONResponse(await self._backend.plan(specs, manifests))
 
     async def record(self, request: Request) -> Response:
         record = await self._backend.record(parse_cid(request.path_params["cid"]))

@@ -14,9 +14,10 @@ from starlette.requests import Request
 from mesh.api.checks import parse_cid
 from mesh.scheduler.environments import ENVIRONMENTS, checked_python, with_needs
 from mesh.scheduler.requirements import parse as parse_requirement
+from protocols.client import PLANNED_RUNS_MAX
 from protocols.codec import encode
 from protocols.errors import UsageError
-from protocols.ids import PeerId
+from protocols.ids import Cid, PeerId
 from protocols.manifests import SPEC_BYTES_MAX, RunSpec
 
 BODY_BYTES_MAX = 256 * 1024
@@ -26,6 +27,12 @@ NAMES_BYTES_MAX = 64 * 1024 * 1024
 """Of a request that names the files of a bundle."""
 
 NONCE_BYTES_MAX = 64
+
+PLAN_BYTES_MAX = 4 * 1024 * 1024
+"""Of a request that names several runs."""
+
+NO_BUNDLE = "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"
+"""The CID of nothing, for a run that is only planned."""
 
 _SPEC_FIELDS: dict[str, tuple[str, ...]] = {
     "text": (
@@ -74,6 +81,21 @@ def nonce(value: str) -> bytes:
     if not 8 <= len(made) <= NONCE_BYTES_MAX:
         raise UsageError(f"'nonce' must be 8 to {NONCE_BYTES_MAX} bytes in hexadecimal")
     return made
+
+
+def plan(document: Mapping[str, Any], peer: PeerId) -> tuple[list[RunSpec], list[Cid | None]]:
+    """The specs and manifests of runs that may never be; a spec needs no bundle."""
+    runs = document.get("runs")
+    if not isinstance(runs, list) or not 0 < len(runs) <= PLANNED_RUNS_MAX:
+        raise UsageError(f"'runs' must be a list of 1 to {PLANNED_RUNS_MAX} objects")
+    specs: list[RunSpec] = []
+    manifests: list[Cid | None] = []
+    for run in runs:
+        if not isinstance(run, dict) or not isinstance(run.get("spec"), dict):
+            raise UsageError("each of 'runs' must be an object with 'spec'")
+        specs.append(spec({"bundle": NO_BUNDLE, **run["spec"]}, peer))
+        manifests.append(_field("manifest", "cid", run.get("manifest")))
+    return specs, manifests
 
 
 def spec(document: Any, submitter: PeerId) -> RunSpec:

@@ -20,6 +20,7 @@ EXIT_BROKEN_PIPE = 141
 VERBS = {
     "up": "start a local mesh of several nodes",
     "run": "run a suite, or commands, on the mesh",
+    "plan": "where a run would go and how long it would take, without running it",
     "status": "what goes on in the mesh",
     "nodes": "who is here, and what they can do",
     "runs": "list the runs",
@@ -43,6 +44,9 @@ VERBS = {
     "recover": "found the mesh anew when most of its voters are lost",
     "doctor": "check this host",
 }
+
+_RUN_LIKE = ("run", "plan")
+"""Verbs with the options of a run, and pytest's arguments after "--"."""
 
 _WITH_VALUE = ("--home", "--timeout")
 
@@ -95,9 +99,9 @@ def _dispatch(argv: list[str]) -> int:
     given.timeout = getattr(given, "timeout", None)
     parser = Parser(prog=f"mesh {verb}", description=module.HELP)
     module.configure(parser)
-    add_global_options(parser, timeout=verb != "run")  # there, --timeout is per test
+    add_global_options(parser, timeout=verb not in _RUN_LIKE)  # there, --timeout is per test
     rest = argv[place + 1 :]
-    if verb == "run" and "--" in rest:  # what follows is pytest's, untouched
+    if verb in _RUN_LIKE and "--" in rest:  # what follows is pytest's, untouched
         cut = rest.index("--")
         given.pytest_args = rest[cut + 1 :]
         rest = rest[:cut]

@@ -3,7 +3,6 @@
 Invariant: a run is accepted only when its bundle lies on two nodes. Answers are cut to the size of a message.
 """
 
-import dataclasses
 import json
 from array import array
 from collections.abc import Callable, Mapping
@@ -13,12 +12,13 @@ import trio
 
 from mesh.coordinator.fleet import Fleet
 from mesh.coordinator.history import History
+from mesh.coordinator.planning import PlanDesk
 from mesh.coordinator.replicas import Replicas
+from mesh.coordinator.why import WhyDesk
 from mesh.ports import Clock, Nodes, ReplicatedLog
-from mesh.scheduler.feasibility import Reason
+from mesh.scheduler.durations import Estimates
+from mesh.scheduler.outlook import Outlook
 from mesh.scheduler.queue import Claim, Standing, standings
-from mesh.scheduler.waiting import Holder, Waiting
-from mesh.state import ranges
 from mesh.state.model import Completion, CoordinatorState, Run, RunSummary
 from mesh.state.report import finished_event
 from mesh.state.results import Rejected
@@ -31,6 +31,7 @@ from protocols.client import (
     CancelRun,
     Document,
     Follow,
+    PlanRuns,
     Progress,
     Query,
     SubmitRun,
@@ -48,8 +49,8 @@ from protocols.work import Ack, Refused
 RUNS_SHOWN_MAX = 500
 """Newest runs in one answer."""
 
-ClientRequest = SubmitRun | CancelRun | Follow | Query
-CLIENT_REQUESTS = (SubmitRun, CancelRun, Follow, Query)
+ClientRequest = SubmitRun | CancelRun | Follow | Query | PlanRuns
+CLIENT_REQUESTS = (SubmitRun, CancelRun, Follow, Query, PlanRuns)
 
 
 class ClientDesk:
@@ -64,8 +65,9 @@ class ClientDesk:
         replicas: Replicas,
         fleet: Fleet,
         clock: Clock,
-        waiting: Callable[[], tuple[Waiting, ...]],
+        outlook: Callable[[], Outlook],
         claims: Callable[[], tuple[Claim, ...]],
+        estimates: Callable[[], dict[RunId, Estimates]],
     ) -> None:
         self._log = log
         self._nodes = nodes
@@ -73,8 +75,15 @@ class ClientDesk:
         self._replicas = replicas
         self._fleet = fleet
         self._clock = clock
-        self._waiting = waiting
         self._claims = claims
+        self._planning = PlanDesk(history=history, outlook=outlook, estimates=estimates)
+        self._why = WhyDesk(
+            history=history,
+            fleet=fleet,
+            outlook=outlook,
+            run=self._run,
+            standing=lambda run: self._standings().get(run),
+        )
 
     @property
     def _state(self) -> CoordinatorState:
@@ -93,8 +102,9 @@ class ClientDesk:
             case Follow():
                 answer = await self._follow(request)
             case Query(view, argument):
-                text = json.dumps(await self._look(view, argument), separators=(",", ":"))
-                answer = Document(text.encode())
+                answer = _document(await self._look(view, argument))
+            case PlanRuns():
+                answer = _document(await self._planning.plan(peer, request))
         return encode(answer)
 
     async def _submit(self, peer: PeerId, request: SubmitRun) -> Submitted:
@@ -170,7 +180,7 @@ class ClientDesk:
             told = documents.run_document(run, self._clock.now(), self._standings().get(run.id))
             return {**told, "spec": spec}
         if view == "why":
-            return await self._why(argument)
+            return await self._why.why(argument)
         raise UsageError(f"there is no view {view!r} of {argument!r}")
 
     def _raft(self) -> dict[str, Any]:
@@ -203,46 +213,9 @@ class ClientDesk:
         status = {**group, "nodes": nodes, "runs": self._runs()}
         return documents.overview_document(status, verdicts, self._clock.now())
 
-    async def _why(self, target: str) -> dict[str, Any]:
-        if target.isdecimal():
-            run = self._run(RunId(int(target)))
-            unfit = self._fleet.unfit_reasons(run.id, trio.current_time())
-            standing = self._standings().get(run.id)
-            return documents.why_run(run, await self._waiting_of(run.id), unfit, self._clock.now(), standing)
-        for run_id in reversed(self._state.runs):
-            found = self._state.runs[run_id]
-            if found.manifest is None:
-                continue
-            manifest = await self._history.manifest(found.manifest, tuple(found.workers))
-            for index, test in enumerate(manifest.tests):
-                if test.id == target:
-                    waiting = await self._waiting_of(found.id)
-                    standing = self._standings().get(found.id)
-                    return documents.why_test(found, target, index, waiting, self._holder(found, index), standing)
-        raise UsageError(f"{target!r} is neither a run nor a test of one")
 
-    async def _waiting_of(self, run: RunId) -> list[Waiting]:
-        """With the locks that others hold among the reasons, in words."""
-        found = []
-        for one in self._waiting():
-            if one.run == run:
-                reasons = [*[await self._held(holder) for holder in one.locks], *one.reasons]
-                found.append(dataclasses.replace(one, reasons=tuple(reasons)))
-        return found
-
-    async def _held(self, holder: Holder) -> Reason:
-        run = self._state.runs.get(holder.run)
-        test = f"test {holder.test}"
-        if run is not None and run.manifest is not None:
-            test = (await self._history.manifest(run.manifest, tuple(run.workers))).tests[holder.test].id
-        return Reason(PeerId(""), holder.lock, f"is held by run {holder.run}'s {test} on {holder.worker}")
-
-    def _holder(self, run: Run, index: int) -> str:
-        for lease_id in run.leases:
-            lease = self._state.leases[lease_id]
-            if ranges.locate(lease.open, index) is not None:
-                return self._state.workers[lease.worker].name
-        return ""
+def _document(data: Any) -> Document:
+    return Document(json.dumps(data, separators=(",", ":")).encode())
 
 
 def _finished(run: Run | RunSummary) -> bytes:

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mesh.ports import NodeView
+from mesh.scheduler.facts import facts
 from mesh.scheduler.fleet import WorkerView
 from mesh.state.model import CoordinatorState
+from protocols.codec import Value
 from protocols.ids import LeaseId, PeerId, RunId, TestIndex
 from protocols.presence import Presence
 
@@ -38,6 +40,8 @@ class Fleet:
     def __init__(self, worker_timeout: float) -> None:
         self._timeout = worker_timeout
         self._seen: dict[PeerId, _Seen] = {}
+        self._facts: dict[PeerId, tuple[Presence, Mapping[str, Value]]] = {}
+        """What follows from each node's newest presence."""
 
     def restart(self) -> None:
         """Another coordinator's timers mean nothing here."""
@@ -75,7 +79,15 @@ class Fleet:
 
     def views(self, state: CoordinatorState, nodes: Mapping[PeerId, NodeView], now: float) -> dict[PeerId, WorkerView]:
         """Every registered worker, in the order of peer IDs."""
+        for gone in self._facts.keys() - nodes.keys():
+            del self._facts[gone]
         return {peer: self._view(state, peer, nodes.get(peer), now) for peer in sorted(state.workers)}
+
+    def _facts_of(self, peer: PeerId, presence: Presence) -> Mapping[str, Value]:
+        known = self._facts.get(peer)
+        if known is None or known[0] is not presence:
+            known = self._facts[peer] = (presence, facts(presence))
+        return known[1]
 
     def _of(self, peer: PeerId, now: float) -> _Seen:
         return self._seen.setdefault(peer, _Seen(heard=now, connected=now))
@@ -95,7 +107,7 @@ class Fleet:
             view,
             alive=not lost and node.connected and presence.incarnation == worker.incarnation,
             draining=presence.draining,
-            capabilities=presence.capabilities,
+            capabilities=self._facts_of(peer, presence),
             load=_share_busy(presence),
             bundles=frozenset(presence.bundles),
             unfit=frozenset(run for run, (at, _, _) in seen.unfit.items() if now - at < UNFIT_SECONDS),

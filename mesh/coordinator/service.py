@@ -26,6 +26,7 @@ from mesh.scheduler.durations import Estimates
 from mesh.scheduler.fleet import WorkerView
 from mesh.scheduler.hopeless import HOPELESS_SECONDS, hopeless
 from mesh.scheduler.numbering import numbers
+from mesh.scheduler.outlook import Outlook
 from mesh.scheduler.plan import plan
 from mesh.scheduler.proposal import Plan
 from mesh.scheduler.supply import Memory
@@ -115,6 +116,8 @@ class TestCoordinator:
         self._loading: set[RunId] = set()
         self._closing: set[RunId] = set()
         self._sent: dict[LeaseId, float] = {}
+        self._held: dict[LeaseId, Lease] = {}
+        """The open leases as they were at the last look."""
         self._hopeless: dict[RunId, float] = {}
         """Since when, on trio's clock, a run waits for what no worker has."""
         self._recalls = Recalls()
@@ -131,14 +134,20 @@ class TestCoordinator:
             replicas=self._replicas,
             fleet=self._fleet,
             clock=clock,
-            waiting=lambda: self._plan.waiting,
+            outlook=self._outlook,
             claims=lambda: self._plan.claims,
+            estimates=lambda: self._estimates,
         )
 
     @property
     def _state(self) -> CoordinatorState:
         state: CoordinatorState = self._log.state
         return state
+
+    def _outlook(self) -> Outlook:
+        """As of the newest plan."""
+        desks = {peer: kept.desk for peer, kept in self._memory.desks.items()}
+        return Outlook(self._state, self._views, self._plan.waiting, desks, self._clock.now())
 
     # Leading
 
@@ -147,7 +156,7 @@ class TestCoordinator:
         self._fleet.restart()
         self._recalls.restart()
         self._memory = Memory()
-        for memory in (self._estimates, self._loading, self._closing, self._sent, self._hopeless):
+        for memory in (self._estimates, self._loading, self._closing, self._sent, self._held, self._hopeless):
             memory.clear()
         log.info("coordinating in term %d", self._log.term)
         async with trio.open_nursery() as self._nursery:
@@ -174,6 +183,7 @@ class TestCoordinator:
         now = trio.current_time()
         self._views = fleet = self._fleet.views(state, self._nodes.nodes(), now)
         self._plan = plan(state, fleet, self._estimates, self._clock.now(), self._memory)
+        self._stop_what_is_over(state)
         self._look_after_runs(state)
         asked, taken = self._recalls.due(self._plan.recalls, now)
         holders = {lease: state.leases[lease].worker for lease in (*asked, *(take.lease for take in taken))}
@@ -197,6 +207,16 @@ class TestCoordinator:
             await self._unrun.abandon(run, test)
         for skipped in self._plan.skips:
             await self._unrun.skip(skipped)
+
+    def _stop_what_is_over(self, state: CoordinatorState) -> None:
+        """Workers hear at once, and not with their next heartbeat, that a run of theirs has ended (-x, a cancel): they
+        begin no more of it."""
+        for lease in sorted(self._held.keys() - state.leases.keys()):
+            held = self._held[lease]
+            run = state.runs.get(held.run)
+            if held.open and (run is None or run.phase in (RunPhase.REPORTING, RunPhase.FINISHED)):
+                self._nursery.start_soon(self._recall, held.worker, RecallLease(lease, closed=True))
+        self._held = dict(state.leases)
 
     def _give_up_hopeless(self, fleet: Mapping[PeerId, WorkerView]) -> list[Cancel]:
         """Ends of runs whose rest nobody here can do, once that has been so for a while and nothing of them runs."""

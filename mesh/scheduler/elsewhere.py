@@ -31,6 +31,13 @@ class Elsewhere:
         failed = self._failed_on.get(task.first) if task.count == 1 else None
         return failed is not None and peer in failed and not self._others <= set(failed)
 
+    def split(self, tasks: list[Task], peer: PeerId) -> tuple[list[Task], list[Task]]:
+        """In their order, those for this worker, and those that it leaves to others."""
+        if not self._failed_on:
+            return tasks, []
+        shunned = [task for task in tasks if self.shuns(task, peer)]
+        return ([task for task in tasks if not self.shuns(task, peer)] if shunned else tasks), shunned
+
 
 def _is_taken(desk: Desk) -> bool:
     """Whether it has no slot for others soon."""

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mesh.scheduler import requirements, shelf
+from mesh.scheduler import facts, requirements, shelf
 from mesh.scheduler.fleet import WorkerView, unusable
-from mesh.state.model import CoordinatorState
+from mesh.state.model import CoordinatorState, Run
 from protocols.errors import UsageError
 from protocols.ids import PeerId, RunId
 from protocols.manifests import NOTHING, Needs
@@ -43,6 +43,13 @@ def need(run_needs: tuple[str, str], task_needs: tuple[str, str], takes: Needs =
     )
 
 
+def need_of(run: Run, requirement: int | None = None) -> Need:
+    """What the run's tests of a requirement ask for; without one, the run itself."""
+    if requirement is None:
+        return need((run.spec.requires, run.spec.prefers), ("", ""))
+    return need((run.spec.requires, run.spec.prefers), run.requirements[requirement], run.needs_of(requirement))
+
+
 def unmet(wanted: Need, view: WorkerView) -> str:
     """Why a worker's capabilities do not do; empty if they do. A requirement that can't be read is met by nobody."""
     try:
@@ -53,6 +60,21 @@ def unmet(wanted: Need, view: WorkerView) -> str:
     except UsageError as error:
         return f"can't judge it: {error}"
     return shelf.lacks(view, wanted.takes, wanted.requires) if wanted.takes.held else ""
+
+
+def may_come(wanted: Need, view: WorkerView) -> bool:
+    """Whether a worker could do it if it were idle, with all that it has free."""
+    fixed = []
+    for text in wanted.requires:
+        try:
+            whole = requirements.parse(text)
+        except UsageError:
+            return False
+        part = facts.possible(whole)
+        if requirements.unmet(part, view.capabilities):
+            return False
+        fixed += [text] if part == whole else []
+    return not shelf.lacks(view, wanted.takes, tuple(fixed)) if wanted.takes.held else True
 
 
 def preference(wanted: Need, view: WorkerView) -> int:

@@ -102,7 +102,7 @@ def _may_be_hedged(state: CoordinatorState, lease: Lease) -> bool:
 def _able(state: CoordinatorState, views: Iterable[WorkerView], one: Straggler) -> list[PeerId]:
     """Other workers that could run it, and where it was not bad."""
     run = one.run
-    wanted = feasibility.need((run.spec.requires, run.spec.prefers), run.requirements[one.requirement])
+    wanted = feasibility.need_of(run, one.requirement)
     capable, _ = feasibility.split(state, views, wanted, run.id)
     without = {one.lease.worker, *run.failed_on.get(one.test, ())}
     return [view.peer for view in capable if view.peer not in without]

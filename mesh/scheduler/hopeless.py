@@ -1,7 +1,7 @@
 """Work that nobody here can do, and nobody who was here could: such a run is ended with a sentence, not left to hang.
 
-A worker that is only silent, or draining, may come back, so its capabilities still count; while there is no worker at
-all, a lab may be starting, and the run waits.
+A worker that is only silent, or draining, may come back, so its capabilities still count; one that is only busy, or has
+too little free of what it has, may be idle again; while there is no worker at all, a lab may be starting: so runs wait.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ def hopeless(waiting: Waiting, fleet: Mapping[PeerId, WorkerView]) -> tuple[int,
         return None
     if all(waiting.run in view.unfit for view in alive):
         return MeshFailed.exit_code, f"none of {len(alive)} workers could prepare the run"
-    if waiting.wanted is None or any(not feasibility.unmet(waiting.wanted, view) for view in fleet.values()):
+    if waiting.wanted is None or any(feasibility.may_come(waiting.wanted, view) for view in fleet.values()):
         return None
     if any(PROBING in view.capabilities for view in alive):
         return None

@@ -8,7 +8,7 @@ a time (a log entry each), equal shares at the start (the slowest worker bounds 
 workers (small backlogs leave little to move).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mesh.scheduler import feasibility, hedging, leases, preemption, rank, shelf, upstream
 from mesh.scheduler.desk import BACKLOG_SECONDS_MAX, Desk, is_last_chance
@@ -63,8 +63,7 @@ def plan(
             queue.leave(claim)
         else:
             queue.serve(claim, slots)
-    recalls = preemption.recalls(state, planner.claims, planner.unmet, planner.fat)
-    hedges, recalls = planner.hedges(recalls)
+    hedges, recalls = planner.hedges(preemption.recalls(state, planner.claims, planner.unmet, planner.fat))
     return Plan(
         expires=leases.expired(state, fleet),
         abandons=tuple(planner.abandons),
@@ -132,6 +131,8 @@ class _Planner:
         """Worker -> the band of a run that waits for it."""
         self._able: dict[Need, Able] = {}
         self._shunned = frozenset(run for view in self._views for run in view.unfit)
+        waiting = ((state.runs[claim.run], one) for claim in self.claims for one in self._groups[claim.run])
+        self._sought = rank.sought(self._able_to(run, feasibility.need_of(run, one)).peers for run, one in waiting)
 
     def uncollected(self) -> list[Run]:
         """Runs that wait to be collected, the first one first."""
@@ -140,15 +141,12 @@ class _Planner:
 
     def _may_start(self, run: Run) -> bool:
         """Whether the runs that it comes after have ended, and well."""
-        before = upstream.unfinished(self._state, run.spec)
-        reasons = tuple(Reason(PeerId(""), f"run {one}", "has not ended") for one in before)
-        never = upstream.failed(self._state, run)
-        if never is not None:
-            self.cancels.append(never)
-        elif reasons:
-            seconds = max(0.0, self._now - run.submitted_at)
-            self.waiting.append(Waiting(run.id, "", 0, seconds, reasons))
-        return never is None and not reasons
+        hindrance = upstream.hindrance(self._state, run, self._now)
+        if isinstance(hindrance, Cancel):
+            self.cancels.append(hindrance)
+        elif hindrance is not None:
+            self.waiting.append(hindrance)
+        return hindrance is None
 
     def _claim(self, run: Run) -> Claim:
         spec = run.spec
@@ -161,7 +159,7 @@ class _Planner:
         """Whether it needs more than half of what its workers can do until it is due."""
         if run.phase is not RunPhase.RUNNING:
             return False
-        wanted = feasibility.need((run.spec.requires, run.spec.prefers), ("", ""))
+        wanted = feasibility.need_of(run)
         capable, _ = feasibility.split(self._state, self._views, wanted, run.id)
         needed = self._rest(run) * self._scales[run.id] / max(1, sum(view.slots for view in capable))
         return needed * DEADLINE_SLACK >= run.submitted_at + run.spec.deadline - self._now
@@ -219,11 +217,11 @@ class _Planner:
         """One worker collects the run, however busy it is: until then nobody knows what there is to do."""
         if run.leases:
             return
-        wanted = feasibility.need((run.spec.requires, run.spec.prefers), ("", ""))
+        wanted = feasibility.need_of(run)
         able = self._capable(run, wanted, tests=0)
         desks = [desk for peer, desk in self._desks.items() if peer in able.peers and desk.has_lease_left()]
         if desks:
-            self._grant(run, min(desks, key=lambda desk: rank.worker_key(desk, run, wanted)), [])
+            self._grant(run, self._ranked(desks, run, wanted)[0], [])
 
     def serve(self, claim: Claim) -> float | None:
         """Grant something of a run; how many slots it takes. None: no more of it can be granted now."""
@@ -236,11 +234,10 @@ class _Planner:
         that hold something, which others may wait for, and then those that the fewest workers meet."""
         choices = []
         for requirement, group in sorted(self._ready(run).items()):
-            takes = run.needs_of(requirement)
-            wanted = feasibility.need((run.spec.requires, run.spec.prefers), run.requirements[requirement], takes)
+            wanted = feasibility.need_of(run, requirement)
             able = self._capable(run, wanted, tests=group.tests)
             if able.peers:
-                key = (-takes.priority, not takes.held, len(able.peers), requirement)
+                key = (-wanted.takes.priority, not wanted.takes.held, len(able.peers), requirement)
                 choices.append((key, wanted, able, group))
         for _, wanted, able, group in sorted(choices, key=lambda choice: choice[0]):
             fill = self._fill_held if wanted.takes.held else self._fill
@@ -256,18 +253,23 @@ class _Planner:
 
     def _capable(self, run: Run, wanted: Need, tests: int) -> Able:
         """Those who can do it; notes a wait when there is nobody."""
-        shunned = run.id in self._shunned
-        able = None if shunned else self._able.get(wanted)
-        if able is None:
-            capable, reasons = feasibility.split(self._state, self._views, wanted, run.id)
-            slots = sorted((view.slots for view in capable), reverse=True)
-            able = Able(frozenset(view.peer for view in capable), slots, reasons)
-            if not shunned:
-                self._able[wanted] = able
+        able = self._able_to(run, wanted)
         if not able.peers:
             seconds = max(0.0, self._now - run.submitted_at)
             self.waiting.append(Waiting(run.id, str(wanted), tests, seconds, able.reasons, wanted))
         return able
+
+    def _able_to(self, run: Run, wanted: Need) -> Able:
+        shunned = run.id in self._shunned
+        able = None if shunned else self._able.get(wanted)
+        if able is None:
+            able = Able.among(self._state, self._views, wanted, run.id)
+            if not shunned:
+                self._able[wanted] = able
+        return able
+
+    def _ranked(self, desks: Iterable[Desk], run: Run, wanted: Need) -> list[Desk]:
+        return sorted(desks, key=lambda desk: rank.worker_key(desk, run, wanted, self._sought))
 
     def _with_room(self, able: Able, claim: Claim) -> list[Desk]:
         """Desks where somebody could get something, and no run of a higher band waits for it."""
@@ -304,7 +306,7 @@ class _Planner:
         if free and supply.first() is None and not supply.again and all(is_last_chance(task) for task in supply.lossy):
             yield from self._isolate(run, wanted, desks, sorted(supply.lossy, key=lambda task: task.first))
             return
-        for desk in sorted(free, key=lambda desk: rank.worker_key(desk, run, wanted)):
+        for desk in self._ranked(free, run, wanted):
             turns = desk.view.slots if self._shared else 1
             while turns and supply.tests and desk.has_room(backlog) and self._may_join(run, desk):
                 turns -= 1
@@ -342,12 +344,10 @@ class _Planner:
         tests_max = max(1, run.tests // (2 * lanes)) if guessed else TESTS_PER_COMMAND_MAX
         ordered = [task for _, task in (*group.lossy, *group.fresh, *group.again)]
         elsewhere = Elsewhere(run, desks, self._may_join)
-        ranked = sorted(desks, key=lambda desk: rank.worker_key(desk, run, wanted))
+        ranked = self._ranked(desks, run, wanted)
         short = []
         for desk in ranked:
-            shunned = [task for task in ordered if elsewhere.shuns(task, desk.view.peer)] if group.again else []
-            if shunned:
-                ordered = [task for task in ordered if not elsewhere.shuns(task, desk.view.peer)]
+            ordered, shunned = elsewhere.split(ordered, desk.view.peer)
             while ordered and self._locks.isdisjoint(takes.locks) and self._may_join(run, desk):
                 missing = "has to wait" if desk.kept else desk.shelf.missing(desk.view, takes, wanted.requires)
                 if missing:
@@ -416,7 +416,7 @@ class _Planner:
 
     def _isolate(self, run: Run, wanted: Need, desks: list[Desk], tasks: list[Task]) -> Iterator[float]:
         """Tests that must have a node to themselves: one each for idle desks; if none is idle, let one become so."""
-        ranked = sorted(desks, key=lambda desk: rank.worker_key(desk, run, wanted))
+        ranked = self._ranked(desks, run, wanted)
         waiting = list(reversed(tasks))
         for desk in ranked:
             if waiting and not desk.pieces and desk.has_lease_left() and self._may_join(run, desk):

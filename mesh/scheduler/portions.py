@@ -1,11 +1,13 @@
 """How much of a run's tasks goes into one lease."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mesh.scheduler.desk import Desk, is_last_chance, is_suspect
 from mesh.scheduler.durations import Estimates
-from mesh.scheduler.feasibility import Reason
-from mesh.state.model import Task
+from mesh.scheduler.feasibility import Need, Reason, split
+from mesh.scheduler.fleet import WorkerView
+from mesh.state.model import CoordinatorState, Task
 from protocols.commands import TESTS_PER_COMMAND_MAX
 from protocols.ids import PeerId, RunId
 from protocols.manifests import Device
@@ -19,6 +21,12 @@ class Able:
     slots: list[int]
     """Of each of them, the largest first."""
     reasons: tuple[Reason, ...]
+
+    @classmethod
+    def among(cls, state: CoordinatorState, views: Iterable[WorkerView], wanted: Need, run: RunId) -> "Able":
+        capable, reasons = split(state, views, wanted, run)
+        slots = sorted((view.slots for view in capable), reverse=True)
+        return cls(frozenset(view.peer for view in capable), slots, reasons)
 
 
 @dataclass(slots=True)

@@ -1,12 +1,15 @@
 """Orders: which task first, which worker first. Every order ends in an ID, so that no two voters would differ."""
 
 import math
+from collections.abc import Iterable, Mapping
 
 from mesh.scheduler.desk import Desk
 from mesh.scheduler.durations import Estimates
 from mesh.scheduler.feasibility import Need, preference
+from mesh.scheduler.fleet import WorkerView
 from mesh.scheduler.shelf import has_devices
 from mesh.state.model import Run, Task
+from protocols.ids import PeerId
 
 
 def task_key(task: Task, estimates: Estimates) -> tuple[int, int, int]:
@@ -18,19 +21,46 @@ def task_key(task: Task, estimates: Estimates) -> tuple[int, int, int]:
     return (task.losses, -math.frexp(estimates.total(task.first, task.count))[1], task.first)
 
 
-def worker_key(desk: Desk, run: Run, need: Need) -> tuple[bool, bool, int, bool, float, float, int, str]:
-    """Workers that have the bundle first, then those of this run, the better liked, the less loaded, the more reliable;
-    those with devices last for who needs none.
+def worker_key(
+    desk: Desk, run: Run, need: Need, sought: Mapping[PeerId, int]
+) -> tuple[tuple[bool, int], bool, bool, int, bool, bool, int, float, float, int, str]:
+    """Workers that nothing needier waits for first (see `sought`); then those that have the bundle, those of this run,
+    the better liked; of these the ones with the least to spare (devices, memory), so that what is rare stays free; then
+    the less loaded and the more reliable.
 
-    A worker fills its share and no more, so that the others get theirs whatever their rank.
+    Nothing waits for that: who has an idle slot goes before who has none, however plain, and a worker fills its share
+    and no more, so that the others get theirs whatever their rank.
     """
+    view = desk.view
+    is_full = desk.tests() >= view.slots
     return (
-        run.spec.bundle not in desk.view.bundles,
-        desk.view.peer not in run.workers,
-        -preference(need, desk.view),
-        has_devices(desk.view) and not need.takes.gpu,
+        (is_full, -sought.get(view.peer, 0)) if sought else (False, 0),
+        run.spec.bundle not in view.bundles,
+        view.peer not in run.workers,
+        -preference(need, view),
+        is_full,
+        has_devices(view) and not need.takes.gpu,
+        _memory_class(view),
         desk.load(),
-        desk.view.load,
+        view.load,
         desk.losses,
-        desk.view.peer,
+        view.peer,
     )
+
+
+def _memory_class(view: WorkerView) -> int:
+    """Sizes within a factor of two count as equal: the load decides between those."""
+    memory = view.capabilities.get("memory")
+    return math.frexp(memory)[1] if isinstance(memory, int) else 0
+
+
+def sought(able: Iterable[frozenset[PeerId]]) -> dict[PeerId, int]:
+    """For each worker, among how few workers the neediest work that it could do must find its place; `able`: who could
+    do each kind of work that waits. Empty if all of it may go to the same ones: then none is rarer than another."""
+    kinds = set(able)
+    found: dict[PeerId, int] = {}
+    if len(kinds) > 1:
+        for peers in kinds:
+            for peer in peers:
+                found[peer] = min(found.get(peer, len(peers)), len(peers))
+    return found

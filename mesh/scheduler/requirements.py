@@ -9,12 +9,13 @@
                 | NAME "in" "(" VALUE ("," VALUE)* ")"
     VALUE       = number [unit] | version | word | "text" | 'text'
 
-Units: KiB to TiB, KB to TB, B (bytes); ms, s (seconds). Against a capability that is text, a value that looks like a
+Units: KiB to PiB, KB to PB, B (bytes); ms, s (seconds); %. Against a capability that is text, a value that looks like a
 version is compared as one, by as many components as the value has: 3.11.7 `== 3.11`, and it is not `> 3.11`.
 
 A capability that is a list of devices ("gpu") is named with a dot. Terms about one kind of device that are joined by
-`and` must hold of ONE device; alone, or under `or`, of some device. What a worker does not have, it does not meet:
-each failing judgement gives the reason. Rejected: Python's `eval`, however fenced.
+`and` must hold of ONE device; alone, or under `or`, of some device; `chromium in browsers` asks for one of that name.
+What a worker does not have, it does not meet: each failing judgement gives the reason. What there is to name: `facts`.
+Rejected: Python's `eval`, however fenced.
 """
 
 import functools
@@ -31,16 +32,17 @@ NESTING_MAX = 20
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<text>"[^"]*"|'[^']*')
-        |(?P<number>\d[\w.+-]*)
+        |(?P<number>\d[\w.+-]*%?)
         |(?P<word>[A-Za-z_][\w.:/+-]*)
         |(?P<operator>==|!=|<=|>=|<|>|\(|\)|,))""",
     re.VERBOSE,
 )
-_NUMBER = re.compile(r"(\d+(?:\.\d+)?)([A-Za-z]*)")
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)([A-Za-z]*|%)")
 _VERSION = re.compile(r"\d+(\.\d+)*")
 _UNITS: Mapping[str, float] = {
     "": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
-    "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "ms": 0.001, "s": 1,
+    "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "pib": 2**50, "pb": 10**15,
+    "ms": 0.001, "s": 1, "%": 1,
 }  # fmt: skip
 _NEARLY_UNITS = frozenset(("k", "m", "g", "t", "ki", "mi", "gi", "ti", "sec", "min", "h", "us", "ns"))
 """What people write for a unit and no capability's value ends in."""
@@ -235,66 +237,67 @@ class _Parser:
         if match is None:
             return Literal(text)
         if match.group(2).lower() in _NEARLY_UNITS:
-            self._fail(f"unknown unit {match.group(2)!r} (known are B, KB to TB, KiB to TiB, ms, s)", token.position)
+            self._fail(f"unknown unit {match.group(2)!r} (known are B, KB to PB, KiB to PiB, ms, s, %)", token.position)
         factor = _UNITS.get(match.group(2).lower())
         return Literal(text, None if factor is None else float(match.group(1)) * factor)
 
 
 def unmet(expression: Expression | None, capabilities: Mapping[str, Value]) -> str:
     """Why `capabilities` do not meet the expression, as the end of a sentence ("has no gpu"); empty if they do."""
-    return "" if expression is None else _judge(expression, capabilities, {})
+    return "" if expression is None else judge(expression, capabilities, {})
 
 
 Devices = Mapping[str, Mapping[str, Value]]
 """Kind of device -> the one that is spoken of."""
 
 
-def _judge(expression: Expression, capabilities: Mapping[str, Value], bound: Devices) -> str:
+def judge(expression: Expression, capabilities: Mapping[str, Value], bound: Devices) -> str:
     if isinstance(expression, All):
         return _judge_all(expression.operands, capabilities, bound)
     if isinstance(expression, AnyOf):
-        reasons = [_judge(operand, capabilities, bound) for operand in expression.operands]
+        reasons = [judge(operand, capabilities, bound) for operand in expression.operands]
         return "" if "" in reasons else " and ".join(dict.fromkeys(reasons))
     if isinstance(expression, Not):
-        held = not _judge(expression.operand, capabilities, bound)
+        held = not judge(expression.operand, capabilities, bound)
         return f"does have {show(expression.operand)}" if held else ""
-    kind = _device_kind(expression.name, capabilities)
+    kind = device_kind(expression.name, capabilities)
     if kind and kind not in bound:
         return _judge_all((expression,), capabilities, bound)
-    return _judge_term(expression, capabilities, bound)
+    return judge_term(expression, capabilities, bound)
 
 
 def _judge_all(operands: Sequence[Expression], capabilities: Mapping[str, Value], bound: Devices) -> str:
     """A conjunction: the first kind of device that it speaks of is bound to each device in turn."""
     for kind in dict.fromkeys(
-        kind for operand in operands for name in _names(operand) if (kind := _device_kind(name, capabilities))
+        kind for operand in operands for name in names(operand) if (kind := device_kind(name, capabilities))
     ):
         if kind in bound:
             continue
         reasons = []
-        for device in _devices(capabilities, kind):
+        for device in devices(capabilities, kind):
             reasons.append(_judge_all(operands, capabilities, {**bound, kind: device}))
             if not reasons[-1]:
                 return ""
         return reasons[0] if len(set(reasons)) == 1 else f"has no single {kind} with {show(All(tuple(operands)))}"
     for operand in operands:
-        reason = _judge(operand, capabilities, bound)
+        reason = judge(operand, capabilities, bound)
         if reason:
             return reason
     return ""
 
 
-def _judge_term(term: Has | Compare | Contains | OneOf, capabilities: Mapping[str, Value], bound: Devices) -> str:
-    found, value = _lookup(term.name, capabilities, bound)
+def judge_term(term: Has | Compare | Contains | OneOf, capabilities: Mapping[str, Value], bound: Devices) -> str:
+    found, value = lookup(term.name, capabilities, bound)
     if not found:
         head = term.name.partition(".")[0]
-        return f"has no {term.name if capabilities.get(head) else head}"
+        return f"has no {term.name if capabilities.get(head) or head == 'label' else head}"
     if isinstance(term, Has):
         return "" if value else f"has no {term.name}"
     if isinstance(term, Contains):
         if isinstance(value, str):
             return "" if term.value.text in value else f"has {term.name} {_show_value(value)}"
         items = value if isinstance(value, Sequence) else ()
+        items = tuple(item.get("name") if isinstance(item, Mapping) else item for item in items)
         return "" if any(_holds("==", i, term.value) for i in items) else f"has no {term.value.text} in {term.name}"
     if isinstance(term, OneOf):
         met = any(_holds("==", value, option) for option in term.values)
@@ -305,33 +308,33 @@ def _judge_term(term: Has | Compare | Contains | OneOf, capabilities: Mapping[st
     )
 
 
-def _lookup(name: str, capabilities: Mapping[str, Value], bound: Devices) -> tuple[bool, Value]:
+def lookup(name: str, capabilities: Mapping[str, Value], bound: Devices) -> tuple[bool, Value]:
     """Whether there is a capability of that name, and its value. Dots lead into devices and nested maps."""
     if name in capabilities:
         return True, capabilities[name]
     head, _, rest = name.partition(".")
     if head in bound:
-        return _lookup(rest, bound[head], {})
+        return lookup(rest, bound[head], {})
     inner = capabilities.get(head)
-    return _lookup(rest, inner, {}) if rest and isinstance(inner, Mapping) else (False, None)
+    return lookup(rest, inner, {}) if rest and isinstance(inner, Mapping) else (False, None)
 
 
-def _device_kind(name: str, capabilities: Mapping[str, Value]) -> str:
+def device_kind(name: str, capabilities: Mapping[str, Value]) -> str:
     """The kind of device that a dotted name speaks of; empty when it speaks of none that is there."""
     head, dot, _ = name.partition(".")
-    return head if dot and name not in capabilities and _devices(capabilities, head) else ""
+    return head if dot and name not in capabilities and devices(capabilities, head) else ""
 
 
-def _devices(capabilities: Mapping[str, Value], kind: str) -> list[Mapping[str, Value]]:
+def devices(capabilities: Mapping[str, Value], kind: str) -> list[Mapping[str, Value]]:
     value = capabilities.get(kind)
     return [item for item in value if isinstance(item, Mapping)] if isinstance(value, tuple | list) else []
 
 
-def _names(expression: Expression) -> list[str]:
+def names(expression: Expression) -> list[str]:
     if isinstance(expression, Not):
-        return _names(expression.operand)
+        return names(expression.operand)
     if isinstance(expression, All | AnyOf):
-        return [name for operand in expression.operands for name in _names(operand)]
+        return [name for operand in expression.operands for name in names(operand)]
     return [expression.name]
 
 

@@ -58,7 +58,7 @@ class Shelf:
             return "has no slots left for tests that take more than one"
         memory = view.capabilities.get("memory")
         if needs.memory and isinstance(memory, int) and self.memory + needs.memory > memory:
-            return f"has {_bytes(memory - self.memory)} left of its memory"
+            return f"has {size_text(memory - self.memory)} left of its memory"
         for name, taken, more in (("disk", self.disk, needs.disk), ("network", self.network, needs.network)):
             if more and taken + more > THOUSAND:
                 return f"has tests that keep its {name} busy"
@@ -126,7 +126,7 @@ def lacks(view: WorkerView, needs: Needs, requires: tuple[str, ...]) -> str:
         return f"has {threads} processors, and {needs.cpu / THOUSAND:g} are needed"
     memory = view.capabilities.get("memory")
     if needs.memory and isinstance(memory, int) and needs.memory > memory:
-        return f"has {_bytes(memory)} of memory, and {_bytes(needs.memory)} are needed"
+        return f"has {size_text(memory)} of memory, and {size_text(needs.memory)} are needed"
     if needs.gpu:
         count = len(fitting(view, requires))
         if count * THOUSAND < needs.gpu:
@@ -137,12 +137,12 @@ def lacks(view: WorkerView, needs: Needs, requires: tuple[str, ...]) -> str:
 def describe(needs: Needs) -> str:
     """What such tests take, in a few words."""
     parts = [f"{needs.cpu / THOUSAND:g} processors"] if needs.cpu > THOUSAND else []
-    parts += [f"{_bytes(needs.memory)} of memory"] if needs.memory else []
+    parts += [f"{size_text(needs.memory)} of memory"] if needs.memory else []
     parts += [f"{needs.gpu / THOUSAND:g} gpu"] if needs.gpu else []
     return ", ".join(parts)
 
 
-def _bytes(number: int) -> str:
+def size_text(number: float) -> str:
     for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if number >= size:
             return f"{number / size:.3g} {unit}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from mesh.scheduler.feasibility import Need, Reason
 from mesh.state.model import CoordinatorState
-from protocols.ids import RunId, TestIndex
+from protocols.ids import PeerId, RunId, TestIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,19 @@ class Holder:
     test: TestIndex
     worker: str
     """By name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """One thing that would help work that waits."""
+
+    kind: str
+    """"wait", "return", a remedy's ("label", "install", "restart", "free"), "several", "less", "node"."""
+    text: str
+    nodes: tuple[PeerId, ...] = ()
+    """Of which it speaks."""
+    seconds: float | None = None
+    """When it comes by itself, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +49,10 @@ class Waiting:
     """What no worker here has; None if they are only busy."""
     locks: tuple[Holder, ...] = ()
     """Who holds the locks that they wait for."""
+    helps: tuple[Help, ...] = ()
+    """What would end it; worked out for those who ask, not by a plan."""
+    is_busy: bool = False
+    """Workers could take it, and have no slot free; these are among `reasons`, too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from mesh.scheduler.queue import BAND_POINTS, Standing
 from mesh.scheduler.waiting import Waiting
 from mesh.state.model import Run, RunPhase, RunSummary
 from mesh.state.report import counts
+from mesh.views.human import plural
 from protocols.ids import PeerId
 from protocols.manifests import Manifest, Outcome, RunSpec
 from protocols.presence import NodeState, Presence
@@ -124,11 +125,12 @@ def verdict_rows(run: Run, manifest: Manifest, limit: int) -> list[dict[str, Any
 
 
 def waiting_document(waiting: Waiting) -> dict[str, Any]:
-    """Work that nobody can take now, and why not, worker by worker."""
+    """Work that nobody can take now, why not, worker by worker, and what would help."""
     return {
         "requirement": waiting.requirement,
         "tests": waiting.tests,
         "workers": [{"peer": reason.peer, "name": reason.name, "reason": reason.text} for reason in waiting.reasons],
+        "helps": [dataclasses.asdict(help) for help in waiting.helps],
     }
 
 
@@ -169,15 +171,28 @@ def _why_open(
     if run.preempted:
         lines.append(f"{len(run.preempted)} tests were taken back from workers for a run of higher priority")
     for one in waiting:
-        what = f"{one.tests} tests wait" if one.tests else "the run waits to be collected"
-        need = f" for a worker with {one.requirement}" if one.requirement else " for a worker"
-        if one.wanted is None:
-            need = f" for what others hold ({one.requirement})" if one.requirement else " for others"
-        lines.append(f"{what}{need}")
-        lines += [f"  {reason.name or reason.peer}: {reason.text}" for reason in one.reasons]
-        if not one.reasons:
-            lines.append("  no worker has joined the mesh")
+        lines += _why_waiting(one)
     lines += [f"  {peer} can't work on it: {reason}" for peer, reason in unfit.items()]
+    return lines
+
+
+def _why_waiting(waiting: Waiting) -> list[str]:
+    what = f"{plural(waiting.tests, 'test')} wait{'s' * (waiting.tests == 1)}" if waiting.tests else "the run waits"
+    need = f" with {waiting.requirement}" if waiting.requirement else ""
+    if not waiting.tests:
+        what += " to be collected"
+    if waiting.is_busy:
+        lines = [f"{what} for a free slot of a worker{need}"]
+    elif waiting.wanted is not None:
+        lines = [f"{what} for a worker{need}"]
+    else:
+        lines = [f"{what} for what others hold ({waiting.requirement})" if need else f"{what} for others"]
+    lines += [f"  {reason.name or reason.peer}: {reason.text}" for reason in waiting.reasons]
+    if not waiting.reasons:
+        lines.append("  no worker has joined the mesh")
+    if waiting.helps:
+        lines.append("what would help:")
+        lines += [f"  {help.text}" for help in waiting.helps]
     return lines
 
 
@@ -209,7 +224,7 @@ def why_test(
         lines.append(f"{test} of run {run.id} is with worker {holder}")
     else:
         state = "pending"
-        lines.append(f"{test} of run {run.id} waits for a free slot")
+        lines.append(f"{test} of run {run.id} waits")
         lines += _why_open(run, waiting, {}, standing)
     return {
         "target": test,

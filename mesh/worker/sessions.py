@@ -161,7 +161,7 @@ class Workshop:
             output = found.output.replace(f"{root}/", "")  # as pytest would say it in the submitter's own tree
             said = Uncollected(output.encode(errors="backslashreplace"), found.notes)
             record = await self._content.put(encode(said), "dag-cbor")
-            return Collection(assign.lease, None, found.exit_code, _reason(found.exit_code, output), record)
+            return Collection(assign.lease, None, found.exit_code, told_reason(found.exit_code, output), record)
         info = await self._info(environment)
         manifest = dataclasses.replace(found, bundle=assign.spec.bundle, environment=info)
         with tempfile.NamedTemporaryFile(dir=self._folder.parent, prefix="manifest-") as file:
@@ -260,7 +260,7 @@ _TELLING = re.compile(r"^(?:ERROR: (?!usage: )(.+)|\S+ error: (.+)|E {2,}(.+)|(t
 """Lines in which pytest, its argument parser, a traceback and the runner say what is wrong."""
 
 
-def _reason(exit_code: int, output: str) -> str:
+def told_reason(exit_code: int, output: str) -> str:
     """One line of what pytest printed, the one that tells most."""
     lines = [line.strip("= \r") for line in output.splitlines() if line.strip("= \r")]
     if exit_code == 5:

@@ -48,6 +48,10 @@ class FakeBackend:
         self.submitted: dict[bytes, RunSpec] = {}
         self.cancelled: list[RunId] = []
         self.commands: list[tuple[str, CommandVerb]] = []
+        self.planned: list[tuple[list[RunSpec], list[Cid | None]]] = []
+        self.unknown = False
+        """Whether no run of the same was ever here."""
+        self.would_wait: list[dict[str, Any]] = []
         self.failure: Exception | None = None
         self.hang_at: int | None = None
         """Verdict before which a run stands still until it is cancelled."""
@@ -198,6 +202,36 @@ class FakeBackend:
             "state": "pending",
             "explanation": ["1 tests wait for a worker with gpu", "  two: it has no gpu"],
             "waiting": [],
+        }
+
+    async def plan(self, specs: Sequence[RunSpec], manifests: Sequence[Cid | None]) -> dict[str, Any]:
+        self._check()
+        self.planned.append((list(specs), list(manifests)))
+        known = [manifest is not None or not self.unknown for manifest in manifests]
+        runs = [
+            {
+                "project": spec.project,
+                "python": spec.python,
+                "tests": 3 * is_known,
+                "source": ("collected" if manifest else "run") if is_known else "unknown",
+                "durations": "guessed",
+                "expected_seconds": 0.3,
+                "last_run": {"run": "12", "tests": 3, "wall_seconds": 2.5},
+                "prediction_error": {"run": "12", "median_relative": 0.08, "tests": 3},
+            }
+            for spec, manifest, is_known in zip(specs, manifests, known, strict=True)
+        ]
+        node = {"peer": PEER, "name": "one", "slots": 2, "tests": 3, "busy_seconds": 0.3}
+        return {
+            "runs": runs,
+            "tests": sum(run["tests"] for run in runs),
+            "placed": sum(run["tests"] for run in runs),
+            "makespan_seconds": 0.25,
+            "lower_bound_seconds": 0.15,
+            "cut": False,
+            "other_runs": 1,
+            "nodes": [{**node, "first_seconds": 0.0, "last_seconds": 0.25}],
+            "waiting": self.would_wait,
         }
 
     async def record(self, cid: Cid) -> Record:

@@ -15,6 +15,7 @@ from pytest_trio import trio_fixture
 
 from mesh.api import streams
 from mesh.api.server import serve_api
+from protocols.client import PLANNED_RUNS_MAX
 from protocols.errors import NoCapableWorker, NodeUnavailable, NoQuorum, UsageError
 from protocols.snapshots import unpack
 from protocols.work import CommandVerb
@@ -161,6 +162,34 @@ async def test_a_wrong_submission_is_refused_by_name(api: Served, document: dict
     assert (status, code) == (400, 4)
     assert named in sentence
     assert api.backend.submitted == {}
+
+
+async def test_a_plan_needs_no_bundle_and_submits_nothing(api: Served) -> None:
+    spec = {"name": "suite", "project": "suite", "requires": "gpu", "python": "3.12"}
+    answer = await api.http.post("/api/plan", json={"runs": [{"spec": spec, "manifest": TREE}, {"spec": SPEC}]})
+    assert (answer.status_code, answer.json()["makespan_seconds"]) == (200, 0.25)
+    ((specs, manifests),) = api.backend.planned
+    assert [spec.submitter for spec in specs] == [PEER, PEER]
+    assert specs[0].requires == "(python == 3.12 or 3.12 in pythons) and (gpu)"
+    assert (specs[1].bundle, manifests) == (TREE, [TREE, None])
+    assert api.backend.submitted == {}
+
+
+@pytest.mark.parametrize(
+    ("document", "named"),
+    [
+        ({}, "runs"),
+        ({"runs": []}, "runs"),
+        ({"runs": [{"spec": SPEC}] * (PLANNED_RUNS_MAX + 1)}, "runs"),
+        ({"runs": [SPEC]}, "spec"),
+        ({"runs": [{"spec": {**SPEC, "colour": "red"}}]}, "colour"),
+        ({"runs": [{"spec": SPEC, "manifest": 7}]}, "manifest"),
+    ],
+)
+async def test_a_wrong_plan_is_refused_by_name(api: Served, document: dict[str, Any], named: str) -> None:
+    status, code, sentence = error(await api.http.post("/api/plan", json=document))
+    assert (status, code, api.backend.planned) == (400, 4, [])
+    assert named in sentence
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"[" * 5000, b'"x"'])

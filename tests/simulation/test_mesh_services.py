@@ -31,6 +31,23 @@ async def test_a_run_ends_with_one_verdict_for_every_test(tmp_path, autojump_clo
         assert trio.current_time() - start < 6, "200 tests of 50 ms on 6 slots"
 
 
+async def test_nothing_begins_anywhere_once_the_limit_of_failures_is_reached(tmp_path, autojump_clock):
+    """Not even until the next heartbeats, which are a second apart."""
+    suite, began = suite_of(3000), []
+    suite.seconds = lambda test: began.append(trio.current_time()) or 0.02
+    suite.outcome = lambda test: Outcome.FAILED if test.endswith("_600") else Outcome.PASSED
+    async with mesh(tmp_path, suite) as rig:
+        leader = await rig.leader()
+        run = await rig.submit(leader, maxfail=1)
+        await until(lambda: leader.log.state.runs[run].cancelled)
+        over = trio.current_time()
+        events = await rig.follow(leader, run)
+        await trio.sleep(3.0)
+        assert events[-1]["state"] == "failed"
+        assert len({worker for worker, _ in suite.ran}) == 3
+        assert max(began) < over + 0.1
+
+
 async def test_the_coordinator_may_die(tmp_path, autojump_clock):
     suite = suite_of(300)
     async with mesh(tmp_path, suite) as rig:
