@@ -20,7 +20,7 @@ from mesh.state.model import Completion, Lease, Run, Task, Worker
 from mesh.state.ranges import TaskList
 from protocols.ids import LeaseId, PeerId, RunId
 
-AGAIN_MAX = 256
+AGAIN_MAX = 2_048
 """Tests that were bad, looked through for each worker of a plan; more wait for the next plan."""
 
 _Entry = tuple[tuple[int, ...], Task]

@@ -9,6 +9,7 @@ from protocols.ids import PeerId, RunId
 from protocols.manifests import Outcome
 from tests.fakes.runner import Suite, suite_of
 from tests.fakes.waiting import until
+from tests.simulation import mesh_rig
 from tests.simulation.mesh_rig import Node, Rig, mesh, verdicts
 
 SLOW = "test_0.py::test_0"
@@ -76,6 +77,15 @@ async def test_it_is_not_unless_the_run_asks_for_it(tmp_path, autojump_clock):
         run = await rig.submit(node)
         await trio.sleep(10 * HEDGED_SECONDS)
         assert (len(tries(suite)), node.log.state.runs[run].done) == (1, 2)
+
+
+async def test_a_log_that_older_nodes_read_is_told_nothing_of_it(tmp_path, autojump_clock, monkeypatch):
+    monkeypatch.setattr(mesh_rig, "LOG_FORMAT_NEWEST", 2)
+    async with mesh(tmp_path, suite_of(3)) as rig:
+        node = await rig.leader()
+        run = await rig.submit(node, hedge=True)
+        assert not node.log.state.runs[run].spec.hedge
+        await ends(rig, run, 3)
 
 
 @pytest.mark.parametrize("who", ["holder", "hedge", "coordinator"])
