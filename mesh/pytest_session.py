@@ -136,6 +136,17 @@ class MeshSession:
                 self._cover(self._finished)
         return True
 
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Which of the tests that passed had to be tried again, and where: pytest itself knows of no other host."""
+        if self._options.retries and self._finished is not None and self._client is not None:
+            from mesh.cli.summary import retried
+
+            again = retried(self._client, self._finished)
+            if again:
+                terminalreporter.section("tried again", yellow=True)
+                for word, line in again["lines"]:
+                    terminalreporter.write_line(f"{word} {line}")
+
     def pytest_unconfigure(self) -> None:
         """However the session ended: the run ends, too, and the node that was started for it."""
         if self._client is not None and self._run and self._finished is None:
@@ -316,7 +327,7 @@ def _options(config: pytest.Config) -> argparse.Namespace:
     if given["env"] not in ENVIRONMENTS:
         raise UsageError(f"--mesh-env {given['env']!r} is none of {', '.join(ENVIRONMENTS)}")
     given["python"] = [named_python(given["python"])] if given["python"] else []
-    return argparse.Namespace(**given, test_timeout=0.0, share=1, deadline=0.0, preempt="grace", after=[])
+    return argparse.Namespace(**given, test_timeout=0.0, share=1, deadline=0.0, preempt="grace", after=[], hedge=False)
 
 
 def _slots(config: pytest.Config) -> int | None:

@@ -110,6 +110,18 @@ class Grant:
     devices: tuple[Device, ...] = ()
 
 
+@message("c.hedge")
+class Hedge:
+    """Leases a test to a second worker, while the lease that holds it stays as it is; the lease's ID is this entry's
+    index. The first verdict counts, and ends the test in both. In logs from format 3 on."""
+
+    lease: LeaseId
+    """The one that holds the test."""
+    test: TestIndex
+    worker: PeerId
+    incarnation: int
+
+
 @message("c.complete")
 class Complete:
     """Records verdicts. Counts for those tests alone that the lease still holds."""
@@ -226,6 +238,7 @@ Command = (
     | Collected
     | CollectFailed
     | Grant
+    | Hedge
     | Complete
     | Return
     | Preempt
@@ -246,6 +259,7 @@ COMMANDS = (
     Collected,
     CollectFailed,
     Grant,
+    Hedge,
     Complete,
     Return,
     Preempt,

@@ -56,7 +56,7 @@ class Outcome(enum.StrEnum):
 _CODES = (Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.SKIPPED, Outcome.XFAILED, Outcome.XPASSED)
 
 
-@message("m.spec", later=7)
+@message("m.spec", later=8)
 class RunSpec:
     """One request to execute a suite, or commands, once: everything that the mesh needs to know of it."""
 
@@ -98,6 +98,8 @@ class RunSpec:
     """What it may take from runs of much lower priority: one of `PREEMPT_MODES`."""
     after: tuple[RunId, ...] = ()
     """Runs that must have ended well before this one starts; their reports are handed to its tests."""
+    hedge: bool = False
+    """Whether a test that takes far longer than expected may be run by a second worker meanwhile."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.priority <= 100:

@@ -42,6 +42,7 @@ _SPEC_FIELDS: dict[str, tuple[str, ...]] = {
     "texts": ("arguments", "files"),
     "integer": ("priority", "worker_count", "retries", "maxfail", "share"),
     "integers": ("after",),
+    "flag": ("hedge",),
     "cid": ("selection",),
     "number": ("timeout", "deadline"),
     "map": ("variables",),
@@ -140,6 +141,8 @@ def _field(name: str, kind: str, value: Any) -> Any:
         return tuple(value)
     if kind == "integer" and type(value) is int and 0 <= value < 2**31:
         return value
+    if kind == "flag" and isinstance(value, bool):
+        return value
     if kind == "integers" and isinstance(value, list) and all(type(one) is int and 0 < one < 2**63 for one in value):
         return tuple(value)
     if kind == "number" and type(value) in (int, float) and 0 <= value < 2**31:
@@ -156,6 +159,7 @@ _EXPECTED = {
     "texts": "a list of strings",
     "integer": "a whole number that is not negative",
     "integers": "a list of numbers over 0",
+    "flag": "true or false",
     "number": "a number that is not negative",
     "map": "an object of strings",
     "cid": "a CID, or null",

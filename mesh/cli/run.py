@@ -52,7 +52,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--requires", default="", metavar="EXPR", help="such as 'gpu.memory >= 8GiB'")
     parser.add_argument("--prefers", default="", metavar="EXPR", help="the same, where there is a choice")
     parser.add_argument("--worker-count", type=whole(1, 2**31 - 1), default=0, metavar="N", help="at most N workers")
-    parser.add_argument("--retries", type=whole(0, 1000), default=0, metavar="N", help="more tries for a failed test")
+    parser.add_argument(
+        "--retries",
+        type=whole(0, 1000),
+        default=0,
+        metavar="N",
+        help="more tries for a failed test, on other workers first",
+    )
+    parser.add_argument(
+        "--hedge", action=argparse.BooleanOptionalAction, default=False,
+        help="have a second worker run a test that takes far longer than expected, too; the first verdict counts",
+    )  # fmt: skip
     parser.add_argument("--timeout", dest="test_timeout", type=seconds, default=0.0, metavar="S", help="per test")
     parser.add_argument("--detach", action="store_true", help="submit and leave; `mesh watch` follows")
     parser.add_argument("--junitxml", type=Path, metavar="FILE", help="write the report's junit.xml there")

@@ -107,6 +107,7 @@ def _spec(args: argparse.Namespace, root: Path, names: tuple[str, ...], argument
         "test_type": args.test_type,
         "worker_count": args.worker_count,
         "retries": args.retries,
+        "hedge": args.hedge,
         "timeout": args.test_timeout,
         "environment": args.env,
         "python": (args.python or [_pinned_python(root, names) if args.env == "uv" else ""])[0],

@@ -5,6 +5,8 @@ What failed is told by the records, which the report names; so a summary is as g
 
 import json
 import shutil
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from mesh.cli.client import Client
@@ -23,6 +25,8 @@ EXIT_COLLECTION = 2
 """pytest's, for errors while collecting (and ours, for a run that was cancelled)."""
 
 _WORDS = {"error": "errors"}
+_UNSURE = {"flaky": "flaky", "host": "flaky by host"}
+"""Of tests that are among the passed ones."""
 
 
 def print_summary(client: Client, tally: Tally) -> None:
@@ -46,9 +50,14 @@ def print_summary(client: Client, tally: Tally) -> None:
             print(output)
     if finished.get("reason") and finished["state"] != "error":  # an error's is said on stderr
         print(f"{finished['state']}: {finished['reason']}")
-    warnings = _warnings(client, finished)
+    warnings = _document(client, finished, "warnings.json")
     _print_warnings(warnings)
-    print(last_line(finished, warnings.get("total", 0)))
+    again = retried(client, finished)
+    if again:
+        print(painted(_rule("tried again"), "yellow"))
+        for word, line in again["lines"]:
+            print(f"{painted(word, 'yellow')} {line}")
+    print(last_line(finished, warnings.get("total", 0), again.get("counts", {})))
     if finished.get("report"):
         print(f"report {finished['report']}")
 
@@ -71,12 +80,12 @@ def print_record(record: dict[str, Any]) -> None:
         print(f"({human.size(record['dropped'])} of output left out)")
 
 
-def _warnings(client: Client, finished: dict[str, Any]) -> dict[str, Any]:
-    """warnings.json of the report, which has none if nothing warned."""
+def _document(client: Client, finished: dict[str, Any], name: str) -> dict[str, Any]:
+    """warnings.json or retried.json of the report, which has none if nothing warned, or was tried again."""
     if not finished.get("report"):
         return {}
     try:
-        document: dict[str, Any] = json.loads(b"".join(client.read(finished["report"], "warnings.json")))
+        document: dict[str, Any] = json.loads(b"".join(client.read(finished["report"], name)))
     except MeshError:
         return {}
     return document
@@ -97,13 +106,36 @@ def _print_warnings(document: dict[str, Any]) -> None:
         print()
 
 
-def last_line(finished: dict[str, Any], warnings: int = 0) -> str:
+def retried(client: Client, finished: dict[str, Any]) -> dict[str, Any]:
+    """Of the tests that were tried more than once: "counts" by their truth, and "lines" that tell of each: a green one
+    among them is no proof that all is well. Empty if there was none."""
+    document = _document(client, finished, "retried.json")
+    if not document:
+        return {}
+    lines = [(told["truth"].upper(), f"{human.clean(told['test'])} - {_tries(told)}") for told in document["tests"]]
+    more = sum(document["counts"].values()) - len(lines)
+    if more:
+        lines.append(("...", f"and {human.plural(more, 'other')}: see report.json"))
+    return {"counts": document["counts"], "lines": lines}
+
+
+def _tries(told: dict[str, Any]) -> str:
+    """ "failed on one, passed on other: blame one"."""
+    parts = []
+    for attempt in told["attempts"]:
+        before = f"{attempt['reruns']} bad in the same process, then " if attempt["reruns"] else ""
+        parts.append(f"{before}{attempt['outcome']} on {human.clean(attempt['name'])}")
+    blamed = " and ".join(human.clean(name) for name in told["blamed_hosts"])
+    return ", ".join(parts) + (f": bad on {blamed} only" if blamed else "")
+
+
+def last_line(finished: dict[str, Any], warnings: int = 0, again: Mapping[str, int] = MappingProxyType({})) -> str:
     """ "==== 1 failed, 2 passed in 1.50s ===="."""
-    return painted(_rule(result(finished, warnings)), "red" if finished["exit_code"] != 0 else "green", "bold")
+    return painted(_rule(result(finished, warnings, again)), "red" if finished["exit_code"] != 0 else "green", "bold")
 
 
-def result(finished: dict[str, Any], warnings: int = 0) -> str:
-    """ "1 failed, 2 passed in 1.50s"."""
+def result(finished: dict[str, Any], warnings: int = 0, again: Mapping[str, int] = MappingProxyType({})) -> str:
+    """ "1 failed, 2 passed, 1 flaky in 1.50s". `again`: by their truth, tests that were tried again."""
     counts = finished["counts"]
     parts = []
     for outcome in OUTCOMES:
@@ -111,6 +143,7 @@ def result(finished: dict[str, Any], warnings: int = 0) -> str:
         if count:
             word = _WORDS.get(outcome, outcome) if count > 1 else outcome
             parts.append(f"{count} {word}")
+    parts += [f"{again[name]} {words}" for name, words in _UNSURE.items() if again.get(name)]
     if warnings:
         parts.append(f"{warnings} warning{'s' if warnings > 1 else ''}")
     text = ", ".join(parts) or "no tests ran"

@@ -3,6 +3,7 @@
 Invariant: a run is accepted only when its bundle lies on two nodes. Answers are cut to the size of a message.
 """
 
+import dataclasses
 import json
 from array import array
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from mesh.coordinator.planning import PlanDesk
 from mesh.coordinator.replicas import Replicas
 from mesh.coordinator.why import WhyDesk
 from mesh.ports import Clock, Nodes, ReplicatedLog
+from mesh.scheduler import hedging
 from mesh.scheduler.durations import Estimates
 from mesh.scheduler.outlook import Outlook
 from mesh.scheduler.queue import Claim, Standing, standings
@@ -120,7 +122,10 @@ class ClientDesk:
         if request.spec.selection is not None:
             reason = f"selection for {request.spec.name}"
             await self._replicas.secure(request.spec.selection, peer, self._nodes.nodes(), reason)
-        applied = await self._log.propose(Submit(request.nonce, request.spec, self._clock.now()))
+        spec = request.spec
+        if self._state.format < hedging.LOG_FORMAT_MIN:  # its older readers know no such field
+            spec = dataclasses.replace(spec, hedge=False)
+        applied = await self._log.propose(Submit(request.nonce, spec, self._clock.now()))
         if isinstance(applied.result, Rejected):
             refused = UsageError if applied.result.limit else MeshFailed
             raise refused(f"the run was not accepted: {applied.result.reason}")

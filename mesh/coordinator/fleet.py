@@ -28,7 +28,8 @@ UNFIT_SECONDS = 30.0
 class _Seen:
     heard: float
     connected: float
-    running: tuple[tuple[LeaseId, TestIndex], ...] = ()
+    running: dict[tuple[LeaseId, TestIndex], float] = field(default_factory=dict)
+    """Tests under way, and since when that is known."""
     unfit: dict[RunId, tuple[float, str, int]] = field(default_factory=dict)
     """Run -> (when it said so, why, and the exit code of the run if nobody can)."""
 
@@ -50,7 +51,7 @@ class Fleet:
         """A heartbeat arrived."""
         seen = self._of(peer, now)
         seen.heard = seen.connected = now
-        seen.running = running
+        seen.running = {one: seen.running.get(one, now) for one in running}
 
     def unfit(self, peer: PeerId, run: RunId, reason: str, exit_code: int, now: float) -> None:
         """The worker says that it can't work on this run, and what the run ends with if nobody can."""
@@ -110,6 +111,7 @@ class Fleet:
             load=_share_busy(presence),
             bundles=frozenset(presence.bundles),
             unfit=frozenset(run for run, (at, _, _) in seen.unfit.items() if now - at < UNFIT_SECONDS),
+            running=tuple((lease, test, now - since) for (lease, test), since in seen.running.items()),
         )
 
 

@@ -1,7 +1,8 @@
 """A run's report: the UnixFS directory of everything that the run produced.
 
 `report.json` and `junit.xml` name every test once; `records/` has the records as lines of JSON, in the manifest's
-order; `artifacts/<test>/` what tests left; `warnings.json` each warning once; `collection.txt` (and packed, for pytest
+order; `tries.jsonl` those of tries that `--retries` had followed by others, and `retried.json` what both say together;
+`artifacts/<test>/` what tests left; `warnings.json` each warning once; `collection.txt` (and packed, for pytest
 itself, `collection.notes`) what pytest said when nothing could be collected. It is made of the log's completions and
 their chunks alone, so any coordinator makes the same one. Long documents are written to files in a thread, piece by
 piece: a run of a hundred thousand tests never stands in memory decoded.
@@ -12,10 +13,11 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import quote
 
 import trio
@@ -25,6 +27,7 @@ from mesh.ports import Content
 from mesh.state import junit, report
 from mesh.state.model import NO_VERDICT, NO_WORKER, Completion, Run
 from mesh.state.remarks import Remarks
+from mesh.state.truth import Try
 from protocols.codec import decode, encode
 from protocols.commands import Finish
 from protocols.errors import ContentNotFound, MeshFailed, RemoteProtocolError
@@ -60,6 +63,8 @@ class _Material:
 
     records: dict[TestIndex, bytes] = field(default_factory=dict)
     cids: dict[TestIndex, Cid] = field(default_factory=dict)
+    tries: dict[TestIndex, dict[int, tuple[Cid, bytes]]] = field(default_factory=dict)
+    """Records of tries before the verdict, by their number."""
 
 
 class _Search:
@@ -107,8 +112,10 @@ class ReportBuilder:
         self._scratch = scratch
         scratch.mkdir(parents=True, exist_ok=True)
 
-    async def finish(self, run: Run, now: float, hostname: str) -> Finish:
-        """The command that closes the run, its report stored on this node."""
+    async def finish(
+        self, run: Run, now: float, hostname: str, names: Mapping[PeerId, str] = MappingProxyType({})
+    ) -> Finish:
+        """The command that closes the run, its report stored on this node. `names`: of workers."""
         reason = run.cancelled or (run.failure.reason if run.failure else "")
         try:
             manifest = await self._history.manifest(run.manifest, tuple(run.workers)) if run.manifest else None
@@ -120,7 +127,7 @@ class ReportBuilder:
         folder = Path(tempfile.mkdtemp(dir=self._scratch, prefix=f"report-{run.id}-"))
         try:
             files: dict[str, bytes | Cid | Path] = {}
-            files |= await trio.to_thread.run_sync(_write, folder, run, manifest, material, now, hostname)
+            files |= await trio.to_thread.run_sync(_write, folder, run, manifest, material, now, hostname, names)
             if run.failure is not None and run.failure.record is not None:
                 with suppress(ContentNotFound):
                     said = _said(await self._content.get(run.failure.record))
@@ -139,23 +146,38 @@ class ReportBuilder:
         material = _Material()
 
         async def take(done: Completion) -> None:
-            if not await search.has(done.chunk, done.worker):
-                return
-            chunk = decode(await self._content.get(done.chunk), Chunk)
-            cids = await self._content.put_many(chunk.records, "dag-cbor")
-            wanted = set(done.tests)
-            for test, data, cid in zip(chunk.tests, chunk.records, cids, strict=True):
-                if test in wanted:
-                    material.records[test], material.cids[test] = data, cid
+            for test, data, cid in await self._records(done, search):
+                material.records[test], material.cids[test] = data, cid
 
-        async with trio.open_nursery() as nursery:
-            for done in run.chunks:
-                nursery.start_soon(take, done)
+        async def take_tries(tried: Completion) -> None:
+            number = dict(zip(tried.tests, tried.attempts, strict=True))
+            for test, data, cid in await self._records(tried, search):
+                material.tries.setdefault(test, {})[number[test]] = (cid, data)
+
+        for taker, completions in ((take, run.chunks), (take_tries, run.tries)):
+            async with trio.open_nursery() as nursery:
+                for one in completions:
+                    nursery.start_soon(taker, one)
         return material
+
+    async def _records(self, done: Completion, search: _Search) -> list[tuple[TestIndex, bytes, Cid]]:
+        """Of the tests of a completion; none if no node has its chunk."""
+        if not await search.has(done.chunk, done.worker):
+            return []
+        chunk = decode(await self._content.get(done.chunk), Chunk)
+        cids = await self._content.put_many(chunk.records, "dag-cbor")
+        wanted = set(done.tests)
+        return [one for one in zip(chunk.tests, chunk.records, cids, strict=True) if one[0] in wanted]
 
 
 def _write(
-    folder: Path, run: Run, manifest: Manifest | None, material: _Material, now: float, hostname: str
+    folder: Path,
+    run: Run,
+    manifest: Manifest | None,
+    material: _Material,
+    now: float,
+    hostname: str,
+    names: Mapping[PeerId, str],
 ) -> dict[str, Path | Cid]:
     """The report's files: name -> file in `folder`, or CID."""
     files: dict[str, Path | Cid] = {}
@@ -175,20 +197,38 @@ def _write(
                     if data is None:
                         data = encode(_lost(run, index, tests[index].id, workers[index], attempts[index]))
                     record = decode(data, Record)
-                    remarks.add(index, record)
-                    xml.write(junit.case(record))
-                    out.write(report.record_line(index, record, material.cids.get(index, Cid(""))))
+                    cid = material.cids.get(index)
+                    last = Try(workers[index] or NO_WORKER, record.outcome, attempts[index], cid, record.reruns)
+                    earlier = material.tries.get(index, {})
+                    remarks.add(index, record, last, {number: cid for number, (cid, _) in earlier.items()})
+                    told = remarks.tried.get(index)
+                    xml.write(junit.case(record, told.properties(names) if told else ()))
+                    out.write(report.record_line(index, record, cid or Cid("")))
                     if record.artifacts is not None:
                         files[f"artifacts/{artifact_folder(record.test)}"] = record.artifacts
             files[f"records/{group[0]:06d}-{group[-1]:06d}.jsonl"] = lines
         xml.write(junit.tail())
     cids = [material.cids.get(TestIndex(index)) for index in range(len(tests))]
-    _write_pieces(folder / "report.json", report.report_json(run, manifest, cids, now, remarks.flaky))
+    _write_pieces(folder / "report.json", report.report_json(run, manifest, cids, now, remarks.tried, names))
+    if material.tries:
+        files["tries.jsonl"] = folder / "tries.jsonl"
+        _write_pieces(folder / "tries.jsonl", _tries(material))
+    retried = remarks.retried(tests, names)
+    if retried is not None:
+        files["retried.json"] = folder / "retried.json"
+        (folder / "retried.json").write_text(json.dumps(retried))
     warnings = remarks.warnings()
     if warnings is not None:
         files["warnings.json"] = folder / "warnings.json"
         (folder / "warnings.json").write_text(json.dumps(warnings))
     return {**files, "junit.xml": folder / "junit.xml", "report.json": folder / "report.json"}
+
+
+def _tries(material: _Material) -> Iterator[bytes]:
+    """The records of all tries that were not the last ones, in the manifest's order."""
+    for index, tries in sorted(material.tries.items()):
+        for _, (cid, data) in sorted(tries.items()):
+            yield report.record_line(index, decode(data, Record), cid)
 
 
 def _said(data: bytes) -> Uncollected:

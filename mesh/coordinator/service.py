@@ -190,7 +190,7 @@ class TestCoordinator:
         for lease in asked:
             self._nursery.start_soon(self._recall, holders[lease], RecallLease(lease))
         ends = (*self._plan.cancels, *self._give_up_hopeless(fleet))
-        commands: list[Command] = [*self._plan.expires, *ends, *taken, *self._plan.grants]
+        commands: list[Command] = [*self._plan.expires, *ends, *taken, *self._plan.grants, *self._plan.hedges]
         if commands:
             try:
                 applied = await self._log.propose_many(commands)
@@ -273,7 +273,8 @@ class TestCoordinator:
     async def _close(self, run_id: RunId) -> None:
         """Build the report, have it held twice, and finish the run."""
         try:
-            finish = await self._reports.finish(self._state.runs[run_id], self._clock.now(), self._name)
+            names = {peer: worker.name for peer, worker in self._state.workers.items()}
+            finish = await self._reports.finish(self._state.runs[run_id], self._clock.now(), self._name, names)
             if finish.report is not None:
                 nodes = self._nodes.nodes()
                 await self._replicas.secure(finish.report, self._network.peer_id, nodes, f"report of run {run_id}")

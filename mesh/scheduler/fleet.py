@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from mesh.state.model import CoordinatorState
 from protocols.codec import Value
-from protocols.ids import Cid, PeerId, RunId
+from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,8 @@ class WorkerView:
     name: str = ""
     unfit: frozenset[RunId] = frozenset()
     """Runs that it tried to work on lately and could not (no bundle, a broken environment)."""
+    running: tuple[tuple[LeaseId, TestIndex, float], ...] = ()
+    """Tests that it has said to run, and for how many seconds already."""
 
 
 def unusable(state: CoordinatorState, view: WorkerView) -> str:

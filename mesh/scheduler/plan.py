@@ -10,13 +10,14 @@ workers (small backlogs leave little to move).
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from mesh.scheduler import feasibility, leases, preemption, rank, shelf, upstream
+from mesh.scheduler import feasibility, hedging, leases, preemption, rank, shelf, upstream
 from mesh.scheduler.desk import BACKLOG_SECONDS_MAX, Desk, is_last_chance
 from mesh.scheduler.durations import Estimates, correction
+from mesh.scheduler.elsewhere import Elsewhere
 from mesh.scheduler.feasibility import Need, Reason
 from mesh.scheduler.fleet import WorkerView, unusable
-from mesh.scheduler.portions import Able, Draft, choose, fits_beside
-from mesh.scheduler.preemption import Unmet
+from mesh.scheduler.portions import Able, Draft, choose
+from mesh.scheduler.preemption import Recall, Unmet
 from mesh.scheduler.proposal import Plan
 from mesh.scheduler.queue import Claim, TaskQueue, band
 from mesh.scheduler.ready import ready_tasks
@@ -24,7 +25,7 @@ from mesh.scheduler.supply import Group, KeptDesk, Lengths, Memory, Supply, grou
 from mesh.scheduler.waiting import Skipped, Waiting, holders_of
 from mesh.state import ranges
 from mesh.state.model import LOSSES_MAX, CoordinatorState, Run, RunPhase, Task, Worker
-from protocols.commands import TESTS_PER_COMMAND_MAX, Cancel, Grant
+from protocols.commands import TESTS_PER_COMMAND_MAX, Cancel, Grant, Hedge
 from protocols.ids import LeaseId, PeerId, RunId, TestIndex
 
 GRANT_SECONDS_MIN = 0.25
@@ -62,6 +63,7 @@ def plan(
             queue.leave(claim)
         else:
             queue.serve(claim, slots)
+    hedges, recalls = planner.hedges(preemption.recalls(state, planner.claims, planner.unmet, planner.fat))
     return Plan(
         expires=leases.expired(state, fleet),
         abandons=tuple(planner.abandons),
@@ -69,9 +71,10 @@ def plan(
         waiting=tuple(planner.waiting),
         finished=tuple(run.id for run in state.runs.values() if run.phase is RunPhase.REPORTING),
         cancels=(*planner.cancels, *upstream.late(state, now)),
-        recalls=preemption.recalls(state, planner.claims, planner.unmet, planner.fat),
+        recalls=recalls,
         skips=tuple(planner.skips),
         claims=tuple(planner.claims),
+        hedges=hedges,
     )
 
 
@@ -101,9 +104,7 @@ class _Planner:
             for run in state.runs.values()
             if run.phase is RunPhase.RUNNING
         }
-        self._groups = {
-            run: memory.groups(run, state.runs[run].pending, known) for run, known in self._estimates.items()
-        }
+        self._groups = {run: memory.groups(state.runs[run], known) for run, known in self._estimates.items()}
         memory.forget(self._estimates)
         self._scales = {run: self._scale(state.runs[run]) for run in self._estimates}
         self._lengths: dict[RunId, Lengths] = {
@@ -140,15 +141,12 @@ class _Planner:
 
     def _may_start(self, run: Run) -> bool:
         """Whether the runs that it comes after have ended, and well."""
-        before = upstream.unfinished(self._state, run.spec)
-        reasons = tuple(Reason(PeerId(""), f"run {one}", "has not ended") for one in before)
-        never = upstream.failed(self._state, run)
-        if never is not None:
-            self.cancels.append(never)
-        elif reasons:
-            seconds = max(0.0, self._now - run.submitted_at)
-            self.waiting.append(Waiting(run.id, "", 0, seconds, reasons))
-        return never is None and not reasons
+        hindrance = upstream.hindrance(self._state, run, self._now)
+        if isinstance(hindrance, Cancel):
+            self.cancels.append(hindrance)
+        elif hindrance is not None:
+            self.waiting.append(hindrance)
+        return hindrance is None
 
     def _claim(self, run: Run) -> Claim:
         spec = run.spec
@@ -251,7 +249,7 @@ class _Planner:
         lost = any(task.count == 1 and task.losses >= LOSSES_MAX for one in groups.values() for _, task in one.lossy)
         if run.barriers is None and not lost:
             return groups
-        return group_up(ready_tasks(run, self.skips, self.abandons), self._estimates[run.id])
+        return group_up(ready_tasks(run, self.skips, self.abandons), self._estimates[run.id], run.failed_on)
 
     def _capable(self, run: Run, wanted: Need, tests: int) -> Able:
         """Those who can do it; notes a wait when there is nobody."""
@@ -282,6 +280,11 @@ class _Planner:
             if desk.view.peer in able.peers and self._claimed.get(desk.view.peer, band) <= band
         ]  # fmt: skip
 
+    def _open_to(self, able: Able, claim: Claim) -> list[Desk]:
+        """Desks of those who can do it, but those that a run of a higher band waits for."""
+        band = claim.aged(self._top)
+        return [self._desks[peer] for peer in sorted(able.peers) if self._claimed.get(peer, band) <= band]
+
     def _fill(self, run: Run, claim: Claim, wanted: Need, able: Able, group: Group) -> Iterator[float]:
         """Hand the tasks of one requirement to desks with room: all that a desk gets at once, or, while runs share the
         workers, one slot's worth after another."""
@@ -298,8 +301,9 @@ class _Planner:
             tests_max = max(1, run.tests // (2 * fleet))
         backlog = min(share, BACKLOG_SECONDS_MAX)
         free = [desk for desk in desks if desk.has_room(backlog)]
-        supply = Supply(group)
-        if free and supply.first() is None and all(is_last_chance(task) for task in supply.lossy):
+        others = self._open_to(able, claim) if run.failed_on else []
+        supply = Supply(group, Elsewhere(run, others, self._may_join))
+        if free and supply.first() is None and not supply.again and all(is_last_chance(task) for task in supply.lossy):
             yield from self._isolate(run, wanted, desks, sorted(supply.lossy, key=lambda task: task.first))
             return
         for desk in self._ranked(free, run, wanted):
@@ -332,18 +336,18 @@ class _Planner:
     def _fill_held(self, run: Run, claim: Claim, wanted: Need, able: Able, group: Group) -> Iterator[float]:
         """Hand tasks whose tests hold something to desks that have it: leases of tests that run one after another."""
         estimates, scale, takes = self._estimates[run.id], self._scales[run.id], wanted.takes
-        band = claim.aged(self._top)
-        open_to = (peer for peer in able.peers if self._claimed.get(peer, band) <= band)
-        desks = [self._desks[peer] for peer in sorted(open_to)]
+        desks = self._open_to(able, claim)
         lanes = 1 if takes.locks else sum(able.slots[: run.spec.worker_count or None])
         rest = group.micros / 1e6 * scale
         share = min(max(rest / (2 * lanes), GRANT_SECONDS_MIN), HELD_SECONDS_MAX)
         guessed = not estimates.known and run.done < OBSERVED_TESTS_MIN
         tests_max = max(1, run.tests // (2 * lanes)) if guessed else TESTS_PER_COMMAND_MAX
-        ordered = [task for _, task in (*group.lossy, *group.fresh)]
+        ordered = [task for _, task in (*group.lossy, *group.fresh, *group.again)]
+        elsewhere = Elsewhere(run, desks, self._may_join)
         ranked = self._ranked(desks, run, wanted)
         short = []
         for desk in ranked:
+            ordered, shunned = elsewhere.split(ordered, desk.view.peer)
             while ordered and self._locks.isdisjoint(takes.locks) and self._may_join(run, desk):
                 missing = "has to wait" if desk.kept else desk.shelf.missing(desk.view, takes, wanted.requires)
                 if missing:
@@ -357,6 +361,7 @@ class _Planner:
                 if not chosen:
                     break
                 yield self._grant_held(run, desk, chosen, wanted)
+            ordered += shunned
         if ordered:
             self._await(run, wanted, sum(task.count for task in ordered), short)
             peers = frozenset(desk.view.peer for desk in desks if self._may_join(run, desk))
@@ -397,11 +402,11 @@ class _Planner:
         takes."""
         estimates = self._estimates[run.id]
         taken = 0.0
-        chosen, spent = supply.choose(estimates, budget, tests_max)
+        chosen, spent = supply.choose(desk.view.peer, estimates, budget, tests_max)
         if chosen:
             taken += self._grant(run, desk, chosen, joins=self._shared)
         while spent < budget and desk.has_lease_left():
-            place = next((i for i in reversed(range(len(supply.lossy))) if fits_beside(supply.lossy[i], desk)), None)
+            place = next((i for i in reversed(range(len(supply.lossy))) if supply.suits(supply.lossy[i], desk)), None)
             if place is None:
                 break
             head = supply.take_lossy(place, TESTS_PER_COMMAND_MAX)
@@ -433,6 +438,9 @@ class _Planner:
             if not any(task.losses for task in tasks):
                 self._draft_of[run.id, desk.view.peer] = draft
         return self._hold(desk, run.id, tasks, joins)
+
+    def hedges(self, recalls: Sequence[Recall]) -> tuple[tuple[Hedge, ...], tuple[Recall, ...]]:
+        return hedging.decide(self._state, self._views, self._desks, self._lengths, self._may_join, recalls)
 
     def grants(self) -> tuple[Grant, ...]:
         """All of them, in the order in which they were begun."""

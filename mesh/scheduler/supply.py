@@ -7,17 +7,21 @@ Sums over what comes and goes are in whole microseconds: they come out the same 
 """
 
 import bisect
-from collections.abc import Iterable, Set
+from collections.abc import Container, Iterable, Set
 from dataclasses import dataclass, field
 
 from mesh.scheduler import rank
 from mesh.scheduler.desk import Desk
 from mesh.scheduler.durations import Estimates
+from mesh.scheduler.elsewhere import Elsewhere
 from mesh.scheduler.fleet import WorkerView
-from mesh.scheduler.portions import cut
+from mesh.scheduler.portions import cut, fits_beside
 from mesh.state.model import Completion, Lease, Run, Task, Worker
 from mesh.state.ranges import TaskList
 from protocols.ids import LeaseId, PeerId, RunId
+
+AGAIN_MAX = 2_048
+"""Tests that were bad, looked through for each worker of a plan; more wait for the next plan."""
 
 _Entry = tuple[tuple[int, ...], Task]
 
@@ -25,10 +29,16 @@ _Entry = tuple[tuple[int, ...], Task]
 class Group:
     """The pending tasks of one run and requirement; the one to go first is the last."""
 
-    __slots__ = ("fresh", "lossy", "micros", "tests")
+    __slots__ = ("_failed_on", "_tried", "again", "fresh", "lossy", "micros", "tests")
 
-    def __init__(self) -> None:
+    def __init__(self, failed_on: Container[int]) -> None:
+        self._failed_on = failed_on
+        """Tests that were bad already."""
+        self._tried: set[int] = set()
+        """Those in `again`: a test that comes in meanwhile may have been bad since."""
         self.fresh: list[_Entry] = []
+        self.again: list[_Entry] = []
+        """Tests that were bad, and are tried again, elsewhere if that can be."""
         self.lossy: list[_Entry] = []
         """Those that lost a node: only some workers may have them, so they are looked through."""
         self.tests = 0
@@ -37,11 +47,13 @@ class Group:
 
     def add(self, task: Task, estimates: Estimates) -> None:
         self._count(task, estimates, 1)
-        bisect.insort(self.lossy if task.losses else self.fresh, _entry(task, estimates))
+        bisect.insort(self._place(task), _entry(task, estimates))
 
     def remove(self, task: Task, estimates: Estimates) -> None:
         self._count(task, estimates, -1)
-        entries = self.lossy if task.losses else self.fresh
+        entries = self.lossy if task.losses else self.again if self._is_again(task) else self.fresh
+        if entries is self.again:
+            self._tried.discard(task.first)
         place = bisect.bisect_left(entries, _entry(task, estimates))
         assert entries[place][1] == task, "what leaves the pending tasks was among them"
         del entries[place]
@@ -49,9 +61,21 @@ class Group:
     def extend(self, tasks: Iterable[Task], estimates: Estimates) -> None:
         for task in tasks:
             self._count(task, estimates, 1)
-            (self.lossy if task.losses else self.fresh).append(_entry(task, estimates))
-        self.fresh.sort()
-        self.lossy.sort()
+            self._place(task).append(_entry(task, estimates))
+        for entries in (self.fresh, self.again, self.lossy):
+            entries.sort()
+
+    def _place(self, task: Task) -> list[_Entry]:
+        """Where a task that comes in belongs."""
+        if task.losses:
+            return self.lossy
+        if task.count == 1 and task.first in self._failed_on:
+            self._tried.add(task.first)
+            return self.again
+        return self.fresh
+
+    def _is_again(self, task: Task) -> bool:
+        return task.count == 1 and task.first in self._tried
 
     def _count(self, task: Task, estimates: Estimates, sign: int) -> None:
         self.tests += sign * task.count
@@ -61,13 +85,15 @@ class Group:
 class Supply:
     """A group, while one plan takes from it; the group itself stays as it is."""
 
-    __slots__ = ("_fresh", "_next", "_rest", "lossy", "tests")
+    __slots__ = ("_elsewhere", "_fresh", "_next", "_rest", "again", "lossy", "tests")
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: Group, elsewhere: Elsewhere) -> None:
+        self._elsewhere = elsewhere
         self._fresh = group.fresh
         self._next = len(group.fresh) - 1
         self._rest: list[Task] = []
         self.lossy = [task for _, task in group.lossy]
+        self.again = [task for _, task in group.again[-AGAIN_MAX:]]
         self.tests = group.tests
 
     def first(self) -> Task | None:
@@ -89,10 +115,15 @@ class Supply:
         self.tests -= head.count
         return head
 
-    def choose(self, estimates: Estimates, budget: float, tests_max: int) -> tuple[list[Task], float]:
-        """Tasks that never lost a node, of about `budget` expected seconds, at least a test; and their seconds."""
-        chosen: list[Task] = []
-        tests, spent = 0, 0.0
+    def suits(self, task: Task, desk: Desk) -> bool:
+        """Whether a task that lost a node may go there now."""
+        return fits_beside(task, desk) and not self._elsewhere.shuns(task, desk.view.peer)
+
+    def choose(self, peer: PeerId, estimates: Estimates, budget: float, tests_max: int) -> tuple[list[Task], float]:
+        """Tasks for a worker that never lost a node, of about `budget` expected seconds, at least a test; and their
+        seconds. Those that were bad elsewhere come first."""
+        chosen = self._take_again(peer, estimates, budget, tests_max)
+        tests, spent = len(chosen), sum(estimates[task.first] for task in chosen)
         while spent < budget and tests < tests_max and (task := self.first()) is not None:
             count = min(estimates.fitting(task.first, task.count, budget - spent), tests_max - tests)
             if count == 0 and chosen:
@@ -101,6 +132,21 @@ class Supply:
             tests += chosen[-1].count
             spent += estimates.total(chosen[-1].first, chosen[-1].count)
         return chosen, spent
+
+    def _take_again(self, peer: PeerId, estimates: Estimates, budget: float, tests_max: int) -> list[Task]:
+        chosen: list[Task] = []
+        spent = 0.0
+        for place in reversed(range(len(self.again))):
+            task = self.again[place]
+            seconds = estimates[task.first]
+            if len(chosen) >= tests_max or (chosen and spent + seconds > budget):
+                break
+            if not self._elsewhere.shuns(task, peer):
+                del self.again[place]
+                chosen.append(task)
+                spent += seconds
+        self.tests -= len(chosen)
+        return chosen
 
     def take_lossy(self, place: int, count: int) -> Task:
         head, rest = cut(self.lossy[place], count)
@@ -112,10 +158,11 @@ class Supply:
 class _Index:
     """The groups of one run, as of a version of its pending list."""
 
-    def __init__(self, pending: list[Task], estimates: Estimates) -> None:
-        self.pending = pending
+    def __init__(self, run: Run, estimates: Estimates) -> None:
+        self.pending = pending = run.pending
+        self.failed_on = run.failed_on
         self.estimates = estimates
-        self.groups = group_up(pending, estimates)
+        self.groups = group_up(pending, estimates, run.failed_on)
         self.version = pending.version if isinstance(pending, TaskList) else 0
 
     def follow(self) -> bool:
@@ -126,7 +173,7 @@ class _Index:
         if changes is None:
             return False
         for added, task in changes:
-            group = self.groups.setdefault(task.requirement, Group())
+            group = self.groups.setdefault(task.requirement, Group(self.failed_on))
             (group.add if added else group.remove)(task, self.estimates)
             if not group.tests:
                 del self.groups[task.requirement]
@@ -190,11 +237,11 @@ class Memory:
         runs = before.keys() | lengths.keys()
         return frozenset(run for run in runs if before.get(run) != lengths.get(run))
 
-    def groups(self, run: RunId, pending: list[Task], estimates: Estimates) -> dict[int, Group]:
+    def groups(self, run: Run, estimates: Estimates) -> dict[int, Group]:
         """The run's pending tasks by requirement, in no order."""
-        index = self._indexes.get(run)
-        if index is None or index.pending is not pending or index.estimates is not estimates or not index.follow():
-            index = self._indexes[run] = _Index(pending, estimates)
+        index = self._indexes.get(run.id)
+        if index is None or index.pending is not run.pending or index.estimates is not estimates or not index.follow():
+            index = self._indexes[run.id] = _Index(run, estimates)
         return index.groups
 
     def done(self, run: Run, estimates: Estimates) -> float:
@@ -220,14 +267,14 @@ def micros(task: Task, estimates: Estimates) -> int:
     return round(estimates.total(task.first, task.count) * 1e6)
 
 
-def group_up(tasks: Iterable[Task], estimates: Estimates) -> dict[int, Group]:
-    """By requirement."""
+def group_up(tasks: Iterable[Task], estimates: Estimates, failed_on: Container[int]) -> dict[int, Group]:
+    """By requirement; `failed_on` has the tests that were bad already."""
     by_requirement: dict[int, list[Task]] = {}
     for task in tasks:
         by_requirement.setdefault(task.requirement, []).append(task)
     groups = {}
     for requirement, members in by_requirement.items():
-        groups[requirement] = Group()
+        groups[requirement] = Group(failed_on)
         groups[requirement].extend(members, estimates)
     return groups
 

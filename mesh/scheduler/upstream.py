@@ -7,10 +7,12 @@ ago, nobody knows how: whoever comes after it does not start.
 
 import dataclasses
 
+from mesh.scheduler.feasibility import Reason
+from mesh.scheduler.waiting import Waiting
 from mesh.state.model import CoordinatorState, Run, RunPhase
 from protocols.commands import Cancel
 from protocols.errors import MeshFailed
-from protocols.ids import RunId
+from protocols.ids import PeerId, RunId
 from protocols.manifests import RunSpec
 
 REPORTS_VARIABLE, RUNS_VARIABLE = "MESH_UPSTREAM_REPORT", "MESH_UPSTREAM_RUN"
@@ -31,6 +33,16 @@ def failed(state: CoordinatorState, run: Run) -> Cancel | None:
         if found.exit_code:
             return Cancel(run.id, f"it comes after run {before}, which is {found.state}")
     return None
+
+
+def hindrance(state: CoordinatorState, run: Run, now: float) -> Cancel | Waiting | None:
+    """What keeps a run from being collected, if anything does: for good, or until others have ended."""
+    before = unfinished(state, run.spec)
+    never = failed(state, run)
+    if never is not None or not before:
+        return never
+    reasons = tuple(Reason(PeerId(""), f"run {one}", "has not ended") for one in before)
+    return Waiting(run.id, "", 0, max(0.0, now - run.submitted_at), reasons)
 
 
 def late(state: CoordinatorState, now: float) -> list[Cancel]:

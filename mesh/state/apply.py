@@ -7,13 +7,13 @@ proposes, alone: a new coordinator may have proposed in between.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from mesh.state import admission, dependencies, holdings, ranges, shared, unrun, verdicts
-from mesh.state.dependencies import Barriers, Standing
+from mesh.state import admission, dependencies, leasing, ranges, shared, unrun, verdicts
+from mesh.state.dependencies import Barriers
 from mesh.state.model import (
     COLLECT_LOSSES_MAX,
-    LEASES_PER_WORKER_MAX,
     LOSSES_MAX,
     PREEMPTIONS_MAX,
     RUN_TESTS_MAX,
@@ -23,13 +23,11 @@ from mesh.state.model import (
     Lease,
     Run,
     RunPhase,
-    Task,
     Worker,
 )
 from mesh.state.results import Applied, Rejected, Result
 from mesh.state.retention import retain
 from protocols.commands import (
-    TESTS_PER_COMMAND_MAX,
     Abandon,
     Cancel,
     Claim,
@@ -41,6 +39,7 @@ from protocols.commands import (
     Finish,
     Found,
     Grant,
+    Hedge,
     Preempt,
     RaiseFormat,
     Register,
@@ -161,7 +160,7 @@ def _collected(state: CoordinatorState, index: int, command: Collected) -> Resul
     wrong = dependencies.refusal(command.dependencies, command.tests, command.tasks)
     if wrong:
         return Rejected(wrong, run.id)
-    _close(state, lease)
+    leasing.close(state, lease)
     run.manifest = command.manifest
     run.requirements = command.requirements
     run.needs = command.needs
@@ -178,70 +177,9 @@ def _collect_failed(state: CoordinatorState, index: int, command: CollectFailed)
     lease = _collect_lease(state, command.lease)
     if isinstance(lease, Rejected):
         return lease
-    _close(state, lease)
+    leasing.close(state, lease)
     _report(state.runs[lease.run], Failure(command.exit_code, command.reason, command.record))
     return Applied(run=lease.run, lease=lease.id, closed=(lease.id,))
-
-
-def _grant(state: CoordinatorState, index: int, command: Grant) -> Result:
-    run = state.runs.get(command.run)
-    refusal = _grant_refusal(state, run, command)
-    if refusal or run is None:
-        return Rejected(refusal, command.run)
-    worker = state.workers[command.worker]
-    tests = ranges.size(command.tasks)
-    lease = Lease(
-        id=LeaseId(index),
-        run=run.id,
-        worker=worker.peer,
-        incarnation=worker.incarnation,
-        open=sorted(command.tasks, key=lambda task: task.first),
-        collects=not command.tasks,
-        alone=tests == 1 and not worker.leases,
-        devices=command.devices,
-    )
-    for task in command.tasks:
-        ranges.cut_out(run.pending, task)
-    for other in worker.leases:
-        state.leases[other].alone = False
-    run.leased += tests
-    run.leases.append(lease.id)
-    worker.leases.append(lease.id)
-    state.leases[lease.id] = lease
-    if worker.peer not in run.workers:
-        run.workers.append(worker.peer)
-    holdings.take(state, lease)
-    return Applied(run=run.id, lease=lease.id)
-
-
-def _grant_refusal(state: CoordinatorState, run: Run | None, command: Grant) -> str:
-    """Why a grant does not hold; empty if it does."""
-    worker = state.workers.get(command.worker)
-    if state.yielded:
-        return f"this mesh gave way to {state.yielded}"
-    if run is None:
-        return f"there is no run {command.run}"
-    if worker is None or worker.incarnation != command.incarnation:
-        return f"worker {command.worker} is not registered as that process"
-    if len(worker.leases) >= LEASES_PER_WORKER_MAX:
-        return f"worker {worker.name} holds {LEASES_PER_WORKER_MAX} leases already"
-    if not command.tasks:
-        if command.devices:
-            return "a collection holds no devices"
-        ready = run.phase is RunPhase.COLLECTING and not run.leases
-        return "" if ready else f"run {run.id} is {run.state}, not waiting to be collected"
-    if run.phase is not RunPhase.RUNNING:
-        return f"run {run.id} is {run.state}"
-    ordered = sorted(command.tasks, key=lambda task: task.first)
-    if ranges.size(ordered) > TESTS_PER_COMMAND_MAX:
-        return f"a lease has at most {TESTS_PER_COMMAND_MAX} tests"
-    if not ranges.disjoint(ordered) or not all(ranges.holds(run.pending, task) for task in ordered):
-        return f"not all of these tests of run {run.id} are pending"
-    if run.barriers and any(
-        run.barriers.standing(run.outcomes, task.first)[0] is not Standing.MET for task in command.tasks
-    ):
-        return f"some of these tests of run {run.id} wait for others"
-    return holdings.refusal(state, run, worker, command)
 
 
 def _complete(state: CoordinatorState, index: int, command: Complete) -> Result:
@@ -252,6 +190,8 @@ def _complete(state: CoordinatorState, index: int, command: Complete) -> Result:
     place = {test: i for i, test in reversed(list(enumerate(command.tests)))}
     counted = ranges.within(lease.open, sorted(place))
     retried, again = verdicts.split_retries(run, lease, counted, lambda test: command.outcomes[place[test]])
+    if retried and state.format >= verdicts.LOG_FORMAT_MIN:
+        verdicts.keep_tries(run, lease, command, [(test, place[test]) for test in retried])
     skip = set(retried)
     recorded = [test for test in counted if test not in skip] if skip else counted
     if run.spec.maxfail:  # in the order in which they ended: what comes after the limit does not count
@@ -266,12 +206,18 @@ def _complete(state: CoordinatorState, index: int, command: Complete) -> Result:
         lease.worker,
         lease.id,
     )
-    lease.open, _ = ranges.subtract(lease.open, counted)
-    run.leased -= len(counted)
+    taken, _ = leasing.take_out(state, lease, retried)
     for task in again:
-        ranges.insert(run.pending, task)
-    closed = _stop_at_limit(state, run) or _close_if_done(state, lease)
-    return Applied(run.id, lease.id, tuple(counted), tuple(retried), closed)
+        if ranges.locate(taken, task.first) is not None:
+            ranges.insert(run.pending, task)
+    closed = leasing.retire(state, lease, [test for test in counted if test not in skip] if skip else counted)
+    return Applied(
+        run.id,
+        lease.id,
+        tuple(counted),
+        tuple(retried),
+        (*closed, *(_stop_at_limit(state, run) or _close_if_done(state, lease))),
+    )
 
 
 def _return(state: CoordinatorState, index: int, command: Return) -> Result:
@@ -280,11 +226,10 @@ def _return(state: CoordinatorState, index: int, command: Return) -> Result:
         return Rejected(f"lease {command.lease} is not open")
     run = state.runs[lease.run]
     if lease.collects:
-        _close(state, lease)
+        leasing.close(state, lease)
         return Applied(run.id, lease.id, closed=(lease.id,))
     tests = sorted({test for test in command.tests if ranges.locate(lease.open, test) is not None})
-    lease.open, taken = ranges.subtract(lease.open, tests)
-    run.leased -= len(tests)
+    taken, _ = leasing.take_out(state, lease, tests)
     for task in taken:
         ranges.insert(run.pending, task)
     closed = _close_if_done(state, lease)
@@ -298,14 +243,15 @@ def _preempt(state: CoordinatorState, index: int, command: Preempt) -> Result:
     run, taker = state.runs[lease.run], state.runs.get(command.run)
     if taker is None or taker.phase is not RunPhase.RUNNING or taker.spec.priority <= run.spec.priority:
         return Rejected(f"run {command.run} does not run, or not before run {run.id}", run.id)
-    tests = [TestIndex(test) for task in lease.open for test in range(task.first, ranges.end(task))]
+    tests = leasing.tests_of(lease)
     if any(run.preempted.get(test, 0) >= PREEMPTIONS_MAX for test in tests):
         return Rejected(f"a test of lease {lease.id} was preempted {PREEMPTIONS_MAX} times already", run.id)
-    _close(state, lease)
-    for task in lease.open:
+    taken, _ = leasing.take_out(state, lease, tests)
+    leasing.close(state, lease)
+    for task in taken:
         ranges.insert(run.pending, task)
-    for test in tests:
-        run.preempted[test] = run.preempted.get(test, 0) + 1
+        for test in range(task.first, ranges.end(task)):
+            run.preempted[test] = run.preempted.get(test, 0) + 1
     return Applied(run.id, lease.id, tuple(tests), closed=(lease.id,))
 
 
@@ -318,7 +264,8 @@ def _expire(state: CoordinatorState, index: int, command: Expire) -> Result:
 
 
 def _expire_lease(state: CoordinatorState, lease: Lease) -> None:
-    """Close a lease whose worker is gone; its tests are pending again, halved, with one more loss.
+    """Close a lease whose worker is gone; its tests are pending again, halved, with one more loss (but those that
+    another worker runs, too).
 
     Only a test that had its node to itself gets the last loss, the one that abandons it: losing a node in company
     proves nothing about a single test.
@@ -326,14 +273,16 @@ def _expire_lease(state: CoordinatorState, lease: Lease) -> None:
     run = state.runs[lease.run]
     state.workers[lease.worker].losses += 1
     bound = LOSSES_MAX if lease.alone else LOSSES_MAX - 1
-    tasks = lease.open
-    _close(state, lease)
-    for task in tasks:
-        losses = min(task.losses + 1, bound)
+    tests = leasing.tests_of(lease)
+    taken, heirs = leasing.take_out(state, lease, tests)
+    leasing.close(state, lease)
+    for task in taken:
         for half in ranges.halve(task):
-            ranges.insert(run.pending, Task(half.first, half.count, half.requirement, losses))
-        for test in range(task.first, ranges.end(task)):
-            verdicts.end_attempt(run, test)
+            ranges.insert(run.pending, replace(half, losses=min(task.losses + 1, bound)))
+    for heir in heirs:
+        heir.open = [replace(task, losses=min(task.losses + 1, bound)) for task in heir.open]
+    for test in tests:
+        verdicts.end_attempt(run, test)
     if lease.collects:
         run.collect_losses += 1
         if run.collect_losses >= COLLECT_LOSSES_MAX:
@@ -367,7 +316,7 @@ def _stop(state: CoordinatorState, run: Run, reason: str, exit_code: int) -> tup
     """End a run with the verdicts that it has; the leases that this closes."""
     closed = tuple(run.leases)
     for lease in closed:
-        _close(state, state.leases[lease])
+        leasing.close(state, state.leases[lease])
     run.pending.clear()
     run.cancelled = reason
     run.cancel_code = exit_code
@@ -396,21 +345,10 @@ def _finish(state: CoordinatorState, index: int, command: Finish) -> Result:
     return Applied(run=run.id)
 
 
-def _close(state: CoordinatorState, lease: Lease) -> None:
-    """Take a lease off the books. Its open tests are the caller's to put somewhere."""
-    holdings.give_back(state, lease)
-    del state.leases[lease.id]
-    run = state.runs[lease.run]
-    run.leases.remove(lease.id)
-    run.leased -= ranges.size(lease.open)
-    state.workers[lease.worker].leases.remove(lease.id)
-    shared.release(state, run.id, lease.worker)
-
-
 def _close_if_done(state: CoordinatorState, lease: Lease) -> tuple[LeaseId, ...]:
     if lease.open:
         return ()
-    _close(state, lease)
+    leasing.close(state, lease)
     _report_if_done(state.runs[lease.run])
     return (lease.id,)
 
@@ -434,7 +372,8 @@ _HANDLERS: dict[type[Any], Callable[[CoordinatorState, int, Any], Result]] = {
     Submit: _submit,
     Collected: _collected,
     CollectFailed: _collect_failed,
-    Grant: _grant,
+    Grant: leasing.grant,
+    Hedge: leasing.hedge,
     Complete: _complete,
     Return: _return,
     Preempt: _preempt,

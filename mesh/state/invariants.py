@@ -11,6 +11,7 @@ from mesh.state.model import (
     PREEMPTIONS_MAX,
     RUNS_DETAILED_MAX,
     RUNS_SUMMARISED_MAX,
+    TRIES_MAX,
     CoordinatorState,
     Lease,
     Run,
@@ -64,12 +65,15 @@ def _check_run(state: CoordinatorState, run: Run) -> None:
     assert all(0 <= test < run.tests for test in run.preempted), "a test that the run lacks was preempted"
     assert all(0 < times <= PREEMPTIONS_MAX for times in run.preempted.values()), "a test was preempted too often"
     _check_partition(run, leases)
+    _check_hedges(state, run, leases)
     _check_book(run)
     _check_order(run, leases)
 
 
 def _check_partition(run: Run, leases: list[Lease]) -> None:
-    """Each test is pending, or open in one lease, or has a verdict; of a cancelled run it may be nowhere."""
+    """Each test is pending, or open in one lease, or has a verdict; of a cancelled run it may be nowhere. Hedges are
+    beside that."""
+    leases = [lease for lease in leases if not lease.hedges]
     places = bytearray(run.tests)
     for tasks in (run.pending, *(lease.open for lease in leases)):
         assert list(tasks) == sorted(tasks, key=lambda task: task.first), "tasks out of order"
@@ -87,6 +91,21 @@ def _check_partition(run: Run, leases: list[Lease]) -> None:
     assert run.pending_tests == ranges.size(run.pending), "the partition does not add up"
 
 
+def _check_hedges(state: CoordinatorState, run: Run, leases: list[Lease]) -> None:
+    """A hedge runs one test, which another worker's lease holds, and no other hedge."""
+    hedges = {lease.open[0].first: lease for lease in leases if lease.hedges}
+    assert run.hedges == {test: lease.id for test, lease in hedges.items()}, "the hedges are not those of the leases"
+    assert len(hedges) == sum(1 for lease in leases if lease.hedges), "a test is hedged twice"
+    for test, lease in hedges.items():
+        first = state.leases.get(lease.hedges)
+        assert ranges.size(lease.open) == 1, f"lease {lease.id} hedges more than a test"
+        assert not lease.needs.held, f"lease {lease.id} hedges what is held"
+        assert first is not None, f"lease {lease.id} hedges a closed one"
+        assert (first.run, first.hedges) == (run.id, NO_LEASE), f"lease {lease.id} hedges a hedge, or another run's"
+        assert ranges.locate(first.open, test) is not None, f"lease {lease.id} hedges what lease {first.id} has not"
+        assert first.worker != lease.worker, f"lease {lease.id} hedges its own worker"
+
+
 def _check_book(run: Run) -> None:
     """What is counted is what is written, and what is written is what was accepted."""
     assert len(run.outcomes) == len(run.durations) == len(run.attempts) == run.tests
@@ -99,6 +118,20 @@ def _check_book(run: Run) -> None:
         assert len(done.tests) == len(done.outcomes) == len(done.durations) == len(done.attempts) > 0
         for test, outcome in zip(done.tests, done.outcomes, strict=True):
             assert run.outcomes[test] == outcome, "a verdict has changed"
+    _check_tries(run)
+
+
+def _check_tries(run: Run) -> None:
+    """What is kept of earlier tries is bad, and of tests that were retried so often."""
+    failed_on: dict[int, tuple[str, ...]] = {}
+    for tried in run.tries:
+        assert len(tried.tests) == len(tried.outcomes) == len(tried.durations) == len(tried.attempts) > 0
+        assert all(Outcome.of_code(code).bad for code in tried.outcomes), "what is not bad is a verdict"
+        for test in tried.tests:
+            failed_on[test] = (*failed_on.get(test, ()), tried.worker)
+    assert run.failed_on == failed_on, "the workers are not those of the tries"
+    for test, workers in failed_on.items():
+        assert len(workers) <= min(TRIES_MAX, run.retried.get(test, 0)), f"test {test} was tried less often"
 
 
 def _check_holdings(state: CoordinatorState) -> None:

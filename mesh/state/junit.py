@@ -32,10 +32,10 @@ def tail() -> bytes:
     return b"</testsuite></testsuites>\n"
 
 
-def case(record: Record) -> bytes:
-    """One `testcase`."""
+def case(record: Record, told: Sequence[tuple[str, str]] = ()) -> bytes:
+    """One `testcase`; `told`: properties beside the record's own."""
     classname, name = names(record.test)
-    children = [_properties(record), _verdict(record), *_output(record)]
+    children = [_properties((*record.properties, *told)), _verdict(record), *_output(record)]
     inner = "".join(child for child in children if child)
     attributes = f'classname="{_attribute(classname)}" name="{_attribute(name)}" time="{record.duration:.3f}"'
     return (f"<testcase {attributes}>{inner}</testcase>\n" if inner else f"<testcase {attributes} />\n").encode()
@@ -52,12 +52,10 @@ def names(test: str) -> tuple[str, str]:
     return ".".join(parts[:-1]), parts[-1]
 
 
-def _properties(record: Record) -> str:
-    if not record.properties:
+def _properties(properties: Sequence[tuple[str, str]]) -> str:
+    if not properties:
         return ""
-    inner = "".join(
-        f'<property name="{_attribute(name)}" value="{_attribute(value)}" />' for name, value in record.properties
-    )
+    inner = "".join(f'<property name="{_attribute(name)}" value="{_attribute(value)}" />' for name, value in properties)
     return f"<properties>{inner}</properties>"
 
 

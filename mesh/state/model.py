@@ -2,6 +2,7 @@
 
 Invariants (`invariants.check` asserts them): each run's tests are partitioned into pending, leased and done; a lease
 belongs to one live incarnation of one worker and holds at least one test, or collects; a verdict, once recorded, stays.
+A hedge is a lease beside that partition: its test is leased to another worker already, and counted once.
 
 A run of a million tests is about 30 MB: flat arrays for what is known of each test, tasks (ranges) for where it is.
 Order: `runs`, `leases` and `workers` are dicts in order of insertion, which is the log's order on every voter.
@@ -41,6 +42,8 @@ LOSSES_MAX = 3
 """Attempts that may end with their node before a test is abandoned; the last of them had the node to itself."""
 PREEMPTIONS_MAX = 2
 """Times that a test may be taken from its worker, perhaps while it runs, for a run of higher priority."""
+TRIES_MAX = 16
+"""Bad outcomes of one test before its verdict that are kept; more are only counted."""
 COLLECT_LOSSES_MAX = 3
 """Collections that may end with their node before the run fails."""
 
@@ -99,6 +102,8 @@ class Lease:
     devices: tuple[Device, ...] = ()
     needs: Needs = NOTHING
     """What each of its tests takes; they are of one requirement if that is anything to hold."""
+    hedges: LeaseId = NO_LEASE
+    """If it is a hedge: the lease that holds its one test, and in which that is counted. 0: it is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +149,8 @@ class Run:
     leases: list[LeaseId] = field(default_factory=list)
     """Open ones, ascending; while collecting, at most one."""
     leased: int = 0
+    hedges: dict[int, LeaseId] = field(default_factory=dict)
+    """Test -> the lease that hedges it. At most one; the test is also in the lease that holds it."""
     done: int = 0
     counts: list[int] = field(default_factory=lambda: [0] * len(Outcome))
     """Verdicts by `Outcome.code`."""
@@ -157,6 +164,10 @@ class Run:
     """Attempts of each test that ended without its verdict (at most 254 are counted)."""
     retried: dict[int, int] = field(default_factory=dict)
     """Test -> bad outcomes that were not recorded, because the spec allows retries."""
+    tries: list[Completion] = field(default_factory=list)
+    """These outcomes, as they came (at most `TRIES_MAX` of a test). In logs from format 3 on."""
+    failed_on: dict[int, tuple[PeerId, ...]] = field(default_factory=dict)
+    """Test -> the workers of its `tries`, in that order."""
     preempted: dict[int, int] = field(default_factory=dict)
     """Test -> times that it was taken back for another run (at most `PREEMPTIONS_MAX`)."""
     chunks: list[Completion] = field(default_factory=list)

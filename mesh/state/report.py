@@ -6,10 +6,12 @@ Pure and piecemeal: long documents come as iterators of pieces, so that the call
 import dataclasses
 import json
 from array import array
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from mesh.state.model import NO_VERDICT, Run, RunSummary, final_state
+from mesh.state.truth import Told
 from protocols.ids import Cid, PeerId, TestIndex
 from protocols.manifests import EnvironmentInfo, Manifest, Outcome, Record
 
@@ -61,10 +63,12 @@ def report_json(
     manifest: Manifest | None,
     records: Sequence[Cid | None],
     finished_at: float,
-    flaky: Set[int] = frozenset(),
+    tried: Mapping[int, Told] = MappingProxyType({}),
+    names: Mapping[PeerId, str] = MappingProxyType({}),
 ) -> Iterator[bytes]:
     """`report.json` in pieces. `records[i]` is the CID of the i-th test's record. Tests without a verdict (of a
-    cancelled run) have no entry; the others are sorted by their IDs. `finished_at`: what `Finish` will say."""
+    cancelled run) have no entry; the others are sorted by their IDs; those that were `tried` more than once tell it.
+    `finished_at`: what `Finish` will say. `names`: of workers."""
     code = exit_code(run)
     head = {
         "run": str(run.id),
@@ -93,7 +97,8 @@ def report_json(
                     "worker": workers[index],
                     "attempt": attempts[index],
                     "record": records[index],
-                    "flaky": index in flaky,
+                    "flaky": index in tried and tried[index].flaky,
+                    **(tried[index].document(names) if index in tried else {}),
                 }
             )
             for test, index in order[start : start + TESTS_PER_PIECE]

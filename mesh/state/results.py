@@ -16,7 +16,8 @@ class Applied:
     """Of a `Complete`: tests that counted, retried ones included; of a `Return` or `Preempt`: tests taken back.
     Ascending."""
     retried: tuple[TestIndex, ...] = ()
-    """Tests whose outcome was not recorded, since the run allows another attempt; they are pending again."""
+    """Tests whose outcome was not recorded, since the run allows another attempt; they are pending again, or run by
+    another worker already."""
     closed: tuple[LeaseId, ...] = ()
 
 

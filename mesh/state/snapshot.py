@@ -18,6 +18,7 @@ import cbor2
 from mesh.state import dependencies, holdings, ranges, verdicts
 from mesh.state.dependencies import Barriers
 from mesh.state.model import (
+    NO_LEASE,
     Claimed,
     Completion,
     CoordinatorState,
@@ -53,7 +54,7 @@ class SavedCompletion:
     attempts: bytes
 
 
-@message("s.run", later=4)
+@message("s.run", later=5)
 class SavedRun:
     id: RunId
     nonce: bytes
@@ -80,6 +81,7 @@ class SavedRun:
     needs: tuple[Needs, ...] = ()
     dependencies: tuple[Dependency, ...] = ()
     values: tuple[tuple[str, Cid], ...] = ()
+    tries: tuple[SavedCompletion, ...] = ()
 
 
 @message("s.claim")
@@ -90,7 +92,7 @@ class SavedClaim:
     holder: int
 
 
-@message("s.lease", later=1)
+@message("s.lease", later=2)
 class SavedLease:
     id: LeaseId
     run: RunId
@@ -100,6 +102,7 @@ class SavedLease:
     collects: bool
     alone: bool
     devices: tuple[Device, ...] = ()
+    hedges: LeaseId = NO_LEASE
 
 
 @message("s.worker")
@@ -300,6 +303,7 @@ def _save_run(run: Run) -> SavedRun:
         preempted=tuple(sorted(run.preempted.items())),
         needs=run.needs,
         dependencies=run.barriers.dependencies if run.barriers else (),
+        tries=tuple(map(_save_completion, run.tries)),
     )
 
 
@@ -325,6 +329,7 @@ def _save_lease(lease: Lease) -> SavedLease:
         lease.collects,
         lease.alone,
         lease.devices,
+        lease.hedges,
     )
 
 
@@ -347,12 +352,23 @@ def _restore(saved: SavedState) -> CoordinatorState:
     state.finished = list(saved.finished)
     for item in saved.leases:
         lease = Lease(
-            item.id, item.run, item.worker, item.incarnation, list(item.open), item.collects, item.alone, item.devices
+            id=item.id,
+            run=item.run,
+            worker=item.worker,
+            incarnation=item.incarnation,
+            open=list(item.open),
+            collects=item.collects,
+            alone=item.alone,
+            devices=item.devices,
+            hedges=item.hedges,
         )
         state.leases[lease.id] = lease
         holder = state.runs[lease.run]
         holder.leases.append(lease.id)
-        holder.leased += ranges.size(lease.open)
+        if lease.hedges:
+            holder.hedges[lease.open[0].first] = lease.id
+        else:
+            holder.leased += ranges.size(lease.open)
         state.workers[lease.worker].leases.append(lease.id)
         holdings.take(state, lease)
     state.claims = {item.name: Claimed(item.run, item.worker, item.holder) for item in saved.claims}
@@ -391,16 +407,19 @@ def _restore_run(saved: SavedRun) -> Run:
     verdicts.open_book(run, saved.tests)
     run.attempts = bytearray(saved.attempts)
     for chunk in saved.chunks:
-        verdicts.enter_completion(
-            run,
-            Completion(
-                chunk=chunk.chunk,
-                worker=chunk.worker,
-                lease=chunk.lease,
-                tests=_unpack("I", chunk.tests),
-                outcomes=chunk.outcomes,
-                durations=_unpack("q", chunk.durations),
-                attempts=chunk.attempts,
-            ),
-        )
+        verdicts.enter_completion(run, _restore_completion(chunk))
+    for tried in saved.tries:
+        verdicts.enter_tries(run, _restore_completion(tried))
     return run
+
+
+def _restore_completion(saved: SavedCompletion) -> Completion:
+    return Completion(
+        chunk=saved.chunk,
+        worker=saved.worker,
+        lease=saved.lease,
+        tests=_unpack("I", saved.tests),
+        outcomes=saved.outcomes,
+        durations=_unpack("q", saved.durations),
+        attempts=saved.attempts,
+    )

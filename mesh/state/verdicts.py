@@ -7,12 +7,16 @@ from array import array
 from collections.abc import Callable, Sequence
 
 from mesh.state import ranges
-from mesh.state.model import NO_LEASE, NO_VERDICT, NO_WORKER, Completion, Lease, Run, Task
+from mesh.state.model import NO_LEASE, NO_VERDICT, NO_WORKER, TRIES_MAX, Completion, Lease, Run, Task
+from protocols.commands import Complete
 from protocols.ids import Cid, LeaseId, PeerId, TestIndex
 from protocols.manifests import Outcome
 
 ATTEMPTS_MAX = 254
 """Attempts of one test that are counted: one byte each."""
+
+LOG_FORMAT_MIN = 3
+"""Of a log that keeps what came before a verdict."""
 
 _ONE_MORE = bytes(min(count + 1, 255) for count in range(256))
 """For `translate`."""
@@ -50,6 +54,29 @@ def split_retries(
         retried.append(test)
         again.append(Task(test, 1, task.requirement, task.losses))
     return retried, again
+
+
+def keep_tries(run: Run, lease: Lease, command: Complete, retried: Sequence[tuple[TestIndex, int]]) -> None:
+    """Remember bad outcomes that are not the last word: of tests whose attempts were counted, and where in the command
+    each stands."""
+    kept = [one for one in retried if len(run.failed_on.get(one[0], ())) < TRIES_MAX]
+    if kept:
+        tried = Completion(
+            chunk=command.chunk,
+            worker=lease.worker,
+            lease=lease.id,
+            tests=array("I", [test for test, _ in kept]),
+            outcomes=bytes(command.outcomes[place] for _, place in kept),
+            durations=array("q", [max(command.durations[place], 0) for _, place in kept]),
+            attempts=bytes(run.attempts[test] for test, _ in kept),
+        )
+        enter_tries(run, tried)
+
+
+def enter_tries(run: Run, tried: Completion) -> None:
+    run.tries.append(tried)
+    for test in tried.tests:
+        run.failed_on[test] = (*run.failed_on.get(test, ()), tried.worker)
 
 
 def bad(run: Run) -> int:

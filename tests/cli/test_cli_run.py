@@ -35,6 +35,7 @@ def test_the_bundle_and_the_spec(node: Node, mesh: Mesh, suite: Path) -> None:
         "2",
         "--retries",
         "1",
+        "--hedge",
         "--timeout",
         "9",
         "--env",
@@ -49,7 +50,7 @@ def test_the_bundle_and_the_spec(node: Node, mesh: Mesh, suite: Path) -> None:
     assert (spec.bundle, spec.name, spec.project, spec.submitter) == (TREE, "project", "project", PEER)
     assert spec.arguments == ("-k", "a or b", "-x")
     assert (spec.priority, spec.test_type, spec.worker_count, spec.retries) == (70, "model", 2, 1)
-    assert (spec.timeout, spec.environment) == (9.0, "ambient")
+    assert (spec.timeout, spec.environment, spec.hedge) == (9.0, "ambient", True)
     assert (spec.requires, spec.prefers, spec.command) == ("gpu.memory >= 8GiB", "ssd", None)
 
 

@@ -250,6 +250,24 @@ def test_a_crash_is_an_error_and_no_more(run: Run, tmp_path: Path) -> None:
     assert "last words" in ended.out
 
 
+def test_what_passed_in_a_second_try_is_told(run: Run, tmp_path: Path) -> None:
+    text = """
+        import pathlib
+        def test_unsure():
+            pathlib.Path({told!r}).open("a").write("x")
+            assert pathlib.Path({told!r}).read_text() != "x"
+        def test_sure(): pass
+    """
+    told = str(tmp_path.parent / (tmp_path.name + "-tries"))
+    write(tmp_path, {"pytest.ini": MANY["pytest.ini"], "test_tries.py": dedent(text).format(told=told)})
+    ended = run("--mesh", "--mesh-retries=1")
+    assert (ended.code, ended.summary()) == (0, "2 passed")
+    assert "= tried again =" in ended.out
+    (line,) = ended.lines("FLAKY")
+    assert re.fullmatch(r"FLAKY test_tries.py::test_unsure - failed on (\S+), passed on \1", line)
+    assert "tried again" not in run("--mesh").out
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

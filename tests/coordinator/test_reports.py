@@ -12,7 +12,17 @@ from mesh.coordinator.reports import FOLDER_CHARACTERS_MAX, ReportBuilder, artif
 from mesh.state.apply import apply
 from mesh.state.model import CoordinatorState
 from protocols.codec import encode
-from protocols.commands import Cancel, Collected, CollectFailed, Complete, Grant, Register, Submit, TaskRange
+from protocols.commands import (
+    Cancel,
+    Collected,
+    CollectFailed,
+    Complete,
+    Grant,
+    RaiseFormat,
+    Register,
+    Submit,
+    TaskRange,
+)
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
 from protocols.manifests import Chunk, CollectedTest, EnvironmentInfo, Manifest, Outcome, Record, RunSpec
 from tests.fakes.content import FakeContent, Shelves
@@ -63,8 +73,8 @@ async def complete(
     apply(state, index, command)
 
 
-def record(test: str, outcome: Outcome = Outcome.PASSED, **fields: object) -> Record:
-    return Record(test, outcome, 0.001, 100.0, WORKER, 0, 1, **fields)
+def record(test: str, outcome: Outcome = Outcome.PASSED, attempt: int = 1, **fields: object) -> Record:
+    return Record(test, outcome, 0.001, 100.0, WORKER, 0, attempt, **fields)
 
 
 async def test_every_test_stands_once_in_report_and_junit(tmp_path):
@@ -104,12 +114,69 @@ async def test_warnings_are_told_once_and_flaky_tests_are_marked(tmp_path):
     await ReportBuilder(content, History(content), tmp_path / "s").finish(state.runs[RunId(2)], 103.0, "host")
     entries = json.loads(content.files["report.json"])["tests"]
     assert {entry["test"] for entry in entries if entry["flaky"]} == {"by_plugin", "by_mesh"}
+    truths = {entry["test"]: entry.get("truth") for entry in entries}
+    assert truths == {"at_once": None, "by_plugin": "flaky", "by_mesh": "flaky", "never": "failed"}
     assert json.loads(content.files["warnings.json"]) == {
         "total": 5,
         "warnings": [
             {"text": old, "count": 4, "tests": ["at_once", "by_mesh"]},
             {"text": "other", "count": 1, "tests": ["never"]},
         ],
+    }
+
+
+async def test_what_is_bad_on_one_host_alone_names_it_and_keeps_what_was_bad(tmp_path):
+    content = Kept()
+    other, names = PeerId("other"), {WORKER: "rig", PeerId("other"): "laptop"}
+    content.shelves.lan.nodes[other] = FakeNetwork(other, content.shelves.lan, None)
+    state = await running(content, ["fine", "host", "flaky", "never"], retries=2)
+    apply(state, 6, RaiseFormat(3))
+    apply(state, 7, Register(other, "laptop", 1, 2))
+    bad = [record(test, Outcome.FAILED, longrepr="E here", attempt=1) for test in ("host", "flaky", "never")]
+    await complete(content, state, 8, {0: record("fine"), **dict(enumerate(bad, 1))})
+    apply(state, 9, Grant(RunId(2), other, 1, tuple(TaskRange(test, 1) for test in (1, 2, 3))))
+    bad = [record(test, Outcome.ERROR, longrepr="E there", attempt=2) for test in ("flaky", "never")]
+    await complete(content, state, 10, {1: record("host"), **dict(enumerate(bad, 2))}, lease=9)
+    apply(state, 11, Grant(RunId(2), WORKER, 1, (TaskRange(2, 1), TaskRange(3, 1))))
+    last = {2: record("flaky", attempt=3), 3: record("never", Outcome.FAILED, attempt=3)}
+    await complete(content, state, 12, last, lease=11)
+    finish = await ReportBuilder(content, History(content), tmp_path / "s").finish(
+        state.runs[RunId(2)], 103.0, "host", names
+    )
+    assert finish.exit_code == 1
+    entries = {entry["test"]: entry for entry in json.loads(content.files["report.json"])["tests"]}
+    told = {
+        test: (
+            entry["truth"],
+            entry["flaky"],
+            entry["blamed_hosts"],
+            [(one["attempt"], one["name"], one["outcome"]) for one in entry["attempts"]],
+        )
+        for test, entry in entries.items()
+        if "truth" in entry
+    }
+    assert told == {
+        "host": ("host", True, ["rig"], [(1, "rig", "failed"), (2, "laptop", "passed")]),
+        "flaky": ("flaky", True, [], [(1, "rig", "failed"), (2, "laptop", "error"), (3, "rig", "passed")]),
+        "never": ("failed", False, [], [(1, "rig", "failed"), (2, "laptop", "error"), (3, "rig", "failed")]),
+    }
+    tries = [json.loads(line) for line in content.files["tries.jsonl"].splitlines()]
+    assert [(one["test"], one["longrepr"]) for one in tries] == [
+        ("host", "E here"), ("flaky", "E here"), ("flaky", "E there"), ("never", "E here"), ("never", "E there")
+    ]  # fmt: skip
+    assert [one["record"] for one in entries["flaky"]["attempts"]][:2] == [tries[1]["record"], tries[2]["record"]]
+    retried = json.loads(content.files["retried.json"])
+    assert retried["counts"] == {"failed": 1, "flaky": 1, "host": 1}
+    assert [one["test"] for one in retried["tests"]] == ["host", "flaky", "never"]
+    cases = ElementTree.fromstring(content.files["junit.xml"]).findall(".//testcase")
+    properties = {
+        case.get("name"): [(one.get("name"), one.get("value")) for one in case.iter("property")] for case in cases
+    }
+    assert properties == {
+        "fine": [],
+        "host": [("mesh.truth", "host"), ("mesh.blamed_host", "rig")],
+        "flaky": [("mesh.truth", "flaky")],
+        "never": [("mesh.truth", "failed")],
     }
 
 

@@ -13,9 +13,22 @@ from mesh.state.invariants import check
 from mesh.state.model import CoordinatorState, Lease, Run, RunPhase, Task
 from mesh.state.results import Applied, Rejected
 from protocols.codec import Value
-from protocols.commands import Abandon, Collected, Command, Complete, Expire, Finish, Grant, Register, Skip, Submit
+from protocols.commands import (
+    Abandon,
+    Collected,
+    Command,
+    Complete,
+    Expire,
+    Finish,
+    Grant,
+    RaiseFormat,
+    Register,
+    Skip,
+    Submit,
+)
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
 from protocols.manifests import Dependency, Needs, Outcome, RunSpec
+from protocols.raft import LOG_FORMAT_NEWEST
 
 BUNDLE = Cid("bafybundle")
 CHUNK = Cid("bafkchunk")
@@ -25,12 +38,13 @@ PLAIN: Mapping[str, Value] = {"gpu": (), "os": "linux"}
 
 
 class Rig:
-    def __init__(self) -> None:
+    def __init__(self, log_format: int = LOG_FORMAT_NEWEST) -> None:
         self.state = CoordinatorState()
         self.fleet: dict[PeerId, WorkerView] = {}
         self.estimates: dict[RunId, Estimates] = {}
         self.now = 1000.0
         self.memory = Memory()
+        self.accept(RaiseFormat(log_format))
 
     def do(self, command: Command) -> Applied | Rejected:
         result = apply(self.state, self.state.applied + 1, command)
@@ -97,6 +111,10 @@ class Rig:
             self.accept(Skip(skip.run, skip.tests, CHUNK))
         for grant in made.grants:
             lease = self.accept(grant).lease
+            assert lease is not None
+            opened.append(self.state.leases[lease])
+        for hedge in made.hedges:
+            lease = self.accept(hedge).lease
             assert lease is not None
             opened.append(self.state.leases[lease])
         for run in made.finished:

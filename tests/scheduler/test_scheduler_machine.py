@@ -7,14 +7,16 @@ decides, and the late one changes nothing. At the end the fleet heals: as long a
 ends, with one verdict for each test.
 """
 
+from collections.abc import Callable
 from random import Random
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 from scheduler_rig import CHUNK, GPU, PLAIN, Rig, members
 
 from mesh.scheduler import feasibility
+from mesh.scheduler.desk import is_last_chance
 from mesh.scheduler.durations import Estimates
 from mesh.scheduler.tasks import shard
 from mesh.state.model import LEASES_PER_WORKER_MAX, NO_VERDICT, Lease, Run, RunPhase
@@ -37,6 +39,7 @@ from tests.properties import examples
 WORKERS = ("a", "b", "c")
 """Only "a" has a GPU."""
 ROUNDS_MAX = 400
+STRAGGLE_ROUNDS = 8
 NEEDS = (("", ""), ("gpu.memory >= 8GiB", ""), ("os == linux", "gpu"))
 
 names = st.sampled_from(WORKERS)
@@ -45,6 +48,7 @@ specs = {
     "priority": st.integers(0, 100),
     "retries": st.integers(0, 2),
     "worker_count": st.integers(0, 2),
+    "hedge": st.booleans(),
     "requires": st.sampled_from(["", "os == linux", "gpu"]),
 }
 
@@ -92,8 +96,10 @@ class Scheduling(RuleBasedStateMachine):
     def plan(self) -> None:
         plan = self.rig.plan()
         self.expect_losses([self.rig.state.leases[expire.lease] for expire in plan.expires])
+        idle = {worker.peer for worker in self.rig.state.workers.values() if not worker.leases}
         for lease in self.rig.follow(plan):
             run = self.rig.state.runs[lease.run]
+            self.check_elsewhere(run, lease, idle)
             for requirement in {task.requirement for task in lease.open} or {None}:
                 own = NEEDS[requirement] if requirement is not None else ("", "")
                 wanted = feasibility.need((run.spec.requires, ""), own)
@@ -102,6 +108,20 @@ class Scheduling(RuleBasedStateMachine):
             assert (view.alive, view.draining, view.lost) == (True, False, False), "only who is there gets work"
             assert view.slots >= 1, "who has no slot gets no work"
             self.granted[lease.id] = members(lease.open)
+
+    def check_elsewhere(self, run: Run, lease: Lease, idle: set[PeerId]) -> None:
+        """What was bad here is not here again, if somebody else could do it at once (who had nothing to do, and got no
+        more than a worker is waited for, and no more urgent run wants it)."""
+        priorities = [other.spec.priority for other in self.rig.state.runs.values() if other.phase is RunPhase.RUNNING]
+        if max(priorities, default=0) > run.spec.priority:
+            return
+        for task in lease.open:
+            failed = run.failed_on.get(task.first, ()) if task.count == 1 and not is_last_chance(task) else ()
+            if lease.worker not in failed or run.spec.worker_count:
+                continue
+            wanted = feasibility.need((run.spec.requires, ""), NEEDS[task.requirement])
+            capable, _ = feasibility.split(self.rig.state, self.rig.fleet.values(), wanted, run.id)
+            assert not [view for view in capable if view.peer in idle - set(failed)], "it was bad here"
 
     @rule(random=seeds, tests=st.integers(0, 40))
     def depose(self, random: Random, tests: int) -> None:
@@ -126,6 +146,10 @@ class Scheduling(RuleBasedStateMachine):
     def report_late(self) -> None:
         """Workers offer what they still have of leases that are closed: expired, cancelled, returned or completed."""
         for lease, tests in self.granted.items():
+            held = self.rig.state.leases.get(lease)
+            if held is not None and (gone := sorted(set(tests) - set(members(held.open)))):
+                late = Complete(lease, CHUNK, tuple(map(TestIndex, gone)), b"\1" * len(gone), (1,) * len(gone))
+                assert self.rig.accept(late).tests == (), "what a lease has lost it can't record"
             if lease not in self.rig.state.leases and tests:
                 late = Complete(lease, CHUNK, tuple(map(TestIndex, tests)), b"\1" * len(tests), (1,) * len(tests))
                 assert isinstance(self.rig.do(late), Rejected), "a closed lease records nothing"
@@ -182,6 +206,32 @@ class Scheduling(RuleBasedStateMachine):
         assert self.rig.accept(command).tests == tuple(tests)
         again = self.rig.do(command)
         assert isinstance(again, Rejected) or not again.tests, "the same completion never counts twice"
+
+    @rule(random=seeds)
+    def straggle(self, random: Random) -> None:
+        """Everybody is up, and all but the first test of each run ends soon; these take long, so that who is idle runs
+        them, too."""
+        for name in sorted(set(WORKERS) - self.up):
+            self.restart(name)
+        for _ in range(STRAGGLE_ROUNDS):
+            for name in WORKERS:
+                self.look(name)
+            self.plan()
+            for lease in self.leases(collects=False):
+                if lease.id in self.rig.state.leases and self.awake(lease):
+                    first = min(
+                        self.rig.state.leases[one].open[0].first for one in self.rig.state.runs[lease.run].leases
+                    )
+                    tests = [test for test in members(lease.open) if test != first]
+                    if tests and not self.killers[lease.run] & set(tests):
+                        self.report(lease, tests, random)
+        for name in WORKERS:
+            leases = self.leases(worker=name, collects=False)
+            running = tuple(
+                (lease.id, TestIndex(lease.open[0].first), random.choice((1.0, 100.0, 100.0))) for lease in leases
+            )
+            self.look(name, running=running)
+        self.plan()
 
     @rule(name=names)
     def kill(self, name: str) -> None:
@@ -301,3 +351,29 @@ TestScheduling = Scheduling.TestCase
 TestScheduling.settings = settings(
     max_examples=examples(50), stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
+
+
+@settings(max_examples=examples(40))
+@given(seeds, st.integers(0, 2), st.integers(1, 30))
+def test_stragglers(random: Random, retries: int, tests: int) -> None:
+    """The same machine on its way through hedges: whatever becomes of their workers."""
+    machine = Scheduling()
+    machine.begin(random, tests, hedge=True, retries=retries)
+    for _ in range(20):
+        name = random.choice(WORKERS)
+        steps: list[Callable[[], object]] = [
+            lambda: machine.straggle(random),
+            lambda: machine.straggle(random),
+            lambda: machine.work(random),
+            lambda name=name: (machine.kill(name), machine.lose(name), machine.plan()),
+            lambda name=name: machine.restart(name),
+            lambda name=name: machine.drain(name),
+            lambda: machine.report_late(),
+            lambda: machine.fail_over(),
+            lambda: machine.submit(hedge=True, retries=retries),
+            lambda: machine.collect(random, tests),
+        ]
+        random.choice(steps)()
+        machine.within_bounds()
+        machine.verdicts_stay()
+    machine.teardown()

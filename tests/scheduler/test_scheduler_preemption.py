@@ -11,7 +11,7 @@ from mesh.coordinator.recalls import ASK_SECONDS, Recalls
 from mesh.scheduler.preemption import FAT_SECONDS, GRACE_SECONDS, LOG_FORMAT_MIN, RECALL_POINTS, TAKE_POINTS, Recall
 from mesh.scheduler.queue import AGEING_SECONDS
 from mesh.state.model import PREEMPTIONS_MAX, Run, Task
-from protocols.commands import Preempt, RaiseFormat, Return
+from protocols.commands import Preempt, Return
 from protocols.ids import LeaseId, PeerId, RunId, TestIndex
 from tests.properties import examples
 
@@ -21,9 +21,8 @@ def rig() -> Rig:
     return Rig()
 
 
-def start(rig: Rig, priority: int = 10, slots: int = 2, tests: int = 40, log_format: int = LOG_FORMAT_MIN) -> Run:
+def start(rig: Rig, priority: int = 10, slots: int = 2, tests: int = 40) -> Run:
     """A run of minutes-long tests that fills the only worker."""
-    rig.accept(RaiseFormat(log_format))
     rig.worker("a", slots=slots)
     run = rig.running([Task(i, 1) for i in range(tests)], [100.0] * tests, "low", priority=priority)
     while rig.follow(rig.plan()):
@@ -70,7 +69,6 @@ class TestWho:
         assert recall.lease == low.leases[-1]
 
     def test_the_lowest_first(self, rig: Rig) -> None:
-        rig.accept(RaiseFormat(LOG_FORMAT_MIN))
         rig.worker("a", slots=1)
         rig.worker("b", slots=1)
         middle = rig.running([Task(0, 1)], [100.0], "middle", priority=30)
@@ -93,8 +91,9 @@ class TestWho:
         rival(rig, 90)
         assert rig.plan().recalls == ()
 
-    def test_a_log_that_cannot_hold_it_is_spared_it(self, rig: Rig) -> None:
-        start(rig, log_format=LOG_FORMAT_MIN - 1)
+    def test_a_log_that_cannot_hold_it_is_spared_it(self) -> None:
+        rig = Rig(log_format=LOG_FORMAT_MIN - 1)
+        start(rig)
         rival(rig, 90)
         assert {recall.grace for recall in rig.plan().recalls} == {None}
 
@@ -179,7 +178,6 @@ def test_no_ping_pong(arrivals: list[tuple[int, int, int, str]], slots: int) -> 
     """Runs of all priorities come one after another, age, and take from each other as hard as they may: no test is
     taken more than `PREEMPTIONS_MAX` times, only ever by a run that was submitted above it, and every run ends."""
     rig, timers = Rig(), Recalls()
-    rig.accept(RaiseFormat(LOG_FORMAT_MIN))
     rig.worker("a", slots=slots)
     taken: Counter[tuple[int, int]] = Counter()
     due = sorted(arrivals, key=lambda arrival: arrival[0])

@@ -32,6 +32,7 @@ from protocols.commands import (
     Finish,
     Found,
     Grant,
+    Hedge,
     Preempt,
     RaiseFormat,
     Register,
@@ -70,6 +71,8 @@ class Author:
             self.preempt,
             self.expire,
             self.skip,
+            self.hedge,
+            self.hedge,
         )
         rarely = (self.abandon, self.cancel, self.rare)
         kinds = self.random.choice((often, often, others, others, rarely if self.random.random() < 0.3 else others))
@@ -112,7 +115,10 @@ class Author:
     def submit(self) -> Command:
         nonce = bytes([self.random.randrange(40)])
         retries, priority = self.random.randint(0, 2), self.random.choice((0, 50, 50, 100))
-        return Submit(nonce, spec(retries=retries, priority=priority), self.random.choice((0.0, -1e300, 1e300)))
+        hedge = self.random.random() < 0.7
+        return Submit(
+            nonce, spec(retries=retries, priority=priority, hedge=hedge), self.random.choice((0.0, -1e300, 1e300))
+        )
 
     def collected(self) -> Command:
         lease = self.lease(collects=True)
@@ -163,6 +169,12 @@ class Author:
             devices += (Device("gpu0", 500),)
         return Grant(self.run_id(run), peer, self.number(known.incarnation if known else 1), tuple(tasks), devices)
 
+    def hedge(self) -> Command:
+        lease, peer = self.lease(), self.random.choice(PEERS)
+        known = self.state.workers.get(peer)
+        test = (self.tests(lease.open if lease else []) or (TestIndex(0),))[0]
+        return Hedge(self.lease_id(lease), test, peer, self.number(known.incarnation if known else 1))
+
     def complete(self) -> Command:
         lease = self.lease()
         tests = self.tests(lease.open if lease else [])
@@ -211,6 +223,11 @@ def short_memory() -> object:
         yield
 
 
+def nothing(seeds: list[int]) -> CoordinatorState:
+    """An empty log of some format."""
+    return CoordinatorState(format=3 if seeds and seeds[0] % 2 else 1)
+
+
 def verdicts(state: CoordinatorState) -> dict[tuple[int, int], int]:
     return {
         (run.id, test): code for run in state.runs.values() for done in run.chunks
@@ -221,7 +238,7 @@ def verdicts(state: CoordinatorState) -> dict[tuple[int, int], int]:
 @settings(max_examples=examples(40))
 @given(SEEDS)
 def test_whatever_is_applied_the_state_holds(seeds: list[int]) -> None:
-    state = CoordinatorState()
+    state = nothing(seeds)
     for seed in seeds:
         command = Author(state, seed).command()
         assert decode(encode(command), *COMMANDS) == command, "nothing is tried that could not come from a log"
@@ -238,13 +255,13 @@ def test_whatever_is_applied_the_state_holds(seeds: list[int]) -> None:
 @settings(max_examples=examples(20))
 @given(SEEDS, st.data())
 def test_a_voter_that_starts_from_any_snapshot_goes_on_the_same(seeds: list[int], data: st.DataObject) -> None:
-    state, log, hashes = CoordinatorState(), [], [state_hash(CoordinatorState())]
+    state, log, hashes = nothing(seeds), [], [state_hash(nothing(seeds))]
     for seed in seeds:
         command = Author(state, seed).command()
         log.append((command, apply(state, state.applied + 1, command)))
         hashes.append(state_hash(state))
     start = data.draw(st.integers(0, len(log)))
-    twin = CoordinatorState()
+    twin = nothing(seeds)
     for command, _ in log[:start]:
         apply(twin, twin.applied + 1, command)
     twin = decode_state(encode_state(twin))

@@ -42,7 +42,7 @@ FIELDS = ("test", "outcome", "duration", "worker", "attempt", "record", "flaky")
 def test_report_json() -> None:
     run = mixed()
     records = [Cid(f"bafk{i}") for i in range(4)]
-    pieces = report.report_json(run, manifest("b.py::x", "b.py::a", "a.py::z", "c.py::q"), records, 103.25, {1})
+    pieces = report.report_json(run, manifest("b.py::x", "b.py::a", "a.py::z", "c.py::q"), records, 103.25)
     document = json.loads(b"".join(pieces))
     assert document == {
         "run": str(run.id), "name": "suite", "state": "failed", "exit_code": 1, "reason": "",
@@ -51,7 +51,7 @@ def test_report_json() -> None:
         "environment": None,
         "tests": [
             dict(zip(FIELDS, ("a.py::z", "skipped", 0.001, "alice", 1, "bafk2", False), strict=True)),
-            dict(zip(FIELDS, ("b.py::a", "passed", 0.001, "alice", 1, "bafk1", True), strict=True)),
+            dict(zip(FIELDS, ("b.py::a", "passed", 0.001, "alice", 1, "bafk1", False), strict=True)),
             dict(zip(FIELDS, ("b.py::x", "failed", 1.5, "bob", 2, "bafk0", False), strict=True)),
             dict(zip(FIELDS, ("c.py::q", "error", 0.0, None, 1, "bafk3", False), strict=True)),
         ],

@@ -28,6 +28,7 @@ from protocols.commands import (
     Finish,
     Found,
     Grant,
+    Hedge,
     Preempt,
     Register,
     Return,
@@ -56,6 +57,9 @@ def everything() -> Builder:
     builder.accept(Expire(lease, "gone"))
     taken = builder.grant(running.id, ALICE, Task(11, 1, 1))
     builder.accept(Preempt(taken, builder.running(Task(0, 1), nonce=b"6", priority=90).id))
+    straggling = builder.running(Task(0, 3), nonce=b"7", hedge=True)
+    slow = builder.grant(straggling.id, ALICE, Task(0, 3))
+    builder.accept(Hedge(slow, TestIndex(1), BOB, 1))
     cancelled = builder.running(Task(0, 9), nonce=b"4")
     builder.accept(Cancel(cancelled.id, "enough"))
     builder.grant(builder.submit(b"5").id, BOB)
@@ -127,7 +131,7 @@ def completions(draw: st.DrawFn) -> Complete:
     return Complete(draw(LEASES), CHUNK, tests, outcomes, tuple(draw(st.integers(-1, 99)) for _ in tests))
 
 
-SPECS = st.builds(spec, retries=st.integers(0, 1), priority=st.sampled_from([50, 90]))
+SPECS = st.builds(spec, retries=st.integers(0, 1), priority=st.sampled_from([50, 90]), hedge=st.booleans())
 PARTITIONS = [(), (Task(0, 9),), (Task(0, 4), Task(4, 5))]
 COMMANDS = st.one_of(
     st.builds(Found, st.sampled_from(["", "x"])),
@@ -137,6 +141,7 @@ COMMANDS = st.one_of(
     st.builds(Collected, LEASES, st.just(MANIFEST), st.integers(0, 9), st.sampled_from(PARTITIONS)),
     st.builds(CollectFailed, LEASES, st.integers(0, 5), st.just("r")),
     st.builds(Grant, RUNS, PEERS, st.integers(0, 3), TASKS),
+    st.builds(Hedge, LEASES, st.integers(-1, 12).map(TestIndex), PEERS, st.integers(0, 3)),
     completions(),
     st.builds(Return, LEASES, TESTS),
     st.builds(Preempt, LEASES, RUNS),

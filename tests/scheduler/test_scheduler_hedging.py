@@ -1,0 +1,178 @@
+"""Stragglers are run elsewhere, too: which, where, and what is left alone."""
+
+import pytest
+from scheduler_rig import GPU, Rig, members
+
+from mesh.scheduler.hedging import STRAGGLE_FACTOR, STRAGGLE_SECONDS_MIN
+from mesh.scheduler.plan import Plan
+from mesh.state.model import Lease, Run, Task
+from protocols.commands import Claim, Grant, Hedge
+from protocols.ids import PeerId, TestIndex
+from protocols.manifests import Dependency, Needs, Outcome
+
+LONG = 1000.0
+
+
+@pytest.fixture
+def rig() -> Rig:
+    made = Rig()
+    for name in "ab":
+        made.worker(name, slots=1)
+    return made
+
+
+def begin(rig: Rig, tests: int = 1, seconds: float = 1.0, worker: str = "a", **changes: object) -> tuple[Run, Lease]:
+    """A run whose tests are all held by one worker."""
+    run = rig.running([Task(0, tests)], [seconds] * tests, **{"hedge": True, **changes})
+    return run, hold(rig, run, worker, Task(0, tests))
+
+
+def hold(rig: Rig, run: Run, worker: str, *tasks: Task) -> Lease:
+    lease = rig.accept(Grant(run.id, PeerId(worker), rig.fleet[PeerId(worker)].incarnation, tasks)).lease
+    assert lease is not None
+    return rig.state.leases[lease]
+
+
+def runs_for(rig: Rig, lease: Lease, seconds: float, test: int = 0, **view: object) -> None:
+    rig.see(lease.worker, slots=1, **{"running": ((lease.id, TestIndex(test), seconds),), **view})
+
+
+def hedged(plan: Plan) -> list[tuple[int, int, str]]:
+    return [(one.lease, one.test, one.worker) for one in plan.hedges]
+
+
+@pytest.mark.parametrize(
+    ("expected", "seconds", "is_hedged"),
+    [
+        (1.0, STRAGGLE_SECONDS_MIN, False),
+        (1.0, STRAGGLE_SECONDS_MIN + 0.1, True),
+        (60.0, STRAGGLE_FACTOR * 60.0, False),
+        (60.0, STRAGGLE_FACTOR * 60.0 + 0.1, True),
+    ],
+)
+def test_what_takes_much_longer_than_expected_is_run_elsewhere_too(
+    rig: Rig, expected: float, seconds: float, is_hedged: bool
+) -> None:
+    _, lease = begin(rig, seconds=expected)
+    runs_for(rig, lease, seconds)
+    plan = rig.plan()
+    assert plan.hedges == ((Hedge(lease.id, TestIndex(0), PeerId("b"), 1),) if is_hedged else ())
+    rig.follow(plan)
+    assert rig.plan().hedges == (), "once"
+
+
+def test_the_first_verdict_counts_and_the_run_ends(rig: Rig) -> None:
+    run, lease = begin(rig)
+    runs_for(rig, lease, LONG)
+    (second,) = rig.follow(rig.plan())
+    rig.complete(second.id, [0])
+    assert (run.done, run.tests, rig.state.leases) == (1, 1, {})
+
+
+def test_only_if_the_run_asks_for_it(rig: Rig) -> None:
+    _, lease = begin(rig, hedge=False)
+    runs_for(rig, lease, LONG)
+    assert rig.plan().hedges == ()
+
+
+def test_a_free_slot_is_needed_which_nobody_else_wants(rig: Rig) -> None:
+    _, lease = begin(rig)
+    runs_for(rig, lease, LONG)
+    other = rig.running([Task(0, 3)], [60.0] * 3, "other")
+    plan = rig.plan()
+    assert (plan.hedges, [one.worker for one in plan.grants]) == ((), ["b"])
+    rig.follow(plan)
+    assert rig.plan().hedges == ()
+    rig.worker("c", slots=1)
+    rig.follow(rig.plan())
+    assert other.leased == 2
+    rig.worker("d", slots=4)
+    rig.follow(rig.plan())
+    assert set(run_on(rig, lease)) == {"a", "d"}
+    assert hedged(rig.plan()) == []
+
+
+def run_on(rig: Rig, lease: Lease) -> list[str]:
+    """The workers of the leases that hold its first test."""
+    return [one.worker for one in rig.state.leases.values() if one.run == lease.run and 0 in members(one.open)]
+
+
+def test_the_longest_go_first_and_each_free_slot_takes_one(rig: Rig) -> None:
+    rig.worker("c", slots=2)
+    run = rig.running([Task(0, 4)], [1.0] * 4, hedge=True)
+    lease = hold(rig, run, "c", Task(0, 4))
+    running = tuple((lease.id, TestIndex(test), 10.0 + test) for test in (0, 1, 2, 3))
+    rig.see("c", slots=2, running=running)
+    assert hedged(rig.plan()) == [(lease.id, 3, "a"), (lease.id, 2, "b")]
+
+
+@pytest.mark.parametrize("other", [{"alive": False}, {"draining": True}, {"capabilities": {}}])
+def test_only_who_can_do_it(rig: Rig, other: dict[str, object]) -> None:
+    for name in "ab":
+        rig.see(name, slots=1, capabilities=GPU)
+    _, lease = begin(rig, requires="gpu")
+    runs_for(rig, lease, LONG, capabilities=GPU)
+    assert len(rig.plan().hedges) == 1
+    rig.see("b", slots=1, **{"capabilities": GPU, **other})
+    assert rig.plan().hedges == ()
+
+
+def test_not_where_it_was_bad_and_not_over_the_limit_of_workers(rig: Rig) -> None:
+    run = rig.running([Task(0, 1)], [1.0], hedge=True, retries=1)
+    rig.complete(hold(rig, run, "b", Task(0, 1)).id, [0], code=Outcome.FAILED.code)
+    lease = hold(rig, run, "a", Task(0, 1))
+    runs_for(rig, lease, LONG)
+    assert rig.plan().hedges == ()
+    _, lease = begin(rig, nonce="2", worker_count=1)
+    runs_for(rig, lease, LONG)
+    assert rig.plan().hedges == ()
+
+
+def test_what_is_there_once_is_not_run_twice(rig: Rig) -> None:
+    holding = rig.running([Task(0, 1)], [1.0], hedge=True, needs=(Needs(locks=("camera",)),))
+    lease = hold(rig, holding, "a", Task(0, 1))
+    runs_for(rig, lease, LONG)
+    assert rig.plan().hedges == ()
+    rig.complete(lease.id, [0])
+    run, lease = begin(rig, nonce="2")
+    runs_for(rig, lease, LONG)
+    assert len(rig.plan().hedges) == 1
+    rig.accept(Claim(run.id, "lock", PeerId("a"), 1, 7))
+    assert rig.plan().hedges == (), "it may be within a mesh_lock"
+
+
+def test_what_lost_a_node_is_not_tried_on_another_one_at_once(rig: Rig) -> None:
+    run = rig.running([Task(0, 1)], [1.0], hedge=True)
+    hold(rig, run, "a", Task(0, 1))
+    rig.see("a", slots=1, lost=True, alive=False)
+    rig.follow(rig.plan())
+    (lease,) = rig.follow(rig.plan())
+    rig.see("a", slots=1)
+    runs_for(rig, lease, LONG)
+    assert rig.plan().hedges == ()
+
+
+def test_what_waits_behind_it_is_asked_back(rig: Rig) -> None:
+    run, lease = begin(rig, tests=3)
+    runs_for(rig, lease, LONG)
+    plan = rig.plan()
+    assert [(one.lease, one.run, one.grace) for one in plan.recalls] == [(lease.id, run.id, None)]
+    rig.follow(plan)
+    runs_for(rig, lease, LONG, running=tuple((lease.id, TestIndex(test), LONG) for test in range(3)))
+    assert rig.plan().recalls == (), "all of it runs"
+
+
+def test_what_depends_on_it_does_not_hide_it(rig: Rig) -> None:
+    run = rig.running([Task(0, 1), Task(1, 1)], [1.0] * 2, hedge=True, waits=(Dependency(1, 1, 0, 1),))
+    lease = hold(rig, run, "a", Task(0, 1))
+    runs_for(rig, lease, LONG)
+    assert len(rig.plan().hedges) == 1
+
+
+def test_an_old_log_has_no_hedges() -> None:
+    rig = Rig(log_format=2)
+    for name in "ab":
+        rig.worker(name, slots=1)
+    _, lease = begin(rig)
+    runs_for(rig, lease, LONG)
+    assert rig.plan().hedges == ()
