@@ -152,10 +152,11 @@ class PytestSession:
                 await self._listen(self._zygote)
                 if self._stopping:
                     return
+                was_ready = self._ready.is_set()
+                if was_ready:
+                    self._ready = trio.Event()  # slots that are opened from now on wait for the next one
                 code = await self._end_zygote(self._zygote)
-                if self._ready.is_set():
-                    self._ready = trio.Event()
-                else:
+                if not was_ready:
                     failed = frames.collection_failed(code, *self._zygote.output())
                     self._broken = f"pytest could not be started (exit code {code})"
                     self._broken_output = failed.output

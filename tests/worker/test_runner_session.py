@@ -10,10 +10,13 @@ from textwrap import dedent
 
 import pytest
 import trio
+import trio.testing
 from runner_harness import SECONDS_MAX, collect, gone, job, run, take, work, write
 
 from mesh.ports import CollectionFailed, Finished, Started, WorkItem
+from mesh.worker.processes import SlotProcess, Zygote
 from mesh.worker.runner import PytestRunner
+from mesh.worker.running import PytestSession
 from protocols.ids import LeaseId, TestIndex
 from protocols.manifests import Outcome
 
@@ -197,7 +200,9 @@ NODE = """
     from pathlib import Path
     sys.path[:0] = sys.argv[2:]
     from runner_harness import collect, job, work
-    from mesh.worker.runner import PytestRunner
+    from mesh.worker.processes import SlotProcess, Zygote
+from mesh.worker.runner import PytestRunner
+from mesh.worker.running import PytestSession
 
     async def main():
         the_job = job(Path(sys.argv[1]))
@@ -235,6 +240,41 @@ async def test_a_node_that_is_killed_leaves_no_zygote_and_no_slot(tmp_path: Path
         assert await gone(slot)
     finally:
         os.kill(grandchild, signal.SIGKILL)
+
+
+async def test_a_zygote_and_its_slot_that_are_killed_together_are_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The zygote's end may take its time: a slot that is opened meanwhile belongs to the next one."""
+    suite = """
+        import os, pytest, signal
+        @pytest.mark.parametrize("i", range(6))
+        def test(i):
+            if i == 2:
+                os.kill(os.getppid(), signal.SIGKILL)
+                os.kill(os.getpid(), signal.SIGKILL)
+    """
+    wait, open_slot = Zygote.wait, PytestSession._open
+    opened: list[int] = []
+
+    async def slow(zygote: Zygote) -> int:
+        monkeypatch.setattr(Zygote, "wait", wait)
+        code = await wait(zygote)
+        with trio.fail_after(SECONDS_MAX):
+            while len(opened) < 2:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        await trio.testing.wait_all_tasks_blocked()
+        return code
+
+    def noted(session: PytestSession, number: int) -> SlotProcess:
+        opened.append(number)
+        return open_slot(session, number)
+
+    monkeypatch.setattr(PytestSession, "_open", noted)
+    monkeypatch.setattr(Zygote, "wait", slow)
+    records = await run(job(write(tmp_path / "tree", {"test_a.py": suite}), slots=1))
+    outcomes = {name: record.outcome.value for name, record in records.items()}
+    assert outcomes == {f"test[{i}]": "error" if i == 2 else "passed" for i in range(6)}
 
 
 async def test_with_threads_in_a_conftest_slots_are_spawned(tmp_path: Path) -> None:
