@@ -35,7 +35,7 @@ class RaftLog:
         self.restored: Snapshot | None = None
         """Came from the leader, not handed out yet."""
         self.append(entries)
-        self.saved = self.last_index
+        self.saved = self._saving = self.last_index
 
     @property
     def first_index(self) -> int:
@@ -73,7 +73,9 @@ class RaftLog:
             taken.append(entry)
         return tuple(taken)
 
-    def unsaved(self) -> tuple[Entry, ...]:
+    def begin_save(self) -> tuple[Entry, ...]:
+        """What is not on the disk yet; `mark_saved` says that it is."""
+        self._saving = self.last_index
         return tuple(self._entries[self.saved - self._base_index :])
 
     def up_to_date(self, last_index: int, last_term: int) -> bool:
@@ -99,7 +101,7 @@ class RaftLog:
         if index <= self.committed:
             raise RemoteProtocolError(f"a leader wants to replace the committed entry {index}")
         del self._entries[index - self.first_index :]
-        self.saved = min(self.saved, self.last_index)
+        self.saved, self._saving = min(self.saved, self.last_index), min(self._saving, self.last_index)
         self.configurations.truncate(index)
 
     def commit(self, index: int) -> bool:
@@ -121,10 +123,10 @@ class RaftLog:
             index -= 1
         return index
 
-    def mark_saved(self, index: int, term: int) -> None:
-        """Entries up to the one at `index` are on disk, unless that one was replaced since."""
-        if index > self.saved and self.term(index) == term:
-            self.saved = index
+    def mark_saved(self) -> None:
+        """What the save that was begun last had of this log is on disk. What was replaced since is not; what stands
+        before that must count, or it would be written once more, and a crash in the middle of that would lose it."""
+        self.saved = max(self.saved, self._saving)
 
     def restore(self, snapshot: Snapshot) -> None:
         """The leader's snapshot takes the place of everything here."""
@@ -132,7 +134,7 @@ class RaftLog:
         self._entries.clear()
         self._base_index, self._base_term = snapshot.index, snapshot.term
         self.configurations = Configurations(snapshot.index, snapshot.configuration)
-        self.committed = self.applied = self.saved = snapshot.index
+        self.committed = self.applied = self.saved = self._saving = snapshot.index
         self.snapshot = self.restored = snapshot
 
     def compact(self, snapshot: Snapshot, trailing: int) -> None:

@@ -102,7 +102,6 @@ class _Out:
     """What the `Ready` that is out promised to save and apply."""
 
     hard_state: HardState | None
-    last: Entry | None
     applied: int
 
 
@@ -234,7 +233,7 @@ class Raft:
         """To be done as `mesh.raft.ready` says, and then `advance`."""
         assert self._out is None, "advance() comes before the next ready()"
         member, log = self._member, self._member.log
-        entries = log.unsaved()
+        entries = log.begin_save()
         committed: tuple[Entry, ...] = ()
         if log.applied < log.committed:
             committed = log.slice(log.applied + 1, log.committed, member.options.committed_bytes_max)
@@ -244,7 +243,7 @@ class Raft:
         promised = (member.term, member.vote) != (self._saved.term, self._saved.vote)
         if promised or (entries and log.committed != self._saved.commit) or snapshot is not None:
             saving = HardState(member.term, member.vote, log.committed)
-        self._out = _Out(saving, entries[-1] if entries else None, committed[-1].index if committed else log.applied)
+        self._out = _Out(saving, committed[-1].index if committed else log.applied)
         return Ready(
             hard_state=saving,
             snapshot=snapshot,
@@ -270,8 +269,7 @@ class Raft:
         self._out = None
         self._hung_ticks = 0
         self._saved = out.hard_state or self._saved
-        if out.last is not None:
-            log.mark_saved(out.last.index, out.last.term)
+        log.mark_saved()
         log.applied = max(log.applied, out.applied)
         self._perform(self._role.synced(self._saved.term, self._saved.vote))
 

@@ -60,20 +60,19 @@ def test_merging_keeps_what_agrees_and_replaces_the_rest() -> None:
     log.merge([entry(3, 2), entry(4, 3), entry(5, 3)])
     assert terms(log) == [1, 1, 2, 3, 3]
     assert log.saved == 3
-    assert [each.index for each in log.unsaved()] == [4, 5]
+    assert [each.index for each in log.begin_save()] == [4, 5]
 
 
 def test_a_save_of_replaced_entries_does_not_count() -> None:
     log = log_of(1, 1)
-    log.append([entry(3, 1), entry(4, 1)])
-    log.merge([entry(3, 2)])
-    log.mark_saved(4, 1)
-    assert log.saved == 2
-    log.append([entry(4, 2)])
-    log.mark_saved(4, 1)
-    assert log.saved == 2
-    log.mark_saved(4, 2)
-    assert log.saved == 4
+    log.append([entry(3, 1), entry(4, 1), entry(5, 1)])
+    assert [each.index for each in log.begin_save()] == [3, 4, 5]
+    log.merge([entry(4, 2), entry(5, 2)])
+    log.mark_saved()
+    assert log.saved == 3, "what stands before the replaced ones is on the disk, and is not written again"
+    assert [each.term for each in log.begin_save()] == [2, 2]
+    log.mark_saved()
+    assert log.saved == 5
 
 
 def test_committed_entries_are_never_replaced() -> None:

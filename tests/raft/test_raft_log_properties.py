@@ -123,14 +123,12 @@ class Member:
     def save(self) -> None:
         """Begin one, or end it."""
         if self.saving is None:
-            self.saving = (self.log.restored, self.log.unsaved())
+            self.saving = (self.log.restored, self.log.begin_save())
             self.log.restored = None
             return
         self.disk.save(*self.saving)
-        entries = self.saving[1]
         self.saving = None
-        if entries:
-            self.log.mark_saved(entries[-1].index, entries[-1].term)
+        self.log.mark_saved()
 
     def compact(self) -> None:
         log = self.log

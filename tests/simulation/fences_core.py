@@ -25,8 +25,8 @@ MUTANTS = (
     Mutant(
         "count the save of replaced entries",
         "mesh.raft.log",
-        "if index > self.saved and self.term(index) == term:",
-        "if self.saved < index <= self.last_index:",
+        "self.saved, self._saving = min(self.saved, self.last_index), min(self._saving, self.last_index)",
+        "self.saved = min(self.saved, self.last_index)",
         (UNITS, SEEDS),
     ),
     Mutant(
