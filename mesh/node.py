@@ -351,10 +351,12 @@ class Node:
         self._nodes.update(capabilities={**self._nodes.own.capabilities, **soon})
         probed = -PROBE_SECONDS
         while True:
+            found: dict[str, Any] = {}
             if trio.current_time() - probed >= PROBE_SECONDS:
                 probed = trio.current_time()
-                self._nodes.update(capabilities=await in_thread(hardware.probe, self._options.home, labels))
-            self._nodes.update(load=await in_thread(hardware.load, self._options.home))
+                found["capabilities"] = await in_thread(hardware.probe, self._options.home, labels)
+            found["load"] = await in_thread(hardware.load, self._options.home)
+            self._nodes.update(**found)  # at once: who knows all that a node has knows what is free of it, too
             await in_thread(self._neighbours.save, self._others())
             await trio.sleep(LOAD_SECONDS)
 
