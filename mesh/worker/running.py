@@ -49,7 +49,6 @@ not count them all."""
 BARREN_MAX = 3
 """Processes in a row, of a slot or the zygote, that die before a test began."""
 
-
 NEVER = float("-inf")
 
 

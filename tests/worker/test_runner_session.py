@@ -200,9 +200,7 @@ NODE = """
     from pathlib import Path
     sys.path[:0] = sys.argv[2:]
     from runner_harness import collect, job, work
-    from mesh.worker.processes import SlotProcess, Zygote
-from mesh.worker.runner import PytestRunner
-from mesh.worker.running import PytestSession
+    from mesh.worker.runner import PytestRunner
 
     async def main():
         the_job = job(Path(sys.argv[1]))
