@@ -239,12 +239,15 @@ class TestCoordinator:
         if code != MeshFailed.exit_code or not reasons:
             return code, text
         codes = self._fleet.unfit_codes(run, trio.current_time())
-        names = {peer: worker.name for peer, worker in self._state.workers.items()}
+        names = self._worker_names()
         alike: dict[str, list[str]] = {}
         for peer, reason in reasons.items():
             alike.setdefault(reason, []).append(names.get(peer) or peer)
         said = [f"{', '.join(who)}: {reason}" for reason, who in list(alike.items())[:REASONS_SHOWN_MAX]]
         return codes.pop() if len(codes) == 1 else code, f"{text}; {'; '.join(said)}"
+
+    def _worker_names(self) -> dict[PeerId, str]:
+        return {peer: worker.name for peer, worker in self._state.workers.items()}
 
     def _look_after_runs(self, state: CoordinatorState) -> None:
         for run in state.runs.values():
@@ -273,7 +276,7 @@ class TestCoordinator:
     async def _close(self, run_id: RunId) -> None:
         """Build the report, have it held twice, and finish the run."""
         try:
-            names = {peer: worker.name for peer, worker in self._state.workers.items()}
+            names = self._worker_names()
             finish = await self._reports.finish(self._state.runs[run_id], self._clock.now(), self._name, names)
             if finish.report is not None:
                 nodes = self._nodes.nodes()

@@ -140,6 +140,14 @@ class Lab:
             finally:
                 process.kill()
 
+    def suite(self, name: str, text: str) -> Path:
+        """A suite of one file, in this lab's folder."""
+        suite = self.folder / name
+        suite.mkdir()
+        (suite / "pytest.ini").write_text("[pytest]\n")
+        (suite / f"test_{name}.py").write_text(text)
+        return suite
+
     def detached(self, suite: Path, home: str) -> str:
         """Submit a suite and leave; the run."""
         return str(json.loads(self.mesh("run", str(suite), "--detach", "--json", home=home).stdout)["run"])

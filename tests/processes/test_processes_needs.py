@@ -3,7 +3,6 @@ and a run after another."""
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,14 +81,6 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield made
 
 
-def write(two: Lab, name: str, text: str) -> Path:
-    suite = two.folder / name
-    suite.mkdir()
-    (suite / "pytest.ini").write_text("[pytest]\n")
-    (suite / f"test_{name}.py").write_text(text)
-    return suite
-
-
 def outcomes(two: Lab, run: str) -> dict[str, dict[str, Any]]:
     """Each test's record, by its name."""
     out = two.folder / f"report-{run}"
@@ -100,7 +91,7 @@ def outcomes(two: Lab, run: str) -> dict[str, dict[str, Any]]:
 
 
 def test_dependents_of_a_failure_are_skipped_and_say_why(two: Lab) -> None:
-    events = list(two.events("run", str(write(two, "dependent", DEPENDENT)), home="a"))
+    events = list(two.events("run", str(two.suite("dependent", DEPENDENT)), home="a"))
     assert events[-1]["exit_code"] == 1
     verdicts = [event["test"].partition("::")[2] for event in events if event["event"] == "verdict"]
     assert sorted(verdicts) == sorted(set(verdicts)), "one verdict each"
@@ -121,7 +112,7 @@ def test_dependents_of_a_failure_are_skipped_and_say_why(two: Lab) -> None:
 
 
 def test_one_lock_for_two_nodes_and_each_device_for_one_test(two: Lab) -> None:
-    suite = write(two, "holding", HOLDING)
+    suite = two.suite("holding", HOLDING)
     first = two.detached(suite, home="a")
     done = two.mesh("run", str(suite), "--json", home="b", check=False)
     assert json.loads(done.stdout.splitlines()[-1])["counts"]["passed"] == 21, done.stdout
@@ -137,9 +128,9 @@ def test_one_lock_for_two_nodes_and_each_device_for_one_test(two: Lab) -> None:
 
 
 def test_a_run_after_another_is_handed_its_report_and_ends_if_that_fails(two: Lab) -> None:
-    good = two.detached(write(two, "upstream", "def test_it(): ..."), home="a")
-    bad = two.detached(write(two, "failing", "def test_it(): assert False"), home="b")
-    suite = write(two, "downstream", DOWNSTREAM)
+    good = two.detached(two.suite("upstream", "def test_it(): ..."), home="a")
+    bad = two.detached(two.suite("failing", "def test_it(): assert False"), home="b")
+    suite = two.suite("downstream", DOWNSTREAM)
     finished = json.loads(two.mesh("run", str(suite), "--after", good, "--json", home="b").stdout.splitlines()[-1])
     report = json.loads(two.mesh("watch", good, "--json", home="a").stdout.splitlines()[-1])["report"]
     out = two.folder / "handed"
@@ -156,7 +147,7 @@ def test_a_run_after_another_is_handed_its_report_and_ends_if_that_fails(two: La
 def test_a_circle_is_named_and_nothing_is_run(two: Lab) -> None:
     tests = [f"@pytest.mark.depends('test_{on}')\ndef test_{name}(): ...\n" for name, on in ("ab", "ba")]
     text = "import pytest\n" + "".join(tests)
-    done = two.mesh("run", str(write(two, "circle", text)), "--progress", "off", home="a", check=False)
+    done = two.mesh("run", str(two.suite("circle", text)), "--progress", "off", home="a", check=False)
     assert done.returncode == 4
     names = " -> ".join(f"test_circle.py::test_{name}" for name in "aba")
     assert f"tests depend on each other in a circle: {names}" in done.stdout + done.stderr
@@ -175,7 +166,7 @@ def test_it():
 
 
 def test_why_a_test_waits_for_a_lock(two: Lab) -> None:
-    suite = write(two, "waiting", WAITING)
+    suite = two.suite("waiting", WAITING)
     first = two.detached(suite, home="a")
     two.until((two.folder / "shared" / "held").exists, "the first run holds the lock")
     second = two.detached(suite, home="b")

@@ -3,7 +3,6 @@
 import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -64,16 +63,8 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield made
 
 
-def write(two: Lab, name: str, text: str) -> Path:
-    suite = two.folder / name
-    suite.mkdir()
-    (suite / "pytest.ini").write_text("[pytest]\n")
-    (suite / f"test_{name}.py").write_text(text)
-    return suite
-
-
 def test_a_bad_test_runs_elsewhere_and_the_truth_is_told(two: Lab) -> None:
-    suite, out = write(two, "unsure", UNSURE), two.folder / "report"
+    suite, out = two.suite("unsure", UNSURE), two.folder / "report"
     done = two.mesh("run", str(suite), "--retries", "2", "--report-dir", str(out), home="b", check=False)
     assert done.returncode == 1, "one of them never passed"
     seen = {path.name: path.read_text().split() for path in (two.folder / "shared").iterdir()}
@@ -103,7 +94,7 @@ def test_a_bad_test_runs_elsewhere_and_the_truth_is_told(two: Lab) -> None:
 
 
 def test_a_test_that_hangs_on_one_node_passes_on_the_other(two: Lab) -> None:
-    suite = write(two, "straggling", STRAGGLING)
+    suite = two.suite("straggling", STRAGGLING)
     events = list(two.events("run", str(suite), "--hedge", home="a"))
     names = [*(f"test_straggling.py::test_quick[{n}]" for n in range(4)), "test_straggling.py::test_straggles"]
     finished = finished_once(events, names)
