@@ -202,7 +202,8 @@ def _write(
                     earlier = material.tries.get(index, {})
                     remarks.add(index, record, last, {number: cid for number, (cid, _) in earlier.items()})
                     told = remarks.tried.get(index)
-                    xml.write(junit.case(record, told.properties(names) if told else ()))
+                    shell = run.spec.command is not None
+                    xml.write(junit.case(record, told.properties(names) if told else (), shell=shell))
                     out.write(report.record_line(index, record, cid or Cid("")))
                     if record.artifacts is not None:
                         files[f"artifacts/{artifact_folder(record.test)}"] = record.artifacts

@@ -32,9 +32,9 @@ def tail() -> bytes:
     return b"</testsuite></testsuites>\n"
 
 
-def case(record: Record, told: Sequence[tuple[str, str]] = ()) -> bytes:
-    """One `testcase`; `told`: properties beside the record's own."""
-    classname, name = names(record.test)
+def case(record: Record, told: Sequence[tuple[str, str]] = (), *, shell: bool = False) -> bytes:
+    """One `testcase`; `told`: properties beside the record's own. `shell`: of a command, whose ID is all name."""
+    classname, name = ("", record.test) if shell else names(record.test)
     children = [_properties((*record.properties, *told)), _verdict(record), *_output(record)]
     inner = "".join(child for child in children if child)
     attributes = f'classname="{_attribute(classname)}" name="{_attribute(name)}" time="{record.duration:.3f}"'
@@ -42,12 +42,10 @@ def case(record: Record, told: Sequence[tuple[str, str]] = ()) -> bytes:
 
 
 def names(test: str) -> tuple[str, str]:
-    """(classname, name) of a node ID: pytest's `mangle_test_address`. A shell command is all name."""
-    path, bracket, parameters = test.partition("[")
-    parts = path.split("::")
-    if len(parts) == 1:
-        return "", test
-    parts[0] = re.sub(r"\.py$", "", parts[0].replace("/", "."))
+    """(classname, name) of a node ID: pytest's `mangle_test_address`. A file that skips itself whole is all name."""
+    path, separator, rest = test.partition("::")
+    inside, bracket, parameters = rest.partition("[")
+    parts = [re.sub(r"\.py$", "", path.replace("/", ".")), *(inside.split("::") if separator else ())]
     parts[-1] += bracket + parameters
     return ".".join(parts[:-1]), parts[-1]
 

@@ -203,6 +203,7 @@ def test_junit_names_are_pytests_own(tmp_path: Path) -> None:
     """Against the real thing: pytest's junit.xml of the same node IDs."""
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "test_x.py").write_text(SUITE)
+    (tmp_path / "sub" / "test_whole.py").write_text("import pytest\npytest.importorskip('no_such_module')\n")
     command = [
         sys.executable,
         "-m",
@@ -222,11 +223,13 @@ def test_junit_names_are_pytests_own(tmp_path: Path) -> None:
         (case.get("classname"), case.get("name")) for case in ElementTree.parse(tmp_path / "j.xml").iter("testcase")
     }
     assert len(ids) == 5
+    ids.append("sub/test_whole.py")
     assert {junit.names(test) for test in ids} == theirs
 
 
 def test_a_shell_command_is_all_name() -> None:
-    assert junit.names("make check [fast]") == ("", "make check [fast]")
+    case = ElementTree.fromstring(junit.case(record("sub/check.py [fast]::x"), shell=True))
+    assert (case.get("classname"), case.get("name")) == ("", "sub/check.py [fast]::x")
 
 
 def test_record_line() -> None:
