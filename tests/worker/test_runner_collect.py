@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from runner_harness import collect, job, run_all, write
+from runner_harness import collect, job, run_all, take, work, write
 
 from mesh.ports import CollectionFailed
 from mesh.worker.runner import PytestRunner
@@ -129,6 +129,24 @@ async def test_a_file_that_skips_itself_is_one_skipped_test(tmp_path: Path) -> N
     record = ended["a/test_a.py"]
     assert record.message == "could not import 'nothing_of_that_name': No module named 'nothing_of_that_name'"
     assert "test_a.py:2: Skipped: could not import" in record.longrepr
+
+
+async def test_nothing_stays_set_up_for_a_file_that_skips_itself(tmp_path: Path) -> None:
+    """The folder `a` was kept for its second file; the test after that is in another folder."""
+    fixture = "@pytest.fixture(scope='package', autouse=True)\ndef f():\n    yield\n    raise OSError('left')"
+    files = {"a/__init__.py": "", "a/conftest.py": f"import pytest\n{fixture}", "a/test_1.py": "def test_1(): ..."}
+    write(tmp_path, {**files, "a/test_2.py": SKIPPING, "b/test_3.py": "def test_3(): ..."})
+    one = job(tmp_path, slots=1)
+    items = sorted(work(await collect(one)), key=lambda item: item.id)
+    async with PytestRunner().session(one) as session:
+        session.submit(items)
+        ended = {event.record.test: event.record for event in await take(session, 3)}
+    assert {test: record.outcome for test, record in ended.items()} == {
+        "a/test_1.py::test_1": Outcome.PASSED,
+        "a/test_2.py": Outcome.ERROR,
+        "b/test_3.py::test_3": Outcome.PASSED,
+    }
+    assert ended["a/test_2.py"].message == "failed on teardown with OSError: left"
 
 
 async def test_files_that_skip_themselves_are_no_tests_alone(tmp_path: Path) -> None:

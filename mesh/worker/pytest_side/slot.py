@@ -347,12 +347,22 @@ class Slot:
             return False
         reason, where = self._plugin.skips[node_id]
         message = wire.clip(reason)[0][: wire.MESSAGE_CHARS_MAX]
-        result = {"key": key, "outcome": "skipped", "started": began, "message": message}
-        self._pending += wire.pack_json({**result, "longrepr": wire.clip(where)[0]})
+        self._pass_over(key, began, {"outcome": "skipped", "message": message, "longrepr": wire.clip(where)[0]})
         return True
 
     def _refuse(self, key: int, began: float, node_id: str, why: str) -> None:
         message = f"not found in collection on this host: {node_id}"
-        result = {"key": key, "outcome": "error", "started": began, "message": message, "longrepr": wire.clip(why)[0]}
-        self._pending += wire.pack_json(result)
+        self._pass_over(key, began, {"outcome": "error", "message": message, "longrepr": wire.clip(why)[0]})
         self._flush()
+
+    def _pass_over(self, key: int, began: float, result: dict[str, Any]) -> None:
+        """Report what is not run. The test before it left set up what both were to share: no other may find that."""
+        if self._session._setupstate.stack:
+            self._write(self._pending + wire.STARTED.pack(b"S", key, began))
+            self._pending = b""
+            try:
+                self._session._setupstate.teardown_exact(NextItem(self))  # type: ignore[arg-type]
+            except BaseException as error:
+                message = f"failed on teardown with {type(error).__name__}: {error}"
+                result |= {"outcome": "error", "message": wire.clip(message)[0][: wire.MESSAGE_CHARS_MAX]}
+        self._pending += wire.pack_json({"key": key, "started": began, **result})
