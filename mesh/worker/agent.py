@@ -381,6 +381,7 @@ class WorkerAgent:
     async def _free_processes(self, assign: Assign) -> None:
         """Have an idle run of the same tests hand over its warm processes."""
         for run, session in list(self._sessions.items()):
-            if session.is_like(assign) and not self._machine.wants(run):
+            there = self._sessions.get(run) is session  # or it ended by itself while another one was waited for
+            if there and session.is_like(assign) and not self._machine.wants(run):
                 self._dismiss(run, session)
                 await session.over.wait()

@@ -14,6 +14,9 @@ from mesh.ports import CollectionFailed, Finished, Job, RunnerEvent, Started, Wo
 from protocols.ids import Cid, LeaseId, PeerId, TestIndex
 from protocols.manifests import CollectedTest, Manifest, Outcome, Record
 
+END_SECONDS = 0.2
+"""Until a session's processes are gone."""
+
 
 @dataclass
 class Suite:
@@ -51,6 +54,7 @@ class FakeRunner:
             session = FakeSession(self._suite, job, nursery)
             yield session
             nursery.cancel_scope.cancel()
+        await trio.sleep(END_SECONDS)
 
 
 class FakeSession:

@@ -291,3 +291,14 @@ async def test_a_run_whose_python_nobody_has_says_so_of_everyone(tmp_path, autoj
         assert (finished["state"], finished["exit_code"]) == ("error", 10)
         said = "none of 3 workers could prepare the run; host-a, host-b, host-c: has no interpreter /nowhere/bin/python"
         assert finished["reason"] == said
+
+
+async def test_runs_that_come_together_take_over_from_those_before(tmp_path, autojump_clock):
+    """Each has idle sessions of the same tests ended before it collects; both wait for the same ones."""
+    async with mesh(tmp_path, suite_of(40), slots={"a": 2}) as rig:
+        node = await rig.leader()
+        for _ in range(3):
+            runs = [await rig.submit(node) for _ in range(3)]
+            for run in runs:
+                with trio.fail_after(60):
+                    assert len(verdicts(await rig.follow(node, run))) == 40
