@@ -34,6 +34,10 @@ _EXIT_FIRST = re.compile(r"-[vqslx]*x[vqslx]*\Z")
 """-x, alone or in a bundle such as -xvs."""
 
 
+_OF_THIS_TREE = frozenset(("--lf", "--last-failed", "--sw", "--stepwise", "--stepwise-skip", "--sw-skip"))
+"""They go by pytest's cache of earlier runs, which no worker has: all would run, as if they had not been given."""
+
+
 @dataclass(frozen=True, slots=True)
 class Submission:
     root: Path
@@ -54,6 +58,9 @@ def prepare(args: argparse.Namespace) -> Submission:
         raise UsageError("--exec needs a shell command, such as --exec 'make check'")
     if args.exec is not None and args.pytest_args:
         raise UsageError("--exec runs a shell command; pytest's arguments after '--' have no place beside it")
+    for before, word in _with_previous(args.pytest_args):
+        if word in _OF_THIS_TREE and before not in _FLAGS_WITH_VALUE:
+            raise UsageError(f"{word} goes by a cache that workers lack: try 'mesh retry RUN' or 'pytest --mesh --lf'")
     if args.exec is not None and args.each and "{}" not in args.exec:
         raise UsageError("--exec must hold {} where each of the --each files is to stand")
     root, start = bundle_root(args.path or ".")

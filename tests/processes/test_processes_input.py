@@ -82,6 +82,7 @@ def test_what_is_wrong_by_itself(made: Lab) -> None:
     assert "101" in refused(made, "run", good, "--priority", "101")
     assert "gpu >>> 3" in refused(made, "run", good, "--requires", "gpu >>> 3")
     assert "nowhere" in refused(made, "run", f"{good}/nowhere.py")
+    assert "--lf goes by a cache that workers lack" in refused(made, "run", good, "--", "--lf")
     for words in (["results", "bafybogus"], ["cat", "bafybogus"], ["get", "bafybogus"], ["pin", "add", "bafybogus"]):
         assert "bafybogus" in refused(made, *words)
     assert runs(made) == before
