@@ -230,6 +230,7 @@ class WorkerAgent:
             await self._keep(event, artifacts)
 
     async def _keep(self, event: Finished, artifacts: Cid | None) -> None:
+        held = self._machine.held[event.lease]  # which may be closed while its results are written
         record = self._workshop.complete(event.record, artifacts)
         ended = Ended(
             event.lease, event.index, record.outcome, max(0, math.ceil(record.duration * 1e6)), encode(record)
@@ -238,7 +239,7 @@ class WorkerAgent:
         if batch is not None:
             await self._report(batch)
         self._waiting.set()
-        done = not self._machine.held[event.lease].open
+        done = not held.open
         if done:
             self._hurry.set()
         if done or self._machine.mixed:
@@ -282,7 +283,8 @@ class WorkerAgent:
                     answer = GiveBack(assign.lease, (), str(error), error.exit_code)
                 await self._deliver(answer)
             finally:
-                del self._collecting[assign.lease]
+                if self._collecting.get(assign.lease) is scope:
+                    del self._collecting[assign.lease]
         self._machine.collected(assign.lease)
         self._changed()
 

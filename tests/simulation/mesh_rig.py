@@ -100,7 +100,7 @@ class Node:
         self.coordinator: TestCoordinator
         self._rig = rig
         self._disk = rig.disk(peer)
-        self._outbox = FakeOutbox()
+        self.outbox = FakeOutbox()
         self._scope = trio.CancelScope()
         self.up = False
 
@@ -145,7 +145,7 @@ class Node:
             environments=Environments(folder / "environments", dict, lambda: None),
         )  # fmt: skip
         self.agent = WorkerAgent(
-            network=network, content=content, workshop=workshop, outbox=self._outbox, name=f"host-{self.peer}",
+            network=network, content=content, workshop=workshop, outbox=self.outbox, name=f"host-{self.peer}",
             incarnation=lambda: self.incarnation, slots=self.slots, coordinator=lambda: self.log.leader,
             changed=lambda: None, heartbeat_interval=1.0,
         )  # fmt: skip

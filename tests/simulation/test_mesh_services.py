@@ -6,6 +6,7 @@ import trio
 from mesh.ports import CollectionFailed
 from mesh.scheduler.hopeless import HOPELESS_SECONDS
 from mesh.state.invariants import check
+from mesh.worker.results import BATCH_TESTS_MAX
 from protocols.codec import decode
 from protocols.errors import MeshFailed
 from protocols.ids import Cid, LeaseId
@@ -302,3 +303,18 @@ async def test_runs_that_come_together_take_over_from_those_before(tmp_path, aut
             for run in runs:
                 with trio.fail_after(60):
                     assert len(verdicts(await rig.follow(node, run))) == 40
+
+
+async def test_a_lease_may_be_closed_while_its_results_are_written(tmp_path, autojump_clock):
+    suite = suite_of(BATCH_TESTS_MAX + 100)
+    suite.seconds = lambda test: 0.0
+    async with mesh(tmp_path, suite, slots={"a": 2}) as rig:
+        node = await rig.leader()
+        node.outbox.sync = (3.0, 3.0)
+        run = await rig.submit(node)
+        await until(lambda: len(suite.ran) >= BATCH_TESTS_MAX)
+        await node.backend.cancel(run)
+        await trio.sleep(10)
+        node.outbox.sync = (0.0, 0.0)
+        with trio.fail_after(200):
+            assert len(verdicts(await rig.follow(node, await rig.submit(node)))) == len(suite.tests)
