@@ -21,7 +21,7 @@ async def test_what_lies_in_the_outbox_is_not_run_again(tmp_path, autojump_clock
         await until(lambda: sum(peer == worker.peer for peer, _ in suite.ran) > 10)
         rig.lan.cut([worker.peer], [node.peer for node in rig.nodes.values() if node is not worker])
         await trio.sleep(1.0)
-        kept = [decode(payload, Result) for _, payload in worker._outbox.items()]
+        kept = [decode(payload, Result) for _, payload in worker.outbox.items()]
         worker.crash()
         rig.lan.heal()
         await rig.restart(worker.peer)
