@@ -186,6 +186,7 @@ def _write(
     done = [TestIndex(index) for index in range(len(tests)) if run.outcomes[index] != NO_VERDICT]
     seconds = max(0.0, now - run.submitted_at)
     remarks = Remarks(run)
+    shell = run.spec.command is not None
     with (folder / "junit.xml").open("wb") as xml:
         xml.write(junit.head(run.counts, seconds, run.submitted_at, hostname))
         for start in range(0, len(done), RECORDS_PER_FILE):
@@ -202,7 +203,6 @@ def _write(
                     earlier = material.tries.get(index, {})
                     remarks.add(index, record, last, {number: cid for number, (cid, _) in earlier.items()})
                     told = remarks.tried.get(index)
-                    shell = run.spec.command is not None
                     xml.write(junit.case(record, told.properties(names) if told else (), shell=shell))
                     out.write(report.record_line(index, record, cid or Cid("")))
                     if record.artifacts is not None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import trio
-import trio.testing
 from runner_harness import SECONDS_MAX, collect, gone, job, run, take, work, write
 
 from mesh.ports import CollectionFailed, Started, WorkItem

@@ -190,6 +190,10 @@ class Slot:
                 break
         return self._next
 
+    def _tell_start(self, key: int, epoch: float) -> None:
+        self._pending += wire.STARTED.pack(b"S", key, epoch)
+        self._flush()
+
     def _flush(self) -> None:
         if self._pending:
             data, self._pending = self._pending, b""
@@ -279,8 +283,7 @@ class Slot:
         self._plugin.artifacts = artifacts = originals.join(self._directory, "artifacts", str(key))
         self._plugin.artifacts_used = False
         self._capture.dropped = 0
-        self._write(self._pending + wire.STARTED.pack(b"S", key, originals.now()))
-        self._pending = b""
+        self._tell_start(key, originals.now())
         broken = None
         try:
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=NextItem(self))
@@ -356,10 +359,10 @@ class Slot:
         self._flush()
 
     def _pass_over(self, key: int, began: float, result: dict[str, Any]) -> None:
-        """Report what is not run. The test before it left set up what both were to share: no other may find that."""
+        """Report what is not run. The test before it left set up what both were to share: no other may find that.
+        What its teardown raises, whatever it is, is this one's verdict: the one before has been reported."""
         if self._session._setupstate.stack:
-            self._write(self._pending + wire.STARTED.pack(b"S", key, began))
-            self._pending = b""
+            self._tell_start(key, began)
             try:
                 self._session._setupstate.teardown_exact(NextItem(self))  # type: ignore[arg-type]
             except BaseException as error:
