@@ -5,6 +5,7 @@ Rejected: a schema library; a table of a dozen fields does not need one.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any
@@ -27,6 +28,9 @@ NAMES_BYTES_MAX = 64 * 1024 * 1024
 """Of a request that names the files of a bundle."""
 
 NONCE_BYTES_MAX = 64
+
+NAME_BYTES_MAX = 255
+"""Of the directory that a worker makes for the tree."""
 
 PLAN_BYTES_MAX = 4 * 1024 * 1024
 """Of a request that names several runs."""
@@ -112,7 +116,8 @@ def spec(document: Any, submitter: PeerId) -> RunSpec:
         if not fields.get(name):
             raise UsageError(f"'spec' lacks {name!r}")
     fields["bundle"] = parse_cid(fields["bundle"])
-    if fields["name"] in (".", "..") or "/" in fields["name"] or "\0" in fields["name"]:
+    too_long = len(os.fsencode(fields["name"])) > NAME_BYTES_MAX
+    if too_long or fields["name"] in (".", "..") or "/" in fields["name"] or "\0" in fields["name"]:
         raise UsageError(f"'name' of 'spec' must be a plain directory name, not {fields['name'][:80]!r}")
     if fields.get("environment", ENVIRONMENTS[0]) not in ENVIRONMENTS:
         raise UsageError(f"'environment' of 'spec' must be one of {', '.join(ENVIRONMENTS)}")

@@ -18,9 +18,9 @@ from mesh.worker.machine import Collect, Feed, Instruction, Kill, Offer, Prepare
 from mesh.worker.results import Ended, ResultBuffer
 from mesh.worker.sessions import RunSession, Workshop
 from protocols.codec import decode, encode
-from protocols.errors import MeshError, MeshFailed, NodeUnavailable, ProtocolError, RemoteCallError
+from protocols.errors import MeshError, MeshFailed, NodeUnavailable, ProtocolError, RemoteCallError, RemoteProtocolError
 from protocols.ids import Cid, LeaseId, PeerId, RunId
-from protocols.manifests import Chunk, Outcome
+from protocols.manifests import Chunk, Outcome, Record
 from protocols.work import (
     PROTOCOL,
     Ack,
@@ -225,13 +225,12 @@ class WorkerAgent:
             self._machine.started(event.lease, event.index)
             self._changed()
             return
-        artifacts = await self._workshop.keep_artifacts(event)
+        record = await self._workshop.complete(event)
         if self._machine.finished(event.lease, event.index):
-            await self._keep(event, artifacts)
+            await self._keep(event, record)
 
-    async def _keep(self, event: Finished, artifacts: Cid | None) -> None:
+    async def _keep(self, event: Finished, record: Record) -> None:
         held = self._machine.held[event.lease]  # which may be closed while its results are written
-        record = self._workshop.complete(event.record, artifacts)
         ended = Ended(
             event.lease, event.index, record.outcome, max(0, math.ceil(record.duration * 1e6)), encode(record)
         )
@@ -352,7 +351,12 @@ class WorkerAgent:
     async def _register(self, coordinator: PeerId) -> None:
         while self._inherited:
             key, payload = self._inherited[0]
-            await self._ask(coordinator, decode(payload, Result), Ack)
+            try:
+                result = decode(payload, Result)
+            except RemoteProtocolError as error:
+                log.warning("result %s of an earlier process can't be read, its tests run again: %s", key, error)
+            else:
+                await self._ask(coordinator, result, Ack)
             await self._outbox.remove(key)
             self._inherited.pop(0)
         await self._ask(coordinator, RegisterWorker(self._name, self._incarnation(), self.slots), Ack)

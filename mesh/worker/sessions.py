@@ -17,6 +17,7 @@ from pathlib import Path
 import trio
 
 from mesh.ports import CollectionFailed, Content, Finished, Job, Runner, RunnerEvent, RunnerSession, Tail, WorkItem
+from mesh.worker import artifacts
 from mesh.worker.environments import Environment, Environments
 from mesh.worker.selecting import select
 from mesh.worker.sharing import Names, Shares
@@ -182,18 +183,20 @@ class Workshop:
             cid,
         )
 
-    async def keep_artifacts(self, event: Finished) -> Cid | None:
-        """Store what the test left in its artifact folder, and remove the folder."""
+    async def complete(self, event: Finished) -> Record:
+        """The record with what only this side knows; what the test left in its artifact folder is stored, and the
+        folder removed."""
+        record = dataclasses.replace(event.record, worker=self._peer)
         if event.artifacts is None:
-            return None
+            return record
         try:
-            return await self._content.add_path(event.artifacts)
+            warnings = await trio.to_thread.run_sync(artifacts.leave_out, event.artifacts)
+            kept = await self._content.add_path(event.artifacts)
+        except (OSError, UsageError) as error:  # a process that the test left behind still writes there, say
+            kept, warnings = None, [artifacts.warning("all of it", str(error))]
         finally:
             await _remove(event.artifacts)
-
-    def complete(self, record: Record, artifacts: Cid | None) -> Record:
-        """The record with what only this side knows."""
-        return dataclasses.replace(record, worker=self._peer, artifacts=artifacts)
+        return dataclasses.replace(record, artifacts=kept, warnings=(*record.warnings, *warnings))
 
     def _job(self, assign: Assign, root: Path, environment: Environment) -> Job:
         spec = assign.spec
@@ -226,8 +229,7 @@ class Workshop:
     async def _tree(self, assign: Assign) -> AsyncIterator[Path]:
         """The checked-out bundle, kept from removal meanwhile."""
         bundle = assign.spec.bundle
-        home = self._folder / bundle
-        target = home / assign.spec.name
+        target = self._folder / bundle / assign.spec.name
         self._in_use[bundle] = self._in_use.get(bundle, 0) + 1
         try:
             async with self._checkout:
@@ -235,7 +237,6 @@ class Workshop:
                     await self._content.fetch(assign.manifest, assign.holders)
                 if not target.exists():
                     await self._content.fetch(bundle, assign.holders)
-                    home.mkdir(exist_ok=True)
                     await self._environments.forget(bundle)
                     await self._content.checkout(bundle, target)
                 self._bundles[bundle] = None

@@ -150,6 +150,7 @@ async def test_submit_fills_in_the_submitter(api: Served) -> None:
         ({"nonce": NONCE, "spec": {**SPEC, "timeout": -1}}, "timeout"),
         ({"nonce": NONCE, "spec": {**SPEC, "name": "../../etc"}}, "name"),
         ({"nonce": NONCE, "spec": {**SPEC, "name": ".."}}, "name"),
+        ({"nonce": NONCE, "spec": {**SPEC, "name": "x" * 256}}, "name"),
         ({"nonce": NONCE, "spec": {**SPEC, "requires": "gpu >="}}, "gpu"),
         ({"nonce": NONCE, "spec": {**SPEC, "environment": "conda"}}, "environment"),
         ({"nonce": NONCE, "spec": {**SPEC, "test_type": "\ud800"}}, "Unicode"),

@@ -68,9 +68,11 @@ def test_ids(text): ...
 """
 
 ARTIFACTS = """
+import os
 def test_artifacts(mesh_artifacts):
     (mesh_artifacts / "deep").mkdir()
     (mesh_artifacts / "deep" / "picture.bin").write_bytes(bytes(range(256)))
+    os.mkfifo(mesh_artifacts / "deep" / "pipe")
 """
 
 MODULE_SKIP = "import pytest\npytest.importorskip('nothing_of_that_name')\ndef test_never(): ...\n"
@@ -219,6 +221,8 @@ def test_artifacts_are_in_the_report(awkward: Awkward) -> None:
     found = awkward.folder / "artifacts" / "test_artifacts.py::test_artifacts" / "deep" / "picture.bin"
     assert found.read_bytes() == bytes(range(256))
     assert len(list((awkward.folder / "artifacts").iterdir())) == 1
+    warnings = json.loads((awkward.folder / "warnings.json").read_text())["warnings"]
+    assert "mesh_artifacts: deep/pipe not kept: no file, directory or link" in str(warnings)
 
 
 def test_two_readers_of_junit_xml_count_the_same(awkward: Awkward) -> None:

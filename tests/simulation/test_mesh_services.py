@@ -105,6 +105,19 @@ async def test_all_nodes_restart_at_once(tmp_path, autojump_clock):
         assert events[-1]["state"] == "passed"
 
 
+async def test_a_worker_works_though_a_result_in_its_outbox_can_not_be_read(tmp_path, autojump_clock):
+    suite = suite_of(100)
+    async with mesh(tmp_path, suite) as rig:
+        leader = await rig.leader()
+        worker = next(node for node in rig.nodes.values() if node is not leader)
+        worker.crash()
+        await worker.outbox.put("from-another-version", b"\xa0")
+        await rig.restart(worker.peer)
+        await done(rig, leader, await rig.submit(leader), suite)
+        assert worker.peer in {peer for peer, _ in suite.ran}
+        assert not worker.outbox.items()
+
+
 async def test_the_coordinator_is_cut_off_and_returns(tmp_path, autojump_clock):
     suite = suite_of(400)
     async with mesh(tmp_path, suite) as rig:
