@@ -3,6 +3,7 @@
 The lines are "key: value". What lets others in (the ticket, the dashboard's token) is printed on a terminal only.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -63,16 +64,22 @@ def announcer(home: Path) -> Callable[[str, str], None]:
 
 def _explain(error: BaseException) -> int:
     """One sentence for what a user can mend; a bug goes to the log with its traceback."""
-    found = error.subgroup(MeshError) if isinstance(error, BaseExceptionGroup) else error
+    found = error.subgroup(_is_users) if isinstance(error, BaseExceptionGroup) else error
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]
-    if isinstance(found, MeshError):
-        print(f"node.py: {found}", file=sys.stderr)
-        return found.exit_code
+    if found is not None and _is_users(found):
+        where = f"{found.filename}: " if isinstance(found, OSError) and found.filename else ""
+        print(f"node.py: {where}{found.strerror if isinstance(found, OSError) else found}", file=sys.stderr)
+        return found.exit_code if isinstance(found, MeshError) else EXIT_INTERNAL
     import logging
 
     logging.getLogger("node").critical("the node ended by an internal error: %r", error, exc_info=error)
     return EXIT_INTERNAL
+
+
+def _is_users(error: BaseException) -> bool:
+    """Whether a user can mend it: all that is raised on purpose, and a full disk, which any write may meet."""
+    return isinstance(error, MeshError) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """node.py around the node: what it prints where, and how it words its end. The node itself is a stand-in."""
 
+import errno
 import json
 import logging
 import sys
@@ -62,6 +63,7 @@ def test_a_terminal_gets_the_ticket_and_the_way_into_the_dashboard(
     [
         (HomeInUse("home /h is used by process 1"), 4),
         (ExceptionGroup("x", [ValueError("y"), ExceptionGroup("z", [NoQuorum("no majority")])]), 11),
+        (ExceptionGroup("x", [OSError(errno.ENOSPC, "No space left on device", "/tmp/z")]), 3),
     ],
 )
 def test_an_error_of_ours_is_one_sentence(
@@ -73,7 +75,8 @@ def test_an_error_of_ours_is_one_sentence(
     serving(monkeypatch, serve)
     assert node.main([]) == code
     err = capsys.readouterr().err
-    assert err in ("node.py: home /h is used by process 1\n", "node.py: no majority\n")
+    told = ("home /h is used by process 1", "no majority", "/tmp/z: No space left on device")
+    assert err in [f"node.py: {sentence}\n" for sentence in told]
 
 
 def test_a_bug_goes_to_the_log(
