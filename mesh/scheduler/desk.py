@@ -12,6 +12,7 @@ from mesh.scheduler.fleet import WorkerView
 from mesh.scheduler.shelf import Shelf
 from mesh.state.model import LEASES_PER_WORKER_MAX, LOSSES_MAX, Task
 from protocols.commands import TESTS_PER_COMMAND_MAX
+from protocols.ids import RunId
 
 BACKLOG_SECONDS_MAX = 1.0
 """Expected seconds a slot below which a worker gets more."""
@@ -52,9 +53,13 @@ class Desk:
         """Nothing more is taken from its shelf in this plan: somebody waits for what is there."""
         self.changed = False
         """Whether the plan put something on it, or reserved it."""
+        self.stuck = 0
+        """Slots whose tests run longer than was expected."""
         self._full = 0.0
         self._seconds = 0.0
         self._tests = 0
+        self._tests_of: dict[RunId, int] = {}
+        """But those that hold something."""
 
     def reserve(self) -> None:
         self.reserved = self.changed = True
@@ -85,7 +90,9 @@ class Desk:
         """Whether a test of several slots finds them free now."""
         return slots == 1 or self.shelf.slots + slots + self.tests() - self.shelf.leases <= self.view.slots
 
-    def hold(self, tasks: list[Task], estimates: Estimates | None, scale: float, joins: bool = False) -> float:
+    def hold(
+        self, run: RunId, tasks: list[Task], estimates: Estimates | None, scale: float, joins: bool = False
+    ) -> float:
         """Put a lease on the desk; no tasks: a collection. With `joins`, tasks of a lease that lies there. How many
         slots they take."""
         self.leases += not joins
@@ -96,6 +103,7 @@ class Desk:
         for task in tasks:
             seconds = estimates.total(task.first, task.count) * scale if estimates else 0.0
             self.pieces.append(Piece(task.count, seconds))
+            self._tests_of[run] = self._tests_of.get(run, 0) + task.count
         self.suspects += any(is_suspect(task) for task in tasks)
         if self.leases == 1 and len(tasks) == 1 and is_last_chance(tasks[0]):
             self.reserved = True
@@ -118,19 +126,24 @@ class Desk:
         """Tests on it."""
         return self._tests
 
+    def room_for(self, run: RunId, tests_max: int) -> int:
+        """How many more tests of a run may lie here, when a slot may have so many of them."""
+        return tests_max * self.view.slots - self._tests_of.get(run, 0)
+
     def has_lease_left(self) -> bool:
         return not self.reserved and self.leases < LEASES_PER_WORKER_MAX
 
     def has_room(self, backlog: float) -> bool:
-        if not self.has_lease_left() or self._full >= BACKLOG_SECONDS_MAX * self.view.slots:
+        slots = self.view.slots - self.stuck
+        if not self.has_lease_left() or self._full >= BACKLOG_SECONDS_MAX * slots:
             return False  # what fills the largest backlog fills any
-        if backlog >= BACKLOG_SECONDS_MAX or self._full < backlog * self.view.slots:
+        if backlog >= BACKLOG_SECONDS_MAX or self._full < backlog * slots:
             return True  # what does not fill this one by the measure of the largest does not fill it by its own
-        return sum(piece.capped(backlog) for piece in self.pieces) < backlog * self.view.slots
+        return sum(piece.capped(backlog) for piece in self.pieces) < backlog * slots
 
     def free_slots(self, backlog: float) -> int:
         """Slots that are not taken by a long test; at least 1."""
-        return max(1, self.view.slots - sum(piece.long(backlog) for piece in self.pieces))
+        return max(1, self.view.slots - self.stuck - sum(piece.long(backlog) for piece in self.pieces))
 
 
 def is_suspect(task: Task) -> bool:

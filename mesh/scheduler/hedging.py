@@ -1,29 +1,32 @@
-"""Which tests that take far longer than expected should be run by a second worker, too: the first verdict counts.
+"""What is done about tests that take longer than expected, when workers are left with free slots.
 
-Only where the run asks for it (a test may do something to the world, and a hedge does it twice), only tests that hold
-nothing that is there once, on a worker that is left with a free slot when all that could be granted was, so that a
-hedge never keeps a test waiting. What is queued behind such a test on its worker is asked back. How long a test has run
-is soft state of the fleet: a new coordinator begins to count anew. Rejected: a hedge of a hedge (two are enough to rule
-out one slow host), ending the first one when the second starts (it may be about to pass).
+What is queued behind such a test on its worker is **asked back**, to be run by those who are free. Such a test itself
+is run by a second worker, too, and the first verdict counts (a **hedge**): only where the run asks for it (a test may
+do something to the world, and a hedge does it twice), only tests that hold nothing that is there once, and only with
+slots that nobody else wants. How long a test has run is soft state of the fleet: a new coordinator begins to count
+anew. Rejected: a hedge of a hedge (two are enough to rule out one slow host), ending the first one when the second
+starts (it may be about to pass).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mesh.scheduler import feasibility
-from mesh.scheduler.desk import Desk
+from mesh.scheduler.desk import BACKLOG_SECONDS_MAX, Desk
 from mesh.scheduler.fleet import WorkerView
-from mesh.scheduler.preemption import Recall
+from mesh.scheduler.preemption import RECALLS_PER_PLAN_MAX, Recall
 from mesh.scheduler.supply import Lengths
 from mesh.state import ranges
-from mesh.state.model import CoordinatorState, Lease, Run, RunPhase
+from mesh.state.model import CoordinatorState, Lease, Run
 from protocols.commands import Hedge
-from protocols.ids import LeaseId, PeerId, RunId, TestIndex
+from protocols.ids import PeerId, RunId, TestIndex
 
 STRAGGLE_FACTOR = 2.0
 """Times its expected duration after which a test straggles,"""
-STRAGGLE_SECONDS_MIN = 5.0
-"""but not before that."""
+STRAGGLE_SECONDS_MIN = 1.0
+"""but not before that,"""
+HEDGE_SECONDS_MIN = 5.0
+"""nor is it hedged before that."""
 HEDGES_PER_PLAN_MAX = 64
 LOG_FORMAT_MIN = 3
 """Of a log that can hold a `Hedge`."""
@@ -36,6 +39,8 @@ class Straggler:
     test: TestIndex
     requirement: int
     seconds: float
+    hedged: bool
+    """Whether a second worker may run it."""
     queued: bool
     """Whether tests of its lease wait that have not started."""
 
@@ -58,11 +63,11 @@ def decide(
     for one in found:
         able = [desks[peer] for peer in _able(state, views, one) if free.get(peer, 0) > 0]
         able = [desk for desk in able if may_join(one.run, desk)]
-        if not able or len(hedges) >= HEDGES_PER_PLAN_MAX:
+        if not able:
             continue
-        if one.queued:
+        if one.queued and len(asked) < RECALLS_PER_PLAN_MAX:
             asked.setdefault(one.lease.id, Recall(one.lease.id, one.run.id, None))
-        if one.test not in one.run.hedges:
+        if one.hedged and one.test not in one.run.hedges and len(hedges) < HEDGES_PER_PLAN_MAX:
             desk = min(able, key=lambda desk: (desk.load(), desk.view.load, desk.losses, desk.view.peer))
             free[desk.view.peer] -= 1
             hedges.append(Hedge(one.lease.id, one.test, desk.view.peer, desk.view.incarnation))
@@ -72,29 +77,27 @@ def decide(
 def _stragglers(
     state: CoordinatorState, views: Iterable[WorkerView], lengths: Mapping[RunId, Lengths]
 ) -> Iterator[Straggler]:
-    if state.format < LOG_FORMAT_MIN or not any(run.spec.hedge for run in state.runs.values()):
-        return
     for view in views:
-        started: dict[LeaseId, int] = {}
-        for lease_id, _, _ in view.running:
-            started[lease_id] = started.get(lease_id, 0) + 1
-        for lease_id, test, seconds in view.running:
+        late = [one for one in view.running if one[2] > STRAGGLE_SECONDS_MIN]
+        for lease_id, test, seconds in late:
             lease = state.leases.get(lease_id)
-            if lease is None or lease.worker != view.peer or not _may_be_hedged(state, lease):
+            if lease is None or lease.worker != view.peer or lease.run not in lengths or lease.hedges:
                 continue
             place = ranges.locate(lease.open, test)
             estimates, scale, _ = lengths[lease.run]
-            if place is None or lease.open[place].losses:
+            if place is None or seconds <= STRAGGLE_FACTOR * estimates[test] * scale:
                 continue
-            if seconds > max(STRAGGLE_FACTOR * estimates[test] * scale, STRAGGLE_SECONDS_MIN):
-                run, queued = state.runs[lease.run], ranges.size(lease.open) > started[lease_id]
-                yield Straggler(run, lease, test, lease.open[place].requirement, seconds, queued)
+            run, started = state.runs[lease.run], sum(held == lease_id for held, _, _ in view.running)
+            may = seconds > HEDGE_SECONDS_MIN and not lease.open[place].losses and _may_be_hedged(state, lease)
+            queued = ranges.size(lease.open) > started
+            if may or queued:
+                yield Straggler(run, lease, test, lease.open[place].requirement, seconds, may, queued)
 
 
 def _may_be_hedged(state: CoordinatorState, lease: Lease) -> bool:
     """Whether it is a lease of plain tests, none of which may be within a `mesh_lock`."""
     run = state.runs[lease.run]
-    if run.phase is not RunPhase.RUNNING or not run.spec.hedge or lease.hedges or lease.needs.held:
+    if state.format < LOG_FORMAT_MIN or not run.spec.hedge or lease.needs.held:
         return False
     return not any((held.run, held.worker) == (run.id, lease.worker) for held in state.claims.values())
 
@@ -112,3 +115,15 @@ def _free_slots(desk: Desk) -> int:
     if desk.kept or desk.shelf.leases or not desk.has_lease_left():
         return 0
     return desk.view.slots - desk.tests()
+
+
+def occupied(state: CoordinatorState, view: WorkerView, lengths: Mapping[RunId, Lengths]) -> int:
+    """Slots of a worker with tests that were thought to be short, and have run for longer than a backlog already: for
+    how much longer, nobody knows."""
+    found = 0
+    for lease_id, test, seconds in view.running:
+        lease = state.leases.get(lease_id) if seconds > BACKLOG_SECONDS_MAX else None
+        if lease is not None and lease.run in lengths:
+            estimates, scale, _ = lengths[lease.run]
+            found += estimates[test] * scale < BACKLOG_SECONDS_MAX
+    return found

@@ -93,7 +93,6 @@ class _Planner:
         self.abandons: list[tuple[RunId, TestIndex]] = []
         self.cancels: list[Cancel] = []
         self.skips: list[Skipped] = []
-        self.unmet: list[Unmet] = []
         self.fat: set[LeaseId] = set()
         self.waiting: list[Waiting] = []
         self._state = state
@@ -127,8 +126,9 @@ class _Planner:
         self._shared = len(self.claims) > 1
         self._top = max((band(claim.priority) for claim in self.claims), default=0)
         self._roomy = list(self._desks.values())
-        self._claimed: dict[PeerId, int] = {}
-        """Worker -> the band of a run that waits for it."""
+        usable = (desk.view for desk in self._roomy)
+        self._claimed, self.unmet = preemption.queued(state, usable, self._claim, self._top)
+        """Worker -> the band of a run that waits for it; and what waits."""
         self._able: dict[Need, Able] = {}
         self._shunned = frozenset(run for view in self._views for run in view.unfit)
         waiting = ((state.runs[claim.run], one) for claim in self.claims for one in self._groups[claim.run])
@@ -170,6 +170,7 @@ class _Planner:
         if kept is None or not kept.holds(worker, view, self._changed):
             kept = self._new_desk(view, worker)
         self._kept[view.peer] = kept
+        kept.desk.stuck = hedging.occupied(self._state, view, self._lengths)
         kept.desk.view = view
         for run, taken in kept.taken:
             self._held[run] = self._held.get(run, 0.0) + taken
@@ -198,7 +199,7 @@ class _Planner:
     def _hold(self, desk: Desk, run: RunId, tasks: list[Task], joins: bool = False) -> float:
         """Put tasks on a desk. How many slots they take; one each, where it is not known how long they are."""
         estimates, scale, is_guess = self._lengths.get(run, (None, 1.0, False))
-        taken = desk.hold(tasks, estimates, scale, joins)
+        taken = desk.hold(run, tasks, estimates, scale, joins)
         return float(min(ranges.size(tasks), desk.view.slots)) if is_guess else taken
 
     def _scale(self, run: Run) -> float:
@@ -299,7 +300,8 @@ class _Planner:
         if not estimates.known and run.done < OBSERVED_TESTS_MIN:
             share = min(share, GRANT_SECONDS_GUESSED_MAX)
             tests_max = max(1, run.tests // (2 * fleet))
-        backlog = min(share, BACKLOG_SECONDS_MAX)
+        # One measure for all who share, or a short run finds no room beside a long one.
+        backlog = BACKLOG_SECONDS_MAX if self._shared else min(share, BACKLOG_SECONDS_MAX)
         free = [desk for desk in desks if desk.has_room(backlog)]
         others = self._open_to(able, claim) if run.failed_on else []
         supply = Supply(group, Elsewhere(run, others, self._may_join))
@@ -310,15 +312,13 @@ class _Planner:
             turns = desk.view.slots if self._shared else 1
             while turns and supply.tests and desk.has_room(backlog) and self._may_join(run, desk):
                 turns -= 1
-                room = min(tests_max * desk.view.slots - desk.tests(), TESTS_PER_COMMAND_MAX, desk.single_tests())
+                room = min(desk.room_for(run.id, tests_max), TESTS_PER_COMMAND_MAX, desk.single_tests())
                 slots, room = (1, min(room, tests_max)) if self._shared else (desk.free_slots(backlog), room)
                 taken = self._fill_desk(run, desk, supply, share * slots / scale, room) if room > 0 else 0.0
                 if not taken:
                     break
                 yield taken
-        if supply.tests and not any(
-            desk.has_room(backlog) and desk.tests() < tests_max * desk.view.slots for desk in free
-        ):
+        if supply.tests and not any(desk.has_room(backlog) and desk.room_for(run.id, tests_max) > 0 for desk in free):
             self._wants_more(run, claim, able, desks, supply.tests)
 
     def _wants_more(self, run: Run, claim: Claim, able: Able, desks: list[Desk], tests: int) -> None:
@@ -331,7 +331,7 @@ class _Planner:
         band = claim.aged(self._top)
         for desk in desks:
             if desk.view.peer in peers:
-                self._claimed.setdefault(desk.view.peer, band)
+                self._claimed[desk.view.peer] = max(band, self._claimed.get(desk.view.peer, band))
 
     def _fill_held(self, run: Run, claim: Claim, wanted: Need, able: Able, group: Group) -> Iterator[float]:
         """Hand tasks whose tests hold something to desks that have it: leases of tests that run one after another."""

@@ -9,15 +9,18 @@ taker's `preempt` has it. A test that ends meanwhile is recorded, or refused, by
 No ping-pong. Who takes is decided by priorities as submitted, which nothing changes, so two runs never take from each
 other; who has aged into the taker's band is its equal, and loses nothing; no test is taken more than `PREEMPTIONS_MAX`
 times, which the log sees to, whoever plans. What was given back waits for its turn in the queue, behind the taker.
+Nor does a lower band get a slot of a worker on which a lease of the taker waits to begin (its processes may still
+start), and a lease that finds its worker full of lower runs asks for room there like one that was not granted.
 Rejected: suspending processes (their memory and devices stay taken).
 """
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from mesh.scheduler.fleet import WorkerView
 from mesh.scheduler.queue import Claim, band
 from mesh.state import ranges
-from mesh.state.model import PREEMPTIONS_MAX, CoordinatorState, Lease, Run
+from mesh.state.model import PREEMPTIONS_MAX, CoordinatorState, Lease, Run, RunPhase
 from protocols.ids import LeaseId, PeerId, RunId
 
 RECALL_POINTS = 20
@@ -26,7 +29,7 @@ TAKE_POINTS = 40
 """And from which those that run are taken, too."""
 GRACE_SECONDS = 30.0
 """What a running test has left before it is taken, unless the taker's `preempt` is "now"."""
-FAT_SECONDS = 5.0
+FAT_SECONDS = 2.0
 """Expected seconds a slot of a lease, above which a run that holds less than others asks it back."""
 RECALLS_PER_PLAN_MAX = 256
 LOG_FORMAT_MIN = 3
@@ -59,7 +62,7 @@ def recalls(
     their worker has slots."""
     if not unmet:
         return ()
-    everyone = {claim.run: claim for claim in claims}
+    everyone = {claim.run: claim for claim in (*claims, *(one.claim for one in unmet))}
     top = max(band(claim.priority) for claim in everyone.values())
     victims = _victims(state, everyone, fat)
     asked: dict[LeaseId, Recall] = {}
@@ -79,6 +82,32 @@ def recalls(
                 asked[lease.id] = recall
                 wanted -= min(ranges.size(lease.open), state.workers[lease.worker].slots)
     return tuple(asked.values())
+
+
+def queued(
+    state: CoordinatorState, views: Iterable[WorkerView], claim_of: Callable[[Run], Claim], top: int
+) -> tuple[dict[PeerId, int], list[Unmet]]:
+    """What was granted and has not begun: by worker, the highest band of a run whose lease waits there (lower ones get
+    no slot of it), and, where runs of lower priority have all its slots, what they should make room for."""
+    runs = [run for run in state.runs.values() if run.phase is RunPhase.RUNNING]
+    if len({run.spec.priority for run in runs}) < 2:
+        return {}, []
+    claims = {run.id: claim_of(run) for run in runs}
+    bands: dict[PeerId, int] = {}
+    blocked: list[Unmet] = []
+    for view in views:
+        running = {lease: state.leases[lease].run for lease, _, _ in view.running if lease in state.leases}
+        least = min((state.runs[run].spec.priority for run in running.values()), default=0)
+        is_full = len(view.running) >= view.slots
+        for lease_id in state.workers[view.peer].leases:
+            lease = state.leases[lease_id]
+            if lease.run not in claims or lease_id in running:
+                continue
+            claim = claims[lease.run]
+            bands[view.peer] = max(claim.aged(top), bands.get(view.peer, 0))
+            if is_full and claim.priority - least >= RECALL_POINTS:
+                blocked.append(Unmet(claim, ranges.size(lease.open), frozenset((view.peer,))))
+    return bands, blocked
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,9 +148,9 @@ class Lab:
         (suite / f"test_{name}.py").write_text(text)
         return suite
 
-    def detached(self, suite: Path, home: str) -> str:
+    def detached(self, suite: Path, home: str, *options: str) -> str:
         """Submit a suite and leave; the run."""
-        return str(json.loads(self.mesh("run", str(suite), "--detach", "--json", home=home).stdout)["run"])
+        return str(json.loads(self.mesh("run", str(suite), "--detach", "--json", *options, home=home).stdout)["run"])
 
     def kill(self, name: str, how: int = signal.SIGKILL) -> None:
         self.nodes[name].send_signal(how)

@@ -3,7 +3,7 @@
 import pytest
 from scheduler_rig import GPU, Rig, members
 
-from mesh.scheduler.hedging import STRAGGLE_FACTOR, STRAGGLE_SECONDS_MIN
+from mesh.scheduler.hedging import HEDGE_SECONDS_MIN, STRAGGLE_FACTOR
 from mesh.scheduler.plan import Plan
 from mesh.state.model import Lease, Run, Task
 from protocols.commands import Claim, Grant, Hedge
@@ -44,8 +44,8 @@ def hedged(plan: Plan) -> list[tuple[int, int, str]]:
 @pytest.mark.parametrize(
     ("expected", "seconds", "is_hedged"),
     [
-        (1.0, STRAGGLE_SECONDS_MIN, False),
-        (1.0, STRAGGLE_SECONDS_MIN + 0.1, True),
+        (1.0, HEDGE_SECONDS_MIN, False),
+        (1.0, HEDGE_SECONDS_MIN + 0.1, True),
         (60.0, STRAGGLE_FACTOR * 60.0, False),
         (60.0, STRAGGLE_FACTOR * 60.0 + 0.1, True),
     ],
@@ -160,6 +160,30 @@ def test_what_waits_behind_it_is_asked_back(rig: Rig) -> None:
     rig.follow(plan)
     runs_for(rig, lease, LONG, running=tuple((lease.id, TestIndex(test), LONG) for test in range(3)))
     assert rig.plan().recalls == (), "all of it runs"
+
+
+@pytest.mark.parametrize(("seconds", "is_asked"), [(2.1, True), (1.9, False)])
+def test_that_needs_no_hedge(rig: Rig, seconds: float, is_asked: bool) -> None:
+    run, lease = begin(rig, tests=3, hedge=False)
+    runs_for(rig, lease, seconds)
+    plan = rig.plan()
+    assert plan.hedges == ()
+    expected = [(lease.id, run.id, None)] if is_asked else []
+    assert [(one.lease, one.run, one.grace) for one in plan.recalls] == expected
+
+
+def test_nobody_waits_behind_a_test_that_was_thought_to_be_short(rig: Rig) -> None:
+    """Nor is its slot taken for free by who may take it by force."""
+    rig.see("b", slots=1, alive=False)
+    _, lease = begin(rig, seconds=0.1, tests=1, hedge=False, priority=10)
+    urgent = rig.running([Task(0, 2)], [0.1] * 2, "urgent", priority=90, preempt="now")
+    assert [grant.run for grant in rig.plan().grants] == [urgent.id], "there is room for a while"
+    runs_for(rig, lease, LONG)
+    plan = rig.plan()
+    assert (plan.grants, [(one.lease, one.run, one.grace) for one in plan.recalls]) == (
+        (),
+        [(lease.id, urgent.id, 0.0)],
+    )
 
 
 def test_what_depends_on_it_does_not_hide_it(rig: Rig) -> None:

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from scheduler_rig import Rig, members, over
 
 from mesh.coordinator.recalls import ASK_SECONDS, Recalls
+from mesh.scheduler.durations import Estimates
 from mesh.scheduler.preemption import FAT_SECONDS, GRACE_SECONDS, LOG_FORMAT_MIN, RECALL_POINTS, TAKE_POINTS, Recall
 from mesh.scheduler.queue import AGEING_SECONDS
 from mesh.state.model import PREEMPTIONS_MAX, Run, Task
-from protocols.commands import Preempt, Return
+from protocols.commands import Grant, Preempt, Return
 from protocols.ids import LeaseId, PeerId, RunId, TestIndex
 from tests.properties import examples
 
@@ -79,6 +80,23 @@ class TestWho:
         (recall,) = rig.plan().recalls
         assert [recall.lease] == lowest.leases
         assert middle.leases
+
+    def test_a_lease_that_has_not_begun_keeps_lower_runs_away_and_makes_itself_room(self, rig: Rig) -> None:
+        rig.worker("a", slots=1)
+        high = rival(rig, 90, tests=1, preempt="now")
+        rig.estimates[high.id] = Estimates([0.1])
+        rig.follow(rig.plan())
+        low = rig.running([Task(0, 40)], [0.1] * 40, "low", priority=10)
+        assert rig.plan().grants == (), "its processes may still start"
+
+        begun = rig.accept(Grant(low.id, PeerId("a"), 1, (Task(0, 1),))).lease
+        assert begun is not None
+        rig.see("a", slots=1, running=((begun, TestIndex(0), 0.5),))
+        assert rig.plan().recalls == (Recall(begun, high.id, 0.0),), "it came first, since it was ready"
+
+        rig.see("a", slots=1, running=((high.leases[0], TestIndex(0), 0.5),))
+        assert rig.plan().recalls == ()
+        assert [grant.run for grant in rig.plan().grants] == [low.id]
 
     def test_only_on_workers_that_can_do_it(self, rig: Rig) -> None:
         start(rig)

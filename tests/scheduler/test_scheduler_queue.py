@@ -11,9 +11,9 @@ from scheduler_rig import Rig, members, over
 from mesh.scheduler.plan import DEADLINE_SLACK, GRANT_SECONDS_SHARED_MAX
 from mesh.scheduler.queue import AGEING_SECONDS, BAND_POINTS, URGENT_PARTS, Claim, TaskQueue, band, standings
 from mesh.state.model import Run, RunPhase, Task
-from protocols.commands import Cancel
+from protocols.commands import Cancel, Return
 from protocols.errors import MeshFailed
-from protocols.ids import PeerId, RunId
+from protocols.ids import PeerId, RunId, TestIndex
 from tests.properties import examples
 
 
@@ -186,6 +186,31 @@ class TestPlans:
             rig.complete(lease.id, members(lease.open)[:1], 60_000_000)
             settle(rig)
             assert (slots_of(rig, one), slots_of(rig, two)) == (8 - slots, slots)
+
+    @pytest.mark.parametrize("tests", [1, 6])
+    @pytest.mark.parametrize("known", [True, False])
+    @pytest.mark.parametrize("seconds", [0.001, 0.1])
+    def test_a_short_run_finds_room_beside_a_long_one(self, rig: Rig, tests: int, known: bool, seconds: float) -> None:
+        rig.worker("a", slots=1)
+        rig.worker("b", slots=1)
+        rig.running([Task(0, 50_000)], [seconds] * 50_000, "1")
+        settle(rig)
+        short = rig.running([Task(0, tests)], [seconds] * tests if known else None, "2", submitter=PeerId("y"))
+        rounds = 0
+        while short.done < tests:
+            for recall in rig.plan().recalls:
+                back = members(rig.state.leases[recall.lease].open)[1:]
+                rig.accept(Return(recall.lease, tuple(map(TestIndex, back))))
+            settle(rig)
+            rounds += 1
+            for worker in rig.state.workers.values():  # a tenth of a second's work, the oldest first
+                left = max(1, round(0.1 / seconds))
+                for lease in list(worker.leases):
+                    now = members(rig.state.leases[lease].open)[:left]
+                    left -= len(now)
+                    if now:
+                        rig.complete(lease, now, round(seconds * 1e6))
+            assert rounds < 60, "it waits for no more than six seconds"
 
     def test_grants_are_small_while_another_run_waits(self, rig: Rig) -> None:
         rig.worker("a", slots=2)
