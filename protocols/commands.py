@@ -5,7 +5,7 @@ A command that no longer holds when it is applied (a closed lease, a finished ru
 
 from protocols.codec import message
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
-from protocols.manifests import Dependency, Device, Needs, RunSpec
+from protocols.manifests import Companion, Dependency, Device, Needs, RunSpec
 
 TESTS_PER_COMMAND_MAX = 4096
 """Verdicts or returned tests in one command."""
@@ -95,12 +95,13 @@ class CollectFailed:
     """A raw block with what pytest printed."""
 
 
-@message("c.grant", later=1)
+@message("c.grant", later=2)
 class Grant:
     """Leases tasks to a worker; the lease's ID is this entry's index. No tasks: a lease to collect the run.
 
     Tests that take more than a slot (`Needs.held`) are leased by themselves, one requirement a lease: the worker runs
-    them one after another, and while the lease is open it holds their locks and these devices.
+    them one after another, and while the lease is open it holds their locks and these devices. A test that needs
+    several hosts is leased alone: all its hosts are named at once, or it has none of them.
     """
 
     run: RunId
@@ -108,6 +109,7 @@ class Grant:
     incarnation: int
     tasks: tuple[TaskRange, ...]
     devices: tuple[Device, ...] = ()
+    companions: tuple[Companion, ...] = ()
 
 
 @message("c.hedge")
@@ -159,12 +161,14 @@ class Preempt:
     """For whom."""
 
 
-@message("c.expire")
+@message("c.expire", later=1)
 class Expire:
     """The worker is gone: the lease's open tests go back, halved, each with one more loss."""
 
     lease: LeaseId
     reason: str
+    companion: PeerId = PeerId("")
+    """Who is gone, if it is one of the lease's companions."""
 
 
 @message("c.abandon")

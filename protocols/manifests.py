@@ -24,6 +24,8 @@ LOCKS_MAX, LOCK_CHARACTERS_MAX = 16, 100
 """Locks that one test may hold, and the length of their names."""
 NEED_MAX = 2**53
 """Of any amount that a test needs."""
+HOSTS_MAX = 8
+"""Hosts that one test may need at once."""
 
 OUTPUT_BYTES_MAX = 256 * 1024
 """What a record keeps of each captured stream: its first and its last half of this; what it drops, it counts."""
@@ -143,11 +145,12 @@ class EnvironmentInfo:
     """A raw block: the installed distributions, a line "name version" each, sorted."""
 
 
-@message("m.needs")
+@message("m.needs", later=1)
 class Needs:
     """What a test takes while it runs, and when it should: the markers `resources`, `exclusive` and `priority`.
 
-    Amounts but `memory` are in thousandths (`THOUSAND`). A GPU is shared by those who take less than a whole one.
+    Amounts but `memory` and `hosts` are in thousandths (`THOUSAND`). A GPU is shared by those who take less than a
+    whole one.
     """
 
     cpu: int = THOUSAND
@@ -161,8 +164,12 @@ class Needs:
     """Names, sorted: each is held by one test in the whole mesh at a time."""
     priority: int = 0
     """Within the run, the larger the earlier."""
+    hosts: int = 1
+    """At once: it runs on one of them, and the same is kept for it on each of the others, its companions."""
 
     def __post_init__(self) -> None:
+        if not 1 <= self.hosts <= HOSTS_MAX:
+            raise ValueError(f"a test needs 1 to {HOSTS_MAX} hosts")
         amounts = (self.cpu, self.memory, self.gpu, self.disk, self.network)
         if not all(0 <= amount <= NEED_MAX for amount in amounts) or abs(self.priority) > NEED_MAX:
             raise ValueError("a need is out of bounds")
@@ -178,7 +185,8 @@ class Needs:
     @property
     def held(self) -> bool:
         """Whether anything has to be kept for the test while it runs, beside the slot that any test takes."""
-        return self.cpu > THOUSAND or any((self.memory, self.gpu, self.disk, self.network, self.locks))
+        amounts = (self.memory, self.gpu, self.disk, self.network, self.locks)
+        return self.cpu > THOUSAND or self.hosts > 1 or any(amounts)
 
 
 NOTHING = Needs()
@@ -194,6 +202,16 @@ class Device:
     def __post_init__(self) -> None:
         if not 0 < self.share <= THOUSAND:
             raise ValueError(f"no device has {self.share} thousandths")
+
+
+@message("m.companion")
+class Companion:
+    """Another worker of a lease whose test needs several hosts: what the test takes is kept for it there, and nothing
+    of ours runs there for it."""
+
+    worker: PeerId
+    incarnation: int
+    devices: tuple[Device, ...] = ()
 
 
 @message("m.dep")

@@ -38,7 +38,19 @@ class HeartbeatAck:
     """Whether the log knows this incarnation; if not, register."""
 
 
-@message("w.assign", later=3)
+@message("w.host")
+class GangHost:
+    """A host of a test that needs several at once."""
+
+    peer: PeerId
+    name: str
+    addresses: tuple[str, ...]
+    """IP addresses under which others reach it; a loopback address only if it has no other."""
+    devices: tuple[Device, ...] = ()
+    """What of it is kept for the test."""
+
+
+@message("w.assign", later=4)
 class Assign:
     """coordinator -> worker: a lease. No tasks: collect, and answer with `Collection`."""
 
@@ -55,6 +67,8 @@ class Assign:
     """How many those are."""
     devices: tuple[Device, ...] = ()
     """What of this worker the lease holds for its tests alone."""
+    hosts: tuple[GangHost, ...] = ()
+    """Of a test that needs several: this worker first. Empty for others."""
 
 
 @message("w.recall")

@@ -102,19 +102,32 @@ def _register(state: CoordinatorState, index: int, command: Register) -> Result:
         return Rejected(f"worker {command.name} has registered as a newer process")
     closed: tuple[LeaseId, ...] = ()
     if command.incarnation > worker.incarnation:
-        closed = tuple(worker.leases)
+        closed = tuple(sorted((*worker.leases, *worker.hosted)))
         for lease in closed:
-            _expire_lease(state, state.leases[lease])
+            _expire_lease(state, state.leases[lease], worker)
         worker.incarnation = command.incarnation
         worker.registered = index
+    elif command.slots < worker.slots:
+        closed = tuple(worker.hosted)
+        for lease in closed:  # what is kept there may no longer fit
+            _put_back(state, state.leases[lease])
     worker.name = command.name
     worker.slots = command.slots
     return Applied(closed=closed)
 
 
+def _put_back(state: CoordinatorState, lease: Lease) -> None:
+    """Close a lease; its tests are pending again, without a loss."""
+    run = state.runs[lease.run]
+    taken, _ = leasing.take_out(state, lease, leasing.tests_of(lease))
+    leasing.close(state, lease)
+    for task in taken:
+        ranges.insert(run.pending, task)
+
+
 def _forget_worker(state: CoordinatorState) -> bool:
     """Drop the oldest registration without a lease, if there is one."""
-    idle = [worker for worker in state.workers.values() if not worker.leases]
+    idle = [worker for worker in state.workers.values() if worker.is_idle]
     if not idle:
         return False
     del state.workers[min(idle, key=lambda worker: worker.registered).peer]
@@ -259,19 +272,22 @@ def _expire(state: CoordinatorState, index: int, command: Expire) -> Result:
     lease = state.leases.get(command.lease)
     if lease is None:
         return Rejected(f"lease {command.lease} is not open")
-    _expire_lease(state, lease)
+    lost = command.companion or lease.worker
+    if lost not in lease.hosts:
+        return Rejected(f"worker {lost} is no host of lease {lease.id}", lease.run)
+    _expire_lease(state, lease, state.workers[lost])
     return Applied(run=lease.run, lease=lease.id, closed=(lease.id,))
 
 
-def _expire_lease(state: CoordinatorState, lease: Lease) -> None:
-    """Close a lease whose worker is gone; its tests are pending again, halved, with one more loss (but those that
+def _expire_lease(state: CoordinatorState, lease: Lease, lost: Worker) -> None:
+    """Close a lease of whose hosts one is gone; its tests are pending again, halved, with one more loss (but those that
     another worker runs, too).
 
-    Only a test that had its node to itself gets the last loss, the one that abandons it: losing a node in company
+    Only a test that had its nodes to itself gets the last loss, the one that abandons it: losing a node in company
     proves nothing about a single test.
     """
     run = state.runs[lease.run]
-    state.workers[lease.worker].losses += 1
+    lost.losses += 1
     bound = LOSSES_MAX if lease.alone else LOSSES_MAX - 1
     tests = leasing.tests_of(lease)
     taken, heirs = leasing.take_out(state, lease, tests)

@@ -18,12 +18,24 @@ def needs_of(run: Run, tasks: Sequence[Task]) -> Needs:
     return run.needs_of(tasks[0].requirement) if tasks else NOTHING
 
 
+def slots_of(needs: Needs, slots: int) -> int:
+    """Slots of a worker that has so many, which a lease of such tests takes; 0: as many as it has tests."""
+    return min(max(1, -(-needs.cpu // THOUSAND)), max(1, slots)) if needs.held else 0
+
+
+def devices_on(lease: Lease, peer: PeerId) -> tuple[Device, ...]:
+    """What a lease holds of one of its hosts."""
+    if lease.worker == peer:
+        return lease.devices
+    return next((companion.devices for companion in lease.companions if companion.worker == peer), ())
+
+
 def devices_in_use(state: CoordinatorState, peer: PeerId) -> dict[str, int]:
     """Thousandths of each of a worker's devices that open leases hold."""
     used: dict[str, int] = {}
     worker = state.workers.get(peer)
-    for lease in worker.leases if worker else ():
-        for device in state.leases[lease].devices:
+    for lease in (*worker.leases, *worker.hosted) if worker else ():
+        for device in devices_on(state.leases[lease], peer):
             used[device.name] = used.get(device.name, 0) + device.share
     return used
 
@@ -37,10 +49,15 @@ def refusal(state: CoordinatorState, run: Run, worker: Worker, grant: Grant) -> 
         for lock in needs.locks:
             if lock in state.locks:
                 return f"{lock} is held by lease {state.locks[lock]}"
-    if not _fits(needs.gpu, grant.devices):
-        return f"{needs.gpu / THOUSAND:g} GPUs are needed, not {sum(d.share for d in grant.devices) / THOUSAND:g}"
+    return devices_refusal(state, needs, worker, grant.devices)
+
+
+def devices_refusal(state: CoordinatorState, needs: Needs, worker: Worker, devices: Sequence[Device]) -> str:
+    """Why a worker can't give these devices to a test; empty if it can."""
+    if not _fits(needs.gpu, devices):
+        return f"{needs.gpu / THOUSAND:g} GPUs are needed, not {sum(d.share for d in devices) / THOUSAND:g}"
     used = devices_in_use(state, worker.peer)
-    for device in grant.devices:
+    for device in devices:
         if used.get(device.name, 0) + device.share > THOUSAND:
             return f"{device.name} of worker {worker.name} is held by another lease"
     return ""

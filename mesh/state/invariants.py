@@ -1,6 +1,6 @@
 """What always holds of a state, as asserts. Tests and the simulator call `check` after every entry."""
 
-from mesh.state import holdings, ranges
+from mesh.state import gangs, holdings, ranges
 from mesh.state.dependencies import GOOD
 from mesh.state.model import (
     LEASES_PER_WORKER_MAX,
@@ -31,8 +31,11 @@ def check(state: CoordinatorState) -> None:
     for peer, worker in state.workers.items():
         held = [lease.id for lease in state.leases.values() if lease.worker == peer]
         assert worker.peer == peer, "workers are known by their peer"
+        hosted = [lease.id for lease in state.leases.values() if peer in lease.hosts[1:]]
         assert worker.leases == sorted(held), f"{worker.name}'s leases are not the state's"
-        assert len(held) <= LEASES_PER_WORKER_MAX, f"{worker.name} holds too many leases"
+        assert worker.hosted == sorted(hosted), f"{worker.name} is not the companion that the leases say"
+        assert len(held) + len(hosted) <= LEASES_PER_WORKER_MAX, f"{worker.name} holds too many leases"
+        assert not hosted or gangs.occupied(state, worker) <= worker.slots, f"{worker.name} has not kept what it should"
     _check_holdings(state)
     for name, claim in state.claims.items():
         works = any((lease.run, lease.worker) == (claim.run, claim.worker) for lease in state.leases.values())
@@ -174,4 +177,10 @@ def _check_lease(state: CoordinatorState, lease: Lease) -> None:
     assert worker is not None, f"lease {lease.id} has no worker"
     assert worker.incarnation == lease.incarnation, f"lease {lease.id} is of a process that is gone"
     assert bool(lease.open) != lease.collects, f"lease {lease.id} holds nothing, or collects and holds tests"
-    assert not lease.alone or worker.leases == [lease.id], f"lease {lease.id} is not alone"
+    hosts = [state.workers[peer] for peer in lease.hosts]
+    assert len({host.peer for host in hosts}) == lease.needs.hosts, f"lease {lease.id} has not the hosts that it needs"
+    assert not lease.companions or ranges.size(lease.open) == 1, f"lease {lease.id} keeps hosts for more than a test"
+    for host, companion in zip(hosts[1:], lease.companions, strict=True):
+        assert host.incarnation == companion.incarnation, f"lease {lease.id} has a companion that is gone"
+    if lease.alone:
+        assert all([*host.leases, *host.hosted] == [lease.id] for host in hosts), f"lease {lease.id} is not alone"

@@ -6,15 +6,18 @@ other's comes too late; a hedge that ends without one leaves no trace; a lease t
 leaves it to the hedge, which from then on is a lease like any other. Rejected: the test in two leases of equal rank
 (each count and each walk over leases would have to know which tests it has seen), a lease of two workers (its ID would
 no longer tell whose result is late).
+
+A test that needs several hosts is leased to one of them, and the others are the lease's **companions**: all of them are
+taken by its grant, or none, so that two such tests never wait for each other's half, and all are free when it closes,
+whatever closes it. It ends with any of them as if its worker had been lost.
 """
 
-from mesh.state import holdings, ranges, shared
+from mesh.state import gangs, holdings, ranges, shared
 from mesh.state.dependencies import Standing
-from mesh.state.model import LEASES_PER_WORKER_MAX, NO_LEASE, CoordinatorState, Lease, Run, RunPhase, Task, Worker
+from mesh.state.model import LEASES_PER_WORKER_MAX, NO_LEASE, CoordinatorState, Lease, Run, RunPhase, Task
 from mesh.state.results import Applied, Rejected, Result
 from protocols.commands import TESTS_PER_COMMAND_MAX, Grant, Hedge
 from protocols.ids import LeaseId, PeerId, TestIndex
-from protocols.manifests import Device
 
 
 def grant(state: CoordinatorState, index: int, command: Grant) -> Result:
@@ -25,7 +28,7 @@ def grant(state: CoordinatorState, index: int, command: Grant) -> Result:
     for task in command.tasks:
         ranges.cut_out(run.pending, task)
     run.leased += ranges.size(command.tasks)
-    lease = _open(state, index, run, state.workers[command.worker], command.tasks, command.devices)
+    lease = _open(state, index, run, command)
     return Applied(run=run.id, lease=lease.id)
 
 
@@ -39,34 +42,33 @@ def hedge(state: CoordinatorState, index: int, command: Hedge) -> Result:
         return Rejected(refusal, run.id)
     task = first.open[ranges.locate(first.open, command.test) or 0]
     alone = Task(command.test, 1, task.requirement, task.losses)
-    lease = _open(state, index, run, state.workers[command.worker], (alone,), ())
+    lease = _open(state, index, run, Grant(run.id, command.worker, command.incarnation, (alone,)))
     lease.hedges = first.id
     run.hedges[command.test] = lease.id
     return Applied(run=run.id, lease=lease.id)
 
 
-def _open(
-    state: CoordinatorState,
-    index: int,
-    run: Run,
-    worker: Worker,
-    tasks: tuple[Task, ...],
-    devices: tuple[Device, ...],
-) -> Lease:
+def _open(state: CoordinatorState, index: int, run: Run, grant: Grant) -> Lease:
+    worker = state.workers[grant.worker]
+    companions = [state.workers[companion.worker] for companion in grant.companions]
     lease = Lease(
         id=LeaseId(index),
         run=run.id,
         worker=worker.peer,
         incarnation=worker.incarnation,
-        open=sorted(tasks, key=lambda task: task.first),
-        collects=not tasks,
-        alone=ranges.size(tasks) == 1 and not worker.leases,
-        devices=devices,
+        open=sorted(grant.tasks, key=lambda task: task.first),
+        collects=not grant.tasks,
+        alone=ranges.size(grant.tasks) == 1 and all(host.is_idle for host in (worker, *companions)),
+        devices=grant.devices,
+        companions=grant.companions,
     )
-    for other in worker.leases:
-        state.leases[other].alone = False
+    for host in (worker, *companions):
+        for other in (*host.leases, *host.hosted):
+            state.leases[other].alone = False
     run.leases.append(lease.id)
     worker.leases.append(lease.id)
+    for companion in companions:
+        companion.hosted.append(lease.id)
     state.leases[lease.id] = lease
     if worker.peer not in run.workers:
         run.workers.append(worker.peer)
@@ -81,7 +83,7 @@ def _worker_refusal(state: CoordinatorState, peer: PeerId, incarnation: int) -> 
         return f"this mesh gave way to {state.yielded}"
     if worker is None or worker.incarnation != incarnation:
         return f"worker {peer} is not registered as that process"
-    if len(worker.leases) >= LEASES_PER_WORKER_MAX:
+    if len(worker.leases) + len(worker.hosted) >= LEASES_PER_WORKER_MAX:
         return f"worker {worker.name} holds {LEASES_PER_WORKER_MAX} leases already"
     return ""
 
@@ -94,8 +96,8 @@ def _grant_refusal(state: CoordinatorState, run: Run | None, command: Grant) -> 
     if refusal:
         return refusal
     if not command.tasks:
-        if command.devices:
-            return "a collection holds no devices"
+        if command.devices or command.companions:
+            return "a collection holds no devices, and needs one host"
         ready = run.phase is RunPhase.COLLECTING and not run.leases
         return "" if ready else f"run {run.id} is {run.state}, not waiting to be collected"
     if run.phase is not RunPhase.RUNNING:
@@ -109,7 +111,11 @@ def _grant_refusal(state: CoordinatorState, run: Run | None, command: Grant) -> 
         run.barriers.standing(run.outcomes, task.first)[0] is not Standing.MET for task in command.tasks
     ):
         return f"some of these tests of run {run.id} wait for others"
-    return holdings.refusal(state, run, state.workers[command.worker], command)
+    for companion in command.companions:
+        refusal = _worker_refusal(state, companion.worker, companion.incarnation)
+        if refusal:
+            return refusal
+    return holdings.refusal(state, run, state.workers[command.worker], command) or gangs.refusal(state, run, command)
 
 
 def _hedge_refusal(state: CoordinatorState, run: Run, first: Lease, command: Hedge) -> str:
@@ -124,7 +130,8 @@ def _hedge_refusal(state: CoordinatorState, run: Run, first: Lease, command: Hed
         return f"what test {command.test} of run {run.id} holds is there once"
     if command.worker == first.worker:
         return f"worker {command.worker} runs test {command.test} already"
-    return _worker_refusal(state, command.worker, command.incarnation)
+    refusal = _worker_refusal(state, command.worker, command.incarnation)
+    return refusal or gangs.crowded(state, state.workers[command.worker], 1)
 
 
 def close(state: CoordinatorState, lease: Lease) -> None:
@@ -139,6 +146,8 @@ def close(state: CoordinatorState, lease: Lease) -> None:
     else:
         run.leased -= ranges.size(lease.open)
     state.workers[lease.worker].leases.remove(lease.id)
+    for companion in lease.companions:
+        state.workers[companion.worker].hosted.remove(lease.id)
     shared.release(state, run.id, lease.worker)
 
 

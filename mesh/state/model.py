@@ -2,7 +2,8 @@
 
 Invariants (`invariants.check` asserts them): each run's tests are partitioned into pending, leased and done; a lease
 belongs to one live incarnation of one worker and holds at least one test, or collects; a verdict, once recorded, stays.
-A hedge is a lease beside that partition: its test is leased to another worker already, and counted once.
+A hedge is a lease beside that partition: its test is leased to another worker already, and counted once. A lease whose
+test needs several hosts is its worker's alone; on its companions it takes slots and devices, and ends with any of them.
 
 A run of a million tests is about 30 MB: flat arrays for what is known of each test, tasks (ranges) for where it is.
 Order: `runs`, `leases` and `workers` are dicts in order of insertion, which is the log's order on every voter.
@@ -18,7 +19,7 @@ from mesh.state.dependencies import Barriers
 from protocols.codec import message
 from protocols.commands import TaskRange
 from protocols.ids import Cid, LeaseId, PeerId, RunId
-from protocols.manifests import NOTHING, Device, Needs, Outcome, RunSpec
+from protocols.manifests import NOTHING, Companion, Device, Needs, Outcome, RunSpec
 from protocols.raft import LOG_FORMAT_OLDEST
 
 Task = TaskRange
@@ -98,12 +99,19 @@ class Lease:
     """Tests without a verdict yet; empty only for a collect lease."""
     collects: bool = False
     alone: bool = False
-    """A single test, and its worker has held nothing else since: if the worker dies, this test may be why."""
+    """A single test, and its hosts have held nothing else since: if one of them dies, this test may be why."""
     devices: tuple[Device, ...] = ()
     needs: Needs = NOTHING
     """What each of its tests takes; they are of one requirement if that is anything to hold."""
     hedges: LeaseId = NO_LEASE
     """If it is a hedge: the lease that holds its one test, and in which that is counted. 0: it is none."""
+    companions: tuple[Companion, ...] = ()
+    """If its one test needs several hosts: the others, beside its worker."""
+
+    @property
+    def hosts(self) -> tuple[PeerId, ...]:
+        """Its worker, and the companions."""
+        return (self.worker, *(companion.worker for companion in self.companions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +135,13 @@ class Worker:
     """Leases that expired on this peer, over all incarnations."""
     leases: list[LeaseId] = field(default_factory=list)
     """Open ones, ascending."""
+    hosted: list[LeaseId] = field(default_factory=list)
+    """Open leases of which it is a companion, ascending."""
+
+    @property
+    def is_idle(self) -> bool:
+        """It holds nothing, and is nobody's companion."""
+        return not self.leases and not self.hosted
 
 
 @dataclass(slots=True)

@@ -33,7 +33,7 @@ from protocols.codec import decode, encode, encode_parts, encode_sequence_head, 
 from protocols.commands import TaskRange
 from protocols.errors import RemoteProtocolError
 from protocols.ids import Cid, LeaseId, PeerId, RunId
-from protocols.manifests import Dependency, Device, Needs, RunSpec
+from protocols.manifests import Companion, Dependency, Device, Needs, RunSpec
 from protocols.raft import LOG_FORMAT_NEWEST, LOG_FORMAT_OLDEST, Snapshot
 from protocols.snapshots import MeshSnapshot, pack
 
@@ -92,7 +92,7 @@ class SavedClaim:
     holder: int
 
 
-@message("s.lease", later=2)
+@message("s.lease", later=3)
 class SavedLease:
     id: LeaseId
     run: RunId
@@ -103,6 +103,7 @@ class SavedLease:
     alone: bool
     devices: tuple[Device, ...] = ()
     hedges: LeaseId = NO_LEASE
+    companions: tuple[Companion, ...] = ()
 
 
 @message("s.worker")
@@ -330,6 +331,7 @@ def _save_lease(lease: Lease) -> SavedLease:
         lease.alone,
         lease.devices,
         lease.hedges,
+        lease.companions,
     )
 
 
@@ -361,6 +363,7 @@ def _restore(saved: SavedState) -> CoordinatorState:
             alone=item.alone,
             devices=item.devices,
             hedges=item.hedges,
+            companions=item.companions,
         )
         state.leases[lease.id] = lease
         holder = state.runs[lease.run]
@@ -370,6 +373,8 @@ def _restore(saved: SavedState) -> CoordinatorState:
         else:
             holder.leased += ranges.size(lease.open)
         state.workers[lease.worker].leases.append(lease.id)
+        for companion in lease.companions:
+            state.workers[companion.worker].hosted.append(lease.id)
         holdings.take(state, lease)
     state.claims = {item.name: Claimed(item.run, item.worker, item.holder) for item in saved.claims}
     return state

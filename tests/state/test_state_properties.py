@@ -42,7 +42,7 @@ from protocols.commands import (
     Yield,
 )
 from protocols.ids import LeaseId, PeerId, RunId, TestIndex
-from protocols.manifests import NOTHING, Dependency, Device, Needs
+from protocols.manifests import NOTHING, Companion, Dependency, Device, Needs
 from tests.properties import examples
 
 PEERS = (ALICE, BOB, PeerId("carol"))
@@ -110,7 +110,8 @@ class Author:
         peer = self.random.choice(PEERS)
         known = self.state.workers.get(peer)
         incarnation = known.incarnation + self.random.choice((-1, 0, 0, 1)) if known else 1
-        return Register(peer, "host", self.number(max(-5, min(incarnation, 2**62))), self.number(2))
+        slots = self.number(self.random.choice((2, 2, 2, 1, 3)))
+        return Register(peer, "host", self.number(max(-5, min(incarnation, 2**62))), slots)
 
     def submit(self) -> Command:
         nonce = bytes([self.random.randrange(40)])
@@ -137,7 +138,8 @@ class Author:
 
     def needs(self) -> Needs:
         locks = tuple(lock for lock in ("camera", "rig") if self.random.random() < 0.4)
-        return Needs(gpu=self.random.choice((0, 0, 300, 1000, 2000)), locks=locks, memory=self.number(0) % 2**53)
+        gpu, hosts = self.random.choice((0, 0, 300, 1000, 2000)), self.random.choice((1, 1, 2, 3))
+        return Needs(gpu=gpu, locks=locks, memory=self.number(0) % 2**53, hosts=hosts)
 
     def dependencies(self, cut: int, count: int) -> tuple[Dependency, ...]:
         """Between the two parts of the tests, as a rule one way."""
@@ -162,12 +164,23 @@ class Author:
         self.random.shuffle(tasks)
         if run and tasks and self.random.random() < 0.5:
             tasks = [task for task in tasks if task.requirement == tasks[0].requirement]
-        gpu = run.needs_of(tasks[0].requirement).gpu if run and tasks else 0
+        needs = run.needs_of(tasks[0].requirement) if run and tasks else NOTHING
+        others = [other for other in PEERS if other != peer] * 2
+        hosts = self.random.sample(others if self.random.random() < 0.1 else others[:2], needs.hosts - 1)
+        companions = tuple(
+            Companion(other, self.state.workers[other].incarnation, self.devices(needs.gpu))
+            for other in hosts
+            if other in self.state.workers
+        )
+        if needs.hosts > 1 and self.random.random() < 0.8:
+            tasks = [replace(task, count=1) for task in tasks[:1]]
+        incarnation = self.number(known.incarnation if known else 1)
+        return Grant(self.run_id(run), peer, incarnation, tuple(tasks), self.devices(needs.gpu), companions)
+
+    def devices(self, gpu: int) -> tuple[Device, ...]:
         names = self.random.sample(("gpu0", "gpu1", "gpu2"), max(1, gpu // 1000))
         devices = tuple(Device(name, min(gpu, 1000)) for name in names) if gpu else ()
-        if self.random.random() < 0.05:
-            devices += (Device("gpu0", 500),)
-        return Grant(self.run_id(run), peer, self.number(known.incarnation if known else 1), tuple(tasks), devices)
+        return (*devices, Device("gpu0", 500)) if self.random.random() < 0.05 else devices
 
     def hedge(self) -> Command:
         lease, peer = self.lease(), self.random.choice(PEERS)
@@ -192,7 +205,9 @@ class Author:
         )
 
     def expire(self) -> Command:
-        return Expire(self.lease_id(self.lease(collects=self.random.random() < 0.2)), "gone")
+        lease = self.lease(collects=self.random.random() < 0.2)
+        lost = self.random.choice(lease.hosts) if lease and self.random.random() < 0.7 else PeerId("")
+        return Expire(self.lease_id(lease), "gone", lost)
 
     def abandon(self) -> Command:
         run = self.run(RunPhase.RUNNING)
