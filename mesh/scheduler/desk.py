@@ -13,6 +13,7 @@ from mesh.scheduler.shelf import Shelf
 from mesh.state.model import LEASES_PER_WORKER_MAX, LOSSES_MAX, Task
 from protocols.commands import TESTS_PER_COMMAND_MAX
 from protocols.ids import RunId
+from protocols.manifests import Device, Needs
 
 BACKLOG_SECONDS_MAX = 1.0
 """Expected seconds a slot below which a worker gets more."""
@@ -51,6 +52,10 @@ class Desk:
         self.shelf = Shelf()
         self.kept = False
         """Nothing more is taken from its shelf in this plan: somebody waits for what is there."""
+        self.hosts = False
+        """Slots are kept here for tests that run elsewhere: it gets no more than its other slots can run at once."""
+        self.awaited = False
+        """Some are kept in this plan for a test that finds too few hosts with a slot free."""
         self.changed = False
         """Whether the plan put something on it, or reserved it."""
         self.stuck = 0
@@ -67,6 +72,12 @@ class Desk:
     def keep(self) -> None:
         self.kept = self.changed = True
 
+    def await_slots(self, needs: Needs, devices: tuple[Device, ...]) -> None:
+        """Keep for a test that can't have them yet what it would take here."""
+        self.shelf.take(self.view, needs, devices)
+        self.shelf.leases -= 1
+        self.hosts = self.awaited = self.changed = True
+
     def hold_serially(self, tasks: list[Task], estimates: Estimates | None, scale: float) -> float:
         """Put a lease on the desk whose tests run one after another; its needs are taken from the shelf. How many slots
         that takes."""
@@ -80,15 +91,20 @@ class Desk:
         return self._count(len(self.pieces) - 1)
 
     def single_tests(self) -> int:
-        """How many more tests of one slot may be granted: any number, until some lease takes several slots."""
+        """How many more tests of one slot may be granted: any number, until some lease takes several slots, or takes
+        them for a test that runs elsewhere."""
         serial = self.shelf.leases
-        if self.shelf.slots <= serial:
+        if self.shelf.slots <= serial and not self.hosts:
             return TESTS_PER_COMMAND_MAX
         return max(0, self.view.slots - self.shelf.slots - (self.tests() - serial))
 
     def can_empty(self, slots: int) -> bool:
-        """Whether a test of several slots finds them free now."""
-        return slots == 1 or self.shelf.slots + slots + self.tests() - self.shelf.leases <= self.view.slots
+        """Whether a test of several slots finds them free now; one of a single slot may queue, if none is kept."""
+        return (slots == 1 and not self.hosts) or self.has_free(slots)
+
+    def has_free(self, slots: int) -> bool:
+        """Whether so many slots have nothing to run, and nothing waits for them."""
+        return self.shelf.slots + slots + self.tests() - self.shelf.leases <= self.view.slots
 
     def hold(
         self, run: RunId, tasks: list[Task], estimates: Estimates | None, scale: float, joins: bool = False

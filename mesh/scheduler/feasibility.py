@@ -21,7 +21,10 @@ class Need:
 
     def __str__(self) -> str:
         texts = " and ".join(f"({text})" if len(self.requires) > 1 else text for text in self.requires)
-        return ", ".join(part for part in (texts, shelf.describe(self.takes)) if part)
+        each = ", ".join(part for part in (texts, shelf.describe(self.takes)) if part)
+        if self.takes.hosts == 1:
+            return each
+        return f"{self.takes.hosts} hosts at once" + (f" with {each}" if each else "")
 
 
 @dataclass(frozen=True, slots=True)

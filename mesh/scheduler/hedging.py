@@ -112,7 +112,7 @@ def _able(state: CoordinatorState, views: Iterable[WorkerView], one: Straggler) 
 
 
 def _free_slots(desk: Desk) -> int:
-    if desk.kept or desk.shelf.leases or not desk.has_lease_left():
+    if desk.kept or desk.hosts or desk.shelf.leases or not desk.has_lease_left():
         return 0
     return desk.view.slots - desk.tests()
 

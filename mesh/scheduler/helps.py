@@ -69,12 +69,13 @@ def helps(
     able = [one for one in judged if one.fits and not one.away and run not in one.view.unfit]
     if locks:
         return tuple(found[:HELPS_MAX])
-    if able:
-        return (_soonest(able, free_in),)
+    lacking = wanted.takes.hosts - len(able)
+    if lacking <= 0:
+        return (_soonest(able, free_in, wanted.takes.hosts),)
     found += _returning(judged, run)
     found += _mended(judged)
     found += _less(judged)
-    found.append(_another(wanted, asked, judged))
+    found.append(_another(wanted, asked, judged, lacking))
     return tuple(found[: HELPS_MAX - 1] + found[-1:]) if len(found) > HELPS_MAX else tuple(found)
 
 
@@ -94,10 +95,14 @@ def _lock(holder: Holder, judged: Sequence[_Judged], free_in: Mapping[PeerId, fl
     return Help("wait", text, tuple(on), seconds)
 
 
-def _soonest(able: Sequence[_Judged], free_in: Mapping[PeerId, float]) -> Help:
-    """When the first of those who can do it has room."""
-    first = min(able, key=lambda one: (free_in.get(one.view.peer, 0.0), one.view.peer))
+def _soonest(able: Sequence[_Judged], free_in: Mapping[PeerId, float], hosts: int) -> Help:
+    """When the first of those who can do it has room, or as many of them as are needed at once."""
+    ordered = sorted(able, key=lambda one: (free_in.get(one.view.peer, 0.0), one.view.peer))
+    first = ordered[hosts - 1]
     seconds = free_in.get(first.view.peer, 0.0)
+    if hosts > 1:
+        when = f"finish in {about(seconds)}" if seconds > 0 else "have an idle slot each"
+        return Help("wait", f"wait: nodes {_names(ordered[:hosts])} {when}", _peers(ordered), seconds)
     others = f" ({len(able) - 1} more could take it, later)" if len(able) > 1 else ""
     when = f"node {first.name} finishes in {about(seconds)}" if seconds > 0 else f"node {first.name} has an idle slot"
     return Help("wait", f"wait: {when}{others}", _peers([first, *(one for one in able if one is not first)]), seconds)
@@ -150,11 +155,12 @@ def _less(judged: Sequence[_Judged]) -> list[Help]:
     return [Help("less", f"ask for less: {one.name} {one.lacks}", _peers([one])) for one in small[:1]]
 
 
-def _another(wanted: Need, asked: Sequence[Expression | None], judged: Sequence[_Judged]) -> Help:
+def _another(wanted: Need, asked: Sequence[Expression | None], judged: Sequence[_Judged], lacking: int) -> Help:
     parts = [phrase(expression) for expression in asked if expression is not None]
     takes = shelf.describe(wanted.takes) if wanted.takes != NOTHING else ""
     what = " and ".join([*parts, *([takes] if takes else [])])
-    return Help("node", f"start a worker with {what}{_nearest(judged)}" if what else "start a worker")
+    start = "start a worker" if wanted.takes.hosts == 1 else f"start {lacking} more worker{'s' * (lacking > 1)}"
+    return Help("node", f"{start} with {what}{_nearest(judged)}" if what else start)
 
 
 def _nearest(judged: Sequence[_Judged]) -> str:

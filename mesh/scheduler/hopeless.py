@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from mesh.scheduler import feasibility
 from mesh.scheduler.fleet import WorkerView
-from mesh.scheduler.waiting import Waiting
+from mesh.scheduler.waiting import Waiting, short_of
 from protocols.errors import MeshFailed, NoCapableWorker
 from protocols.ids import PeerId
 
@@ -26,10 +26,17 @@ def hopeless(waiting: Waiting, fleet: Mapping[PeerId, WorkerView]) -> tuple[int,
         return None
     if all(waiting.run in view.unfit for view in alive):
         return MeshFailed.exit_code, f"none of {len(alive)} workers could prepare the run"
-    if waiting.wanted is None or any(feasibility.may_come(waiting.wanted, view) for view in fleet.values()):
+    wanted = waiting.wanted
+    if wanted is None:
+        return None
+    able = sum(feasibility.may_come(wanted, view) for view in fleet.values() if view.alive or view.capabilities)
+    if able >= wanted.takes.hosts:
         return None
     if any(PROBING in view.capabilities for view in alive):
         return None
     reasons = "; ".join(f"{reason.name or reason.peer} {reason.text}" for reason in waiting.reasons[:5])
+    short = short_of(waiting.tests, wanted, able)
+    if short:
+        return NoCapableWorker.exit_code, f"{short}: {reasons}" if reasons else short
     what = f"{waiting.tests} tests" if waiting.tests else "the run"
     return NoCapableWorker.exit_code, f"no worker can take {what}, which need {waiting.requirement}: {reasons}"

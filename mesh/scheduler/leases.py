@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from mesh.scheduler.fleet import WorkerView
 from mesh.state.model import CoordinatorState
 from protocols.commands import Expire
-from protocols.ids import PeerId
+from protocols.ids import LeaseId, PeerId
 
 
 def expired(state: CoordinatorState, fleet: Mapping[PeerId, WorkerView]) -> tuple[Expire, ...]:
@@ -16,10 +16,17 @@ def expired(state: CoordinatorState, fleet: Mapping[PeerId, WorkerView]) -> tupl
     expires = []
     for peer, view in fleet.items():
         worker = state.workers.get(peer)
-        if worker is None or not worker.leases:
+        if worker is None or worker.is_idle:
             continue
         if view.lost:
-            expires += [Expire(lease, "its worker is lost") for lease in worker.leases]
+            what = "is lost"
         elif view.incarnation > worker.incarnation:  # which is that of all its leases
-            expires += [Expire(lease, "its worker has restarted") for lease in worker.leases]
-    return tuple(sorted(expires, key=lambda expire: expire.lease))
+            what = "has restarted"
+        else:
+            continue
+        expires += [Expire(lease, f"its worker {what}") for lease in worker.leases]
+        expires += [Expire(lease, f"a companion of its worker {what}", peer) for lease in worker.hosted]
+    once: dict[LeaseId, Expire] = {}
+    for expire in sorted(expires, key=lambda expire: (expire.lease, expire.companion)):
+        once.setdefault(expire.lease, expire)
+    return tuple(once.values())

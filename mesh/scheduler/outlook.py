@@ -67,6 +67,7 @@ class Outlook:
         capable, reasons = feasibility.split(self.state, self.views.values(), wanted, run.id)
         taken = {reason.peer: reason for one in noted for reason in one.reasons}
         locks = holders_of(self.state, wanted.takes.locks)
+        enough = len(capable) >= wanted.takes.hosts
         busy = [self._busy(view, taken) for view in capable]
         made = Waiting(
             run=run.id,
@@ -74,9 +75,10 @@ class Outlook:
             tests=tests,
             seconds=self._age(run),
             reasons=(*reasons, *busy),
-            wanted=None if capable else wanted,
+            wanted=None if enough else wanted,
             locks=locks,
-            is_busy=bool(capable) and not noted and not locks,
+            is_busy=enough and not noted and not locks,
+            able=len(capable),
         )
         return self._helped(run, made, wanted)
 

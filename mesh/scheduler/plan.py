@@ -10,13 +10,14 @@ workers (small backlogs leave little to move).
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from mesh.scheduler import feasibility, hedging, leases, preemption, rank, shelf, upstream
+from mesh.scheduler import desks, feasibility, hedging, leases, preemption, rank, shelf, upstream
 from mesh.scheduler.desk import BACKLOG_SECONDS_MAX, Desk, is_last_chance
 from mesh.scheduler.durations import Estimates, correction
 from mesh.scheduler.elsewhere import Elsewhere
 from mesh.scheduler.feasibility import Need, Reason
 from mesh.scheduler.fleet import WorkerView, unusable
-from mesh.scheduler.portions import Able, Draft, choose
+from mesh.scheduler.gangs import Gangs
+from mesh.scheduler.portions import Able, Draft, choose, fits_beside
 from mesh.scheduler.preemption import Recall, Unmet
 from mesh.scheduler.proposal import Plan
 from mesh.scheduler.queue import Claim, TaskQueue, band
@@ -24,7 +25,7 @@ from mesh.scheduler.ready import ready_tasks
 from mesh.scheduler.supply import Group, KeptDesk, Lengths, Memory, Supply, group_up
 from mesh.scheduler.waiting import Skipped, Waiting, holders_of
 from mesh.state import ranges
-from mesh.state.model import LOSSES_MAX, CoordinatorState, Run, RunPhase, Task, Worker
+from mesh.state.model import LOSSES_MAX, CoordinatorState, Run, RunPhase, Task
 from protocols.commands import TESTS_PER_COMMAND_MAX, Cancel, Grant, Hedge
 from protocols.ids import LeaseId, PeerId, RunId, TestIndex
 
@@ -168,7 +169,7 @@ class _Planner:
         worker = self._state.workers[view.peer]
         kept = self._memory.desks.get(view.peer)
         if kept is None or not kept.holds(worker, view, self._changed):
-            kept = self._new_desk(view, worker)
+            kept = desks.made(self._state, view, worker, self._lengths)
         self._kept[view.peer] = kept
         kept.desk.stuck = hedging.occupied(self._state, view, self._lengths)
         kept.desk.view = view
@@ -177,30 +178,6 @@ class _Planner:
         if kept.fat:
             self.fat.update(kept.fat)
         return kept.desk
-
-    def _new_desk(self, view: WorkerView, worker: Worker) -> KeptDesk:
-        leases = [self._state.leases[lease] for lease in worker.leases]
-        desk = Desk(view, worker.losses)
-        kept = KeptDesk(desk, worker, list(worker.leases), [(lease, lease.open) for lease in leases])
-        for lease in leases:
-            before = desk.load()
-            if lease.needs.held:
-                desk.shelf.take(view, lease.needs, lease.devices)
-                estimates, scale, _ = self._lengths.get(lease.run, (None, 1.0, False))
-                taken = desk.hold_serially(lease.open, estimates, scale)
-            else:
-                taken = self._hold(desk, lease.run, lease.open)
-            kept.taken.append((lease.run, taken))
-            if desk.load() - before > preemption.FAT_SECONDS and ranges.size(lease.open) > view.slots:
-                kept.fat.append(lease.id)
-        desk.changed = False
-        return kept
-
-    def _hold(self, desk: Desk, run: RunId, tasks: list[Task], joins: bool = False) -> float:
-        """Put tasks on a desk. How many slots they take; one each, where it is not known how long they are."""
-        estimates, scale, is_guess = self._lengths.get(run, (None, 1.0, False))
-        taken = desk.hold(run, tasks, estimates, scale, joins)
-        return float(min(ranges.size(tasks), desk.view.slots)) if is_guess else taken
 
     def _scale(self, run: Run) -> float:
         """What the run's verdicts took over what they were expected to take."""
@@ -237,12 +214,13 @@ class _Planner:
         for requirement, group in sorted(self._ready(run).items()):
             wanted = feasibility.need_of(run, requirement)
             able = self._capable(run, wanted, tests=group.tests)
-            if able.peers:
-                key = (-wanted.takes.priority, not wanted.takes.held, len(able.peers), requirement)
+            takes = wanted.takes
+            if len(able.peers) >= takes.hosts:
+                key = (-takes.priority, not takes.held, -takes.hosts, len(able.peers), requirement)
                 choices.append((key, wanted, able, group))
         for _, wanted, able, group in sorted(choices, key=lambda choice: choice[0]):
-            fill = self._fill_held if wanted.takes.held else self._fill
-            yield from fill(run, claim, wanted, able, group)
+            held = self._fill_held if wanted.takes.hosts == 1 else self._fill_gangs
+            yield from (held if wanted.takes.held else self._fill)(run, claim, wanted, able, group)
 
     def _ready(self, run: Run) -> dict[int, Group]:
         """What could be run now, by requirement; as it is remembered, unless something has to be left out."""
@@ -253,11 +231,12 @@ class _Planner:
         return group_up(ready_tasks(run, self.skips, self.abandons), self._estimates[run.id], run.failed_on)
 
     def _capable(self, run: Run, wanted: Need, tests: int) -> Able:
-        """Those who can do it; notes a wait when there is nobody."""
+        """Those who can do it; notes a wait when there are too few."""
         able = self._able_to(run, wanted)
-        if not able.peers:
+        if len(able.peers) < wanted.takes.hosts:
             seconds = max(0.0, self._now - run.submitted_at)
-            self.waiting.append(Waiting(run.id, str(wanted), tests, seconds, able.reasons, wanted))
+            able_now = len(able.peers)
+            self.waiting.append(Waiting(run.id, str(wanted), tests, seconds, able.reasons, wanted, able=able_now))
         return able
 
     def _able_to(self, run: Run, wanted: Need) -> Able:
@@ -318,7 +297,9 @@ class _Planner:
                 if not taken:
                     break
                 yield taken
-        if supply.tests and not any(desk.has_room(backlog) and desk.room_for(run.id, tests_max) > 0 for desk in free):
+        if supply.tests and not any(
+            desk.has_room(backlog) and desk.single_tests() and desk.room_for(run.id, tests_max) > 0 for desk in free
+        ):
             self._wants_more(run, claim, able, desks, supply.tests)
 
     def _wants_more(self, run: Run, claim: Claim, able: Able, desks: list[Desk], tests: int) -> None:
@@ -369,13 +350,34 @@ class _Planner:
                 self.unmet.append(Unmet(claim, sum(task.count for task in ordered), peers))
             self._locks |= set(takes.locks)
 
-    def _await(self, run: Run, wanted: Need, tests: int, short: list[tuple[Desk, str]]) -> None:
-        """Say what tests wait for that others hold, and keep it for them where it comes free first."""
+    def _fill_gangs(self, run: Run, claim: Claim, wanted: Need, able: Able, group: Group) -> Iterator[float]:
+        """Give tests that need several hosts at once all of them, one test a lease."""
+        ranked = self._ranked(self._open_to(able, claim), run, wanted)
+        gangs = Gangs(run, wanted, ranked, group, self._lengths[run.id], self._may_join)
+        locks = wanted.takes.locks
+        while self._locks.isdisjoint(locks) and (placed := gangs.place()) is not None:
+            self._drafts.append(placed[0])
+            self._locks |= set(locks)
+            yield placed[1]
+        if gangs.tests:
+            self._note(run, wanted, gangs.tests, gangs.reasons)
+            if gangs.awaited:
+                peers = frozenset(desk.view.peer for desk in gangs.awaited)
+                self.unmet.append(Unmet(claim, wanted.takes.hosts, peers))
+            self._locks |= set(locks)
+
+    def _note(self, run: Run, wanted: Need, tests: int, reasons: tuple[Reason, ...]) -> bool:
+        """Say what tests wait for that others hold; whether that is a lock."""
         holders = holders_of(self._state, wanted.takes.locks)
-        reasons = tuple(Reason(desk.view.peer, desk.view.name, text) for desk, text in short)
         if holders or reasons:
             seconds = max(0.0, self._now - run.submitted_at)
             self.waiting.append(Waiting(run.id, str(wanted), tests, seconds, reasons, None, holders))
+        return bool(holders)
+
+    def _await(self, run: Run, wanted: Need, tests: int, short: list[tuple[Desk, str]]) -> None:
+        """Say what tests wait for that others hold, and keep it for them where it comes free first."""
+        reasons = tuple(Reason(desk.view.peer, desk.view.name, text) for desk, text in short)
+        holders = self._note(run, wanted, tests, reasons)
         if not holders and short and not any(desk.kept or desk.reserved for desk, _ in short):
             desk = min((desk for desk, _ in short), key=lambda desk: (desk.load(), desk.view.peer))
             desk.keep()
@@ -407,9 +409,10 @@ class _Planner:
             taken += self._grant(run, desk, chosen, joins=self._shared)
         while spent < budget and desk.has_lease_left():
             place = next((i for i in reversed(range(len(supply.lossy))) if supply.suits(supply.lossy[i], desk)), None)
-            if place is None:
+            room = desk.single_tests()
+            if place is None or not room:
                 break
-            head = supply.take_lossy(place, TESTS_PER_COMMAND_MAX)
+            head = supply.take_lossy(place, room)
             spent += estimates.total(head.first, head.count)
             taken += self._grant(run, desk, [head])
         return taken
@@ -419,7 +422,7 @@ class _Planner:
         ranked = self._ranked(desks, run, wanted)
         waiting = list(reversed(tasks))
         for desk in ranked:
-            if waiting and not desk.pieces and desk.has_lease_left() and self._may_join(run, desk):
+            if waiting and fits_beside(waiting[-1], desk) and desk.has_lease_left() and self._may_join(run, desk):
                 yield self._grant(run, desk, [waiting.pop()])
         if waiting and not any(desk.reserved for desk in ranked):
             min(ranked, key=lambda desk: (desk.load(), desk.view.peer)).reserve()
@@ -437,14 +440,11 @@ class _Planner:
             self._drafts.append(draft)
             if not any(task.losses for task in tasks):
                 self._draft_of[run.id, desk.view.peer] = draft
-        return self._hold(desk, run.id, tasks, joins)
+        return desks.hold(desk, self._lengths, run.id, tasks, joins)
 
     def hedges(self, recalls: Sequence[Recall]) -> tuple[tuple[Hedge, ...], tuple[Recall, ...]]:
         return hedging.decide(self._state, self._views, self._desks, self._lengths, self._may_join, recalls)
 
     def grants(self) -> tuple[Grant, ...]:
         """All of them, in the order in which they were begun."""
-        return tuple(
-            Grant(draft.run, draft.desk.view.peer, draft.desk.view.incarnation, tuple(draft.tasks), draft.devices)
-            for draft in self._drafts
-        )
+        return tuple(draft.grant for draft in self._drafts)

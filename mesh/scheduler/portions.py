@@ -8,9 +8,9 @@ from mesh.scheduler.durations import Estimates
 from mesh.scheduler.feasibility import Need, Reason, split
 from mesh.scheduler.fleet import WorkerView
 from mesh.state.model import CoordinatorState, Task
-from protocols.commands import TESTS_PER_COMMAND_MAX
+from protocols.commands import TESTS_PER_COMMAND_MAX, Grant
 from protocols.ids import PeerId, RunId
-from protocols.manifests import Device
+from protocols.manifests import Companion, Device
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,12 @@ class Draft:
     tasks: list[Task]
     tests: int
     devices: tuple[Device, ...] = ()
+    companions: tuple[Companion, ...] = ()
+
+    @property
+    def grant(self) -> Grant:
+        view = self.desk.view
+        return Grant(self.run, view.peer, view.incarnation, tuple(self.tasks), self.devices, self.companions)
 
 
 def choose(
@@ -80,5 +86,5 @@ def fits_beside(task: Task, desk: Desk) -> bool:
     if not task.losses:
         return False
     if is_last_chance(task):
-        return not desk.pieces
+        return not desk.pieces and not desk.awaited
     return not (is_suspect(task) and desk.suspects)

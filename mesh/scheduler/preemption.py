@@ -75,7 +75,7 @@ def recalls(
             if wanted <= 0 or len(asked) >= RECALLS_PER_PLAN_MAX:
                 break
             lease = victim.lease
-            if lease.id in asked or lease.worker not in one.workers:
+            if lease.id in asked or one.workers.isdisjoint(lease.hosts):
                 continue
             recall = _judge(state, taker, one.claim, victim, top)
             if recall is not None:

@@ -157,7 +157,7 @@ class Rehearsal:
         self._last = 0.0
         self._ended = False
         for lease in self._state.leases.values():
-            if lease.worker in self._nodes and not lease.collects:
+            if not lease.collects and all(peer in self._nodes for peer in lease.hosts):
                 self._take(lease)
 
     def steps(self) -> Iterator[int]:
@@ -247,6 +247,20 @@ class Rehearsal:
         self._works[lease.id] = work
         node.queue.append(work)
         node.held += _counted(work, tests)
+        for companion in self._companions(work):
+            companion.free -= max(1, shelf.slots_of(lease.needs, companion.view))
+
+    def _companions(self, work: _Work) -> list[_Node]:
+        """Where slots are kept for its test as long as its lease is open."""
+        return [self._nodes[peer] for peer in work.lease.hosts[1:]]
+
+    def _close(self, work: _Work) -> set[PeerId]:
+        """Its lease has ended; who has slots free for that, beside its worker."""
+        del self._works[work.lease.id]
+        for companion in self._companions(work):
+            companion.free += max(1, shelf.slots_of(work.lease.needs, companion.view))
+            self._start(companion)
+        return set(work.lease.hosts[1:])
 
     def _start(self, node: _Node) -> None:
         """Fill the free slots."""
@@ -301,15 +315,15 @@ class Rehearsal:
             self._start(node)
         self._now = until
         for lease_id, tests in done.items():
-            self._complete(self._works[lease_id], sorted(tests))
+            peers |= self._complete(self._works[lease_id], sorted(tests))
         return peers
 
-    def _complete(self, work: _Work, tests: list[int]) -> None:
+    def _complete(self, work: _Work, tests: list[int]) -> set[PeerId]:
+        """Its tests are recorded; who has slots free now beside its worker."""
         self._nodes[work.lease.worker].held -= _counted(work, tests)
         took = tuple(round(work.seconds[test] * 1e6) for test in tests)
         self._do(Complete(work.lease.id, NOWHERE, tuple(map(TestIndex, tests)), bytes(len(tests)), took))
-        if not work.todo and not work.running:
-            del self._works[work.lease.id]
+        return set() if work.todo or work.running else self._close(work)
 
     def _give_back(self, recall: Recall, touched: set[PeerId]) -> bool:
         """What has not started goes back at once, and what runs after its grace."""
@@ -332,7 +346,7 @@ class Rehearsal:
             heapq.heapify(self._ends)
             work.running = 0
         if not work.running:
-            del self._works[recall.lease]
+            touched |= self._close(work)
         touched.add(node.view.peer)
         return bool(todo) or not work.running
 
@@ -365,7 +379,7 @@ class Rehearsal:
                 )
                 capable, _ = feasibility.split(self._state, views, wanted, run)
                 peers = frozenset(view.peer for view in capable)
-                work[peers] = work.get(peers, 0.0) + seconds
+                work[peers] = work.get(peers, 0.0) + seconds * wanted.takes.hosts
         return max([longest, *(_share_of(peers, work, self._nodes) for peers in work if peers)], default=0.0)
 
 
@@ -402,7 +416,8 @@ def _sketch(state: CoordinatorState) -> CoordinatorState:
         finished=list(state.finished),
         leases={lease.id: dataclasses.replace(lease, open=list(lease.open)) for lease in state.leases.values()},
         workers={
-            worker.peer: dataclasses.replace(worker, leases=list(worker.leases)) for worker in state.workers.values()
+            worker.peer: dataclasses.replace(worker, leases=list(worker.leases), hosted=list(worker.hosted))
+            for worker in state.workers.values()
         },
         locks=dict(state.locks),
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from mesh.scheduler import requirements
 from mesh.scheduler.fleet import WorkerView
+from mesh.state import holdings
 from protocols.codec import Value
 from protocols.errors import UsageError
 from protocols.manifests import THOUSAND, Device, Needs
@@ -83,7 +84,7 @@ def _tightness(left: int, unit: Unit) -> tuple[int, int, str]:
 
 def slots_of(needs: Needs, view: WorkerView) -> int:
     """Slots of the worker that a lease of such tests takes."""
-    return min(max(1, -(-needs.cpu // THOUSAND)), max(1, view.slots)) if needs.held else 0
+    return holdings.slots_of(needs, view.slots)
 
 
 def has_devices(view: WorkerView) -> bool:
@@ -135,7 +136,7 @@ def lacks(view: WorkerView, needs: Needs, requires: tuple[str, ...]) -> str:
 
 
 def describe(needs: Needs) -> str:
-    """What such tests take, in a few words."""
+    """What such tests take on each host, in a few words."""
     parts = [f"{needs.cpu / THOUSAND:g} processors"] if needs.cpu > THOUSAND else []
     parts += [f"{size_text(needs.memory)} of memory"] if needs.memory else []
     parts += [f"{needs.gpu / THOUSAND:g} gpu"] if needs.gpu else []

@@ -7,7 +7,7 @@ Sums over what comes and goes are in whole microseconds: they come out the same 
 """
 
 import bisect
-from collections.abc import Container, Iterable, Set
+from collections.abc import Container, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
 from mesh.scheduler import rank
@@ -193,6 +193,7 @@ class _Done:
 
 Lengths = tuple[Estimates, float, bool]
 """How long a run's tests are: as expected, what corrects that, and whether it is a mere guess."""
+LengthsOf = Mapping[RunId, Lengths]
 
 
 @dataclass(slots=True)
@@ -202,6 +203,8 @@ class KeptDesk:
     desk: Desk
     worker: Worker
     ids: list[LeaseId]
+    hosted: list[LeaseId]
+    """Leases of which it is a companion."""
     leases: list[tuple[Lease, list[Task]]]
     """With what was open in each: a change makes another list."""
     taken: list[tuple[RunId, float]] = field(default_factory=list)
@@ -213,6 +216,7 @@ class KeptDesk:
         return (
             self.worker is worker
             and self.ids == worker.leases
+            and self.hosted == worker.hosted
             and not self.desk.changed
             and (self.desk.losses, self.desk.view.slots) == (worker.losses, view.slots)
             and all(lease.open is tasks for lease, tasks in self.leases)

@@ -53,6 +53,13 @@ class Waiting:
     """What would end it; worked out for those who ask, not by a plan."""
     is_busy: bool = False
     """Workers could take it, and have no slot free; these are among `reasons`, too."""
+    able: int = field(default=0, compare=False)
+    """How many workers could be a host of it, where too few could for a test that needs several."""
+
+    @property
+    def shortage(self) -> str:
+        """What is wanting, of tests that need more hosts at once than would do; else empty."""
+        return short_of(self.tests, self.wanted, self.able) if self.wanted is not None else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,13 @@ class Skipped:
     run: RunId
     tests: tuple[TestIndex, ...]
     on: TestIndex | None
+
+
+def short_of(tests: int, wanted: Need, able: int) -> str:
+    """That tests need so many hosts at once, and how many would do; empty if one is enough."""
+    if wanted.takes.hosts == 1:
+        return ""
+    return f"{tests} test{'s need' if tests != 1 else ' needs'} {wanted}, and {able or 'none'} would do"
 
 
 def holders_of(state: CoordinatorState, locks: Iterable[str]) -> tuple[Holder, ...]:

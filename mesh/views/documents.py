@@ -140,6 +140,7 @@ def waiting_document(waiting: Waiting) -> dict[str, Any]:
         ],
         "more_workers": max(0, len(waiting.reasons) - REASONS_MAX),
         "helps": [dataclasses.asdict(help) for help in waiting.helps],
+        "shortage": waiting.shortage,
     }
 
 
@@ -192,6 +193,8 @@ def _why_waiting(waiting: Waiting) -> list[str]:
         what += " to be collected"
     if waiting.is_busy:
         lines = [f"{what} for a free slot of a worker{need}"]
+    elif waiting.shortage:
+        lines = [f"{what}: {waiting.shortage}"]
     elif waiting.wanted is not None:
         lines = [f"{what} for a worker{need}"]
     else:

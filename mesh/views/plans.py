@@ -136,7 +136,7 @@ def _run_lines(run: Mapping[str, Any]) -> list[str]:
 def _waiting_lines(waiting: Mapping[str, Any]) -> list[str]:
     what = plural(waiting["tests"], "test") if waiting["tests"] else "the run"
     need = f" with {waiting['requirement']}" if waiting["requirement"] else ""
-    lines = [f"{what} would wait for a worker{need}"]
+    lines = [waiting.get("shortage") or f"{what} would wait for a worker{need}"]
     shown = waiting["workers"][:REASON_LINES_MAX]
     lines += [f"  {one['name'] or one['peer']}: {one['reason']}" for one in shown]
     more = len(waiting["workers"]) - len(shown) + waiting["more_workers"]

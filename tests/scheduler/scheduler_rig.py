@@ -18,7 +18,6 @@ from protocols.commands import (
     Collected,
     Command,
     Complete,
-    Expire,
     Finish,
     Grant,
     RaiseFormat,
@@ -103,7 +102,7 @@ class Rig:
     def follow(self, made: Plan) -> list[Lease]:
         """Apply a plan: everything in it must hold, since nothing happened in between. The leases that it opened."""
         for expire in made.expires:
-            self.accept(Expire(expire.lease, expire.reason))
+            self.accept(expire)
         for run, test in made.abandons:
             self.accept(Abandon(run, test, CHUNK))
         opened = []

@@ -215,14 +215,14 @@ class TestOrder:
 @settings(max_examples=examples(25), deadline=None)
 @given(st.integers(0, 2**32))
 def test_whatever_is_needed_no_plan_is_refused_and_every_run_ends(seed: int) -> None:
-    """Each grant of a plan holds when it is applied; locks and devices are checked after every command."""
+    """Each grant of a plan holds when it is applied; locks, devices and companions are checked after every command."""
     random = Random(seed)
     rig = Rig()
     for name in "abc"[: random.randint(1, 3)]:
         rig.worker(name, slots=random.randint(1, 4), capabilities=TWO_GPUS)
     runs = []
     for number in range(random.randint(1, 3)):
-        needs = tuple(_needs(random) for _ in range(4))
+        needs = tuple(_needs(random, len(rig.fleet)) for _ in range(4))
         tasks, first = [], 0
         for _ in range(random.randint(1, 8)):
             count = random.randint(1, 4)
@@ -246,7 +246,7 @@ def test_whatever_is_needed_no_plan_is_refused_and_every_run_ends(seed: int) -> 
     raise AssertionError(f"after 500 plans: {[(run.id, run.pending) for run in runs]}")
 
 
-def _needs(random: Random) -> Needs:
+def _needs(random: Random, workers: int) -> Needs:
     if random.random() < 0.3:
         return NOTHING
     return Needs(
@@ -256,12 +256,13 @@ def _needs(random: Random) -> Needs:
         disk=random.choice((0, 0, 600)),
         locks=tuple(lock for lock in ("camera", "rig") if random.random() < 0.3),
         priority=random.randint(-1, 1),
+        hosts=random.choice((1, 1, random.randint(1, workers))),
     )
 
 
 def _end_some(rig: Rig, random: Random, lease: Lease) -> None:
     if random.random() < 0.1:
-        rig.accept(Expire(lease.id, "gone"))
+        rig.accept(Expire(lease.id, "gone", random.choice(lease.hosts)))
     elif random.random() < 0.7:
         tests = members(lease.open)
         rig.complete(lease.id, tests[: random.randint(1, len(tests))], code=random.choice((0, 0, 0, 1)))

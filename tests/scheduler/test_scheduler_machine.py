@@ -1,10 +1,11 @@
 """Scheduler, state and fake workers against everything that hypothesis does to them.
 
-After each step: the state's invariants (no test lost, none in two places, none recorded twice), no lease that its
-worker could not have (requirements, no slots, not there), no grant that the log refuses, and no verdict that changes.
+After each step: the state's invariants (no test lost, none in two places, none recorded twice, no slot that is kept for
+a test of several hosts given to others), no lease that one of its hosts could not have (requirements, no slots, not
+there), no grant that the log refuses, and no verdict that changes.
 Plans of a coordinator that was deposed come late, and so do completions of leases that are closed: the log's order
-decides, and the late one changes nothing. At the end the fleet heals: as long as one capable worker is there, every run
-ends, with one verdict for each test.
+decides, and the late one changes nothing. At the end the fleet heals: as long as capable workers are there, as many as
+a test needs at once, every run ends, with one verdict for each test.
 """
 
 from collections.abc import Callable
@@ -29,18 +30,18 @@ from protocols.commands import (
     Collected,
     CollectFailed,
     Complete,
-    Expire,
     Return,
 )
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
-from protocols.manifests import CollectedTest, Manifest, Outcome
+from protocols.manifests import NOTHING, CollectedTest, Manifest, Needs, Outcome
 from tests.properties import examples
 
 WORKERS = ("a", "b", "c")
 """Only "a" has a GPU."""
 ROUNDS_MAX = 400
 STRAGGLE_ROUNDS = 8
-NEEDS = (("", ""), ("gpu.memory >= 8GiB", ""), ("os == linux", "gpu"))
+NEEDS = (("", ""), ("gpu.memory >= 8GiB", ""), ("os == linux", "gpu"), ("os == linux", ""))
+TAKES = (NOTHING, NOTHING, NOTHING, Needs(hosts=2))
 
 names = st.sampled_from(WORKERS)
 seeds = st.integers(0, 2**32).map(Random)
@@ -96,17 +97,17 @@ class Scheduling(RuleBasedStateMachine):
     def plan(self) -> None:
         plan = self.rig.plan()
         self.expect_losses([self.rig.state.leases[expire.lease] for expire in plan.expires])
-        idle = {worker.peer for worker in self.rig.state.workers.values() if not worker.leases}
+        idle = {worker.peer for worker in self.rig.state.workers.values() if worker.is_idle}
         for lease in self.rig.follow(plan):
             run = self.rig.state.runs[lease.run]
             self.check_elsewhere(run, lease, idle)
             for requirement in {task.requirement for task in lease.open} or {None}:
                 own = NEEDS[requirement] if requirement is not None else ("", "")
                 wanted = feasibility.need((run.spec.requires, ""), own)
-                assert not feasibility.unmet(wanted, self.rig.fleet[lease.worker])
-            view = self.rig.fleet[lease.worker]
-            assert (view.alive, view.draining, view.lost) == (True, False, False), "only who is there gets work"
-            assert view.slots >= 1, "who has no slot gets no work"
+                assert not any(feasibility.unmet(wanted, self.rig.fleet[peer]) for peer in lease.hosts)
+            for view in (self.rig.fleet[peer] for peer in lease.hosts):
+                assert (view.alive, view.draining, view.lost) == (True, False, False), "only who is there gets work"
+                assert view.slots >= 1, "who has no slot gets no work"
             self.granted[lease.id] = members(lease.open)
 
     def check_elsewhere(self, run: Run, lease: Lease, idle: set[PeerId]) -> None:
@@ -117,7 +118,7 @@ class Scheduling(RuleBasedStateMachine):
             return
         for task in lease.open:
             failed = run.failed_on.get(task.first, ()) if task.count == 1 and not is_last_chance(task) else ()
-            if lease.worker not in failed or run.spec.worker_count:
+            if lease.worker not in failed or run.spec.worker_count or lease.companions:
                 continue
             wanted = feasibility.need((run.spec.requires, ""), NEEDS[task.requirement])
             capable, _ = feasibility.split(self.rig.state, self.rig.fleet.values(), wanted, run.id)
@@ -131,7 +132,7 @@ class Scheduling(RuleBasedStateMachine):
         self.proceed(random, 1, tests)
         for expire in plan.expires:
             self.expect_losses([self.rig.state.leases[expire.lease]] if expire.lease in self.rig.state.leases else [])
-            self.rig.do(Expire(expire.lease, expire.reason))
+            self.rig.do(expire)
         for run, test in plan.abandons:
             self.rig.do(Abandon(run, test, CHUNK))
         for grant in plan.grants:
@@ -171,13 +172,15 @@ class Scheduling(RuleBasedStateMachine):
         if not tests and random.random() < 0.5:
             self.rig.accept(CollectFailed(lease.id, 2, "SyntaxError"))
             return
+        may_need_two = self.rig.state.runs[lease.run].spec.requires != "gpu"  # which only one worker has
+        kinds = (0, 0, 0, 1, 2, 3) if may_need_two else (0, 0, 0, 1, 2)
         made = Manifest(
             Cid("b"),
-            tuple(CollectedTest(f"t{i}", f"m{i // 7}", random.choice((0, 0, 0, 1, 2))) for i in range(tests)),
+            tuple(CollectedTest(f"t{i}", f"m{i // 7}", random.choice(kinds)) for i in range(tests)),
             NEEDS,
         )
         estimates = Estimates([random.choice((0.01, 0.1, 5.0)) for _ in range(tests)], known=random.random() < 0.5)
-        self.rig.accept(Collected(lease.id, Cid("m"), tests, shard(made, estimates), NEEDS))
+        self.rig.accept(Collected(lease.id, Cid("m"), tests, shard(made, estimates), NEEDS, TAKES))
         self.rig.estimates[lease.run] = estimates
         self.killers[lease.run] = {i for i in range(tests) if random.random() < 0.02}
 
@@ -195,7 +198,7 @@ class Scheduling(RuleBasedStateMachine):
             if lease.id in self.rig.state.leases and self.awake(lease) and random.random() < 0.7:
                 tests = [test for test in members(lease.open) if random.random() < 0.6]
                 if self.killers[lease.run] & set(tests):
-                    self.kill(lease.worker)
+                    self.kill(random.choice(lease.hosts))
                 elif tests:
                     self.report(lease, tests, random)
 
@@ -245,16 +248,16 @@ class Scheduling(RuleBasedStateMachine):
 
     @rule(name=names)
     def restart(self, name: str) -> None:
-        self.expect_losses(self.leases(worker=name))
+        self.expect_losses(self.leases_on(name))
         self.incarnations[name] += 1
         self.boot(name)
 
     def expect_losses(self, leases: list[Lease]) -> None:
-        """These leases are about to be lost. A test may only ever be blamed if it held its worker alone."""
+        """These leases are about to be lost. A test may only ever be blamed if it held all its hosts alone."""
         for lease in leases:
-            held = members(task for other in self.leases(worker=lease.worker) for task in other.open)
-            if len(held) == 1 and not lease.collects:
-                self.lost_alone.add((lease.run, held[0]))
+            beside = {other.id for peer in lease.hosts for other in self.leases_on(peer)}
+            if beside == {lease.id} and len(members(lease.open)) == 1:
+                self.lost_alone.add((lease.run, members(lease.open)[0]))
 
     @rule(name=names)
     def drain(self, name: str) -> None:
@@ -297,11 +300,12 @@ class Scheduling(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "rig"):
             return
-        for name in WORKERS[1:]:
+        for name in WORKERS[2:]:
             self.kill(name)
             self.lose(name)
-        self.slots["a"] = 2
-        self.restart("a")
+        self.slots |= {"a": 2, "b": 1}
+        for name in WORKERS[:2]:
+            self.restart(name)
         everything = list(self.rig.state.runs.values())
         for _ in range(ROUNDS_MAX):
             if all(run.phase is RunPhase.FINISHED for run in everything):
@@ -313,7 +317,7 @@ class Scheduling(RuleBasedStateMachine):
             self.check_end(run)
 
     def heal_one_round(self) -> None:
-        """The one worker that is left does all that it is told, and comes back each time that a test kills it."""
+        """The two workers that are left do all that they are told, and come back each time that a test kills one."""
         self.plan()
         for lease in self.leases():
             if lease.id not in self.rig.state.leases:
@@ -321,7 +325,7 @@ class Scheduling(RuleBasedStateMachine):
             if lease.collects:
                 self.rig.accept(CollectFailed(lease.id, 5, "nothing"))
             elif self.killers[lease.run] & set(members(lease.open)):
-                self.restart("a")
+                self.restart(lease.hosts[-1])
             else:
                 self.rig.complete(lease.id, members(lease.open))
 
@@ -338,6 +342,10 @@ class Scheduling(RuleBasedStateMachine):
 
     def leases(self, **wanted: object) -> list[Lease]:
         return [x for x in self.rig.state.leases.values() if all(getattr(x, k) == v for k, v in wanted.items())]
+
+    def leases_on(self, name: str) -> list[Lease]:
+        """Those of a worker, and those of which it is a companion."""
+        return [lease for lease in self.rig.state.leases.values() if name in lease.hosts]
 
     def awake(self, lease: Lease) -> bool:
         return lease.worker in self.up and self.incarnations[lease.worker] == lease.incarnation
