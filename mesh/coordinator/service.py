@@ -11,7 +11,7 @@ from typing import Any
 
 import trio
 
-from mesh.coordinator import collected
+from mesh.coordinator import collected, gangs
 from mesh.coordinator.clients import ClientDesk
 from mesh.coordinator.fleet import Fleet
 from mesh.coordinator.history import History
@@ -323,7 +323,8 @@ class TestCoordinator:
         first, total = numbers(self._state, run, lease.worker, self._views)
         spec = upstream.handed_over(self._state, run.spec)
         tasks = tuple(lease.open)
-        return Assign(lease.id, run.id, spec, run.manifest, tasks, tuple(holders), first, total, lease.devices)
+        hosts = gangs.hosts_of(self._state, lease, nodes)
+        return Assign(lease.id, run.id, spec, run.manifest, tasks, tuple(holders), first, total, lease.devices, hosts)
 
     # Requests of workers
 

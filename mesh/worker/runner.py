@@ -190,8 +190,8 @@ def _manifest(data: dict[str, Any]) -> Manifest:
     tests = tuple(CollectedTest(name, scope, index, limit) for name, scope, index, limit in data["tests"])
     requirements = tuple((requires, prefers) for requires, prefers in data["requirements"])
     needs = tuple(
-        Needs(cpu, memory, gpu, disk, network, tuple(locks), priority)
-        for cpu, memory, gpu, disk, network, locks, priority in data["needs"]
+        Needs(cpu, memory, gpu, disk, network, tuple(locks), priority, hosts)
+        for cpu, memory, gpu, disk, network, locks, priority, hosts in data["needs"]
     )
     edges = tuple(Dependency(*edge) for edge in data["dependencies"])
     held = needs if any(one != NOTHING for one in needs) else ()

@@ -5,6 +5,7 @@ until `BUNDLES_MAX` newer ones push it out. Rejected: a checkout for each run (c
 """
 
 import dataclasses
+import json
 import re
 import shutil
 import tempfile
@@ -26,7 +27,7 @@ from protocols.codec import decode, encode
 from protocols.errors import ContentNotFound, UsageError
 from protocols.ids import Cid, LeaseId, PeerId, TestIndex
 from protocols.manifests import THOUSAND, Device, EnvironmentInfo, Manifest, Record, Selection, Uncollected
-from protocols.work import Assign, Collection
+from protocols.work import Assign, Collection, GangHost
 
 BUNDLES_MAX = 8
 """Checked-out bundles that a worker keeps."""
@@ -64,7 +65,7 @@ class RunSession:
         attempts = {task.first + i: task.losses + 1 for task in assign.tasks for i in range(task.count)}
         entries = self._manifest.tests
         serial = any(self._manifest.needs_of(task.requirement).held for task in assign.tasks)
-        variables = device_variables(assign.devices)
+        variables = device_variables(assign.devices) + host_variables(assign.hosts)
         self._session.submit(
             [
                 WorkItem(
@@ -100,6 +101,22 @@ def device_variables(devices: Sequence[Device]) -> tuple[tuple[str, str], ...]:
     names = ",".join(device.name for device in devices)
     share = sum(device.share for device in devices) / THOUSAND
     return (*((variable, names) for variable in DEVICE_VARIABLES), ("MESH_GPU_SHARE", f"{share:g}"))
+
+
+def host_variables(hosts: Sequence[GangHost]) -> tuple[tuple[str, str], ...]:
+    """How a test finds the hosts that it has at once; nothing if it has one."""
+    if not hosts:
+        return ()
+    told = [
+        {
+            "name": host.name,
+            "peer": host.peer,
+            "addresses": host.addresses,
+            "gpus": [device.name for device in host.devices],
+        }
+        for host in hosts
+    ]
+    return (("MESH_HOSTS", json.dumps(told)),)
 
 
 class Workshop:

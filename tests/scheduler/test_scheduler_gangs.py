@@ -1,5 +1,7 @@
 """Tests that need several hosts at once: which they get, what is kept for them meanwhile, and who waits for whom."""
 
+from typing import Any
+
 from scheduler_rig import CHUNK, GPU, PLAIN, Rig, members, over
 
 from mesh.scheduler.durations import Estimates
@@ -24,7 +26,7 @@ def rig_of(*slots: int, capabilities: object = PLAIN) -> Rig:
     return rig
 
 
-def gang(rig: Rig, tests: int = 1, needs: Needs = PAIR, nonce: str = "gang", **changes: object) -> Run:
+def gang(rig: Rig, tests: int = 1, needs: Needs = PAIR, nonce: str = "gang", **changes: Any) -> Run:
     return rig.running([Task(i, 1) for i in range(tests)], [1.0] * tests, nonce, needs=(needs,), **changes)
 
 

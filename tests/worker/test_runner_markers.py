@@ -81,14 +81,14 @@ class TestA:
     @mark.resources(cpu=0.5, disk=1)
     @mark.exclusive("camera-1", "camera-2")
     def test_all(self): ...
-    @mark.resources(gpu=2, network=0.1, memory=5)
+    @mark.resources(gpu=2, network=0.1, memory=5, hosts=3)
     def test_closer(self): ...
 def test_nothing(): ...
 """
     manifest = await manifest_of(tmp_path, body)
     assert [manifest.needs_of(test.requirement) for test in manifest.tests] == [
         Needs(cpu=500, memory=1536 * 2**20, gpu=250, disk=1000, locks=("camera-1", "camera-2", "rig")),
-        Needs(memory=5, gpu=2000, network=100, locks=("rig",)),
+        Needs(memory=5, gpu=2000, network=100, locks=("rig",), hosts=3),
         Needs(),
     ]
 
@@ -99,7 +99,10 @@ def test_nothing(): ...
         ("exclusive()", "marker exclusive() takes the name of a lock"),
         ("exclusive(5)", "marker exclusive(5) takes the name of a lock"),
         ("resources(4)", "marker resources(4) takes names and amounts, such as resources(cpu=2"),
-        ("resources(cpus=4)", "marker resources(cpus=4) takes cpu, memory, gpu, disk and network, not cpus"),
+        ("resources(cpus=4)", "marker resources(cpus=4) takes cpu, memory, gpu, disk, network and hosts, not cpus"),
+        ("resources(hosts=9)", "takes as hosts how many at once, 1 to 8"),
+        ("resources(hosts=True)", "takes as hosts how many at once, 1 to 8"),
+        ("resources(hosts=0)", "takes as hosts how many at once, 1 to 8"),
         ("resources(memory='4 apples')", 'takes memory as text such as "4GiB", or in bytes'),
         ("resources(gpu=1.5)", "takes as gpu a whole number up to 64, or a share of one such as 0.5"),
         ("resources(cpu='2')", "marker resources(cpu='2') takes a number as cpu"),
@@ -234,7 +237,7 @@ TYPES = """
 [tool.mesh.types.camera]
 markers = ["camera", "lens"]
 requires = "label.rig == optics"
-resources = { memory = "1GiB" }
+resources = { memory = "1GiB", hosts = 2 }
 exclusive = "camera-1"
 timeout = 60
 priority = 5
@@ -263,7 +266,7 @@ async def test_a_type_gives_what_the_test_itself_does_not_say(tmp_path: Path) ->
         ("", 0.0),
         ("", 0.0),
     ]
-    camera = Needs(memory=2**30, locks=("camera-1",), priority=5)
+    camera = Needs(memory=2**30, locks=("camera-1",), priority=5, hosts=2)
     assert [manifest.needs_of(test.requirement) for test in manifest.tests] == [camera, camera, Needs(), Needs()]
 
 

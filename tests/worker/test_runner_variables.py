@@ -1,4 +1,4 @@
-"""Tests that hold devices: their variables, in a process that never had others, one after another."""
+"""Tests that hold devices, or several hosts: their variables, in a process that never had others, one after another."""
 
 import itertools
 from dataclasses import replace
@@ -7,9 +7,10 @@ from pathlib import Path
 from runner_harness import collect, job, run_all, take, work, write
 
 from mesh.worker.runner import PytestRunner
-from mesh.worker.sessions import device_variables
-from protocols.ids import LeaseId
+from mesh.worker.sessions import device_variables, host_variables
+from protocols.ids import LeaseId, PeerId
 from protocols.manifests import Device, Outcome
+from protocols.work import GangHost
 
 SUITE = """
     import os
@@ -63,3 +64,36 @@ def test_how_a_test_finds_its_devices() -> None:
     told = dict(device_variables((Device("GPU-a"), Device("GPU-b"))))
     assert (told["CUDA_VISIBLE_DEVICES"], told["MESH_GPUS"], told["MESH_GPU_SHARE"]) == ("GPU-a,GPU-b",) * 2 + ("2",)
     assert dict(device_variables((Device("GPU-a", 250),)))["MESH_GPU_SHARE"] == "0.25"
+
+
+HOSTS = (
+    GangHost(PeerId("12D3a"), "lab-a", ("10.0.0.1", "fd00::1"), (Device("GPU-a"),)),
+    GangHost(PeerId("12D3b"), "lab-b", ()),
+)
+GANG = """
+    import json
+    import os
+
+    def test_it(mesh_hosts):
+        first, second = mesh_hosts
+        assert (first.name, first.peer, first.addresses) == ("lab-a", "12D3a", ("10.0.0.1", "fd00::1"))
+        assert first.gpus == ("GPU-a",)
+        assert (second.name, second.addresses, second.gpus) == ("lab-b", (), ())
+        assert [host["peer"] for host in json.loads(os.environ["MESH_HOSTS"])] == ["12D3a", "12D3b"]
+
+    def test_without(mesh_hosts): ...
+"""
+
+
+async def test_a_test_of_several_hosts_is_told_of_them_and_another_that_it_has_none(tmp_path: Path) -> None:
+    root = write(tmp_path, {"test_it.py": GANG})
+    first, second = work(await collect(job(root)))
+    async with PytestRunner().session(job(root)) as session:
+        session.submit([replace(first, variables=host_variables(HOSTS), scope="@lease 1")])
+        (told,) = await take(session, 1)
+        session.submit([second])
+        (without,) = await take(session, 1)
+    assert told.record.outcome is Outcome.PASSED, told.record.longrepr
+    assert without.record.outcome is Outcome.ERROR
+    assert "mark them resources(hosts=2)" in without.record.longrepr
+    assert host_variables(()) == ()

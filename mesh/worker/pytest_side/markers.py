@@ -14,13 +14,14 @@ from _mesh_pytest_side import kinds
 
 THOUSAND = 1_000
 CPU_MAX, GPU_MAX, PRIORITY_MAX = 1_024, 64, 1_000
+HOSTS_MAX = 8
 MEMORY_MAX = 2**50
 LOCKS_MAX, LOCK_CHARACTERS_MAX = 16, 100
 
-Needs = tuple[int, int, int, int, int, tuple[str, ...], int]
-"""(cpu, memory, gpu, disk, network, locks, priority), as the manifest has them: thousandths and bytes."""
+Needs = tuple[int, int, int, int, int, tuple[str, ...], int, int]
+"""(cpu, memory, gpu, disk, network, locks, priority, hosts), as the manifest has them: thousandths and bytes."""
 
-NOTHING: Needs = (THOUSAND, 0, 0, 0, 0, (), 0)
+NOTHING: Needs = (THOUSAND, 0, 0, 0, 0, (), 0, 1)
 
 _UNITS = {
     "": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
@@ -55,6 +56,7 @@ def needs(item: pytest.Item, kind: kinds.Kind | None) -> Needs:
         amounts.get("network", 0),
         _locks(item, kind),
         _priority(item, kind),
+        amounts.get("hosts", 1),
     )
 
 
@@ -65,8 +67,12 @@ def amount(name: str, value: Any) -> int:
         if size is None or not 0 <= size <= MEMORY_MAX:
             raise ValueError('memory as text such as "4GiB", or in bytes')
         return size
+    if name == "hosts":
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= HOSTS_MAX:
+            raise ValueError(f"as hosts how many at once, 1 to {HOSTS_MAX}")
+        return value
     if name not in ("cpu", "gpu", "disk", "network"):
-        raise ValueError(f"cpu, memory, gpu, disk and network, not {name}")
+        raise ValueError(f"cpu, memory, gpu, disk, network and hosts, not {name}")
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"a number as {name}")
     thousandths = round(value * THOUSAND) if abs(value) < 2**20 else -1

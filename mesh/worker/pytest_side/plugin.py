@@ -39,7 +39,7 @@ MARKERS = (
     "requires(expression): what a worker must have to run this test",
     "prefers(expression): what a worker should rather have",
     "exclusive(name): a lock that holds across the mesh",
-    "resources(cpu=1, memory=0, gpu=0, disk=0, network=0): what the test takes while it runs",
+    "resources(cpu=1, memory=0, gpu=0, disk=0, network=0, hosts=1): what the test takes while it runs",
     "priority(n): earlier when larger",
     "depends(test, …): runs after these tests have passed, and is skipped if they do not",
     "task_type(name): the kind of test",
