@@ -72,7 +72,7 @@ def helps(
     lacking = wanted.takes.hosts - len(able)
     if lacking <= 0:
         return (_soonest(able, free_in, wanted.takes.hosts),)
-    found += _returning(judged, run)
+    found += _returning([one for one in judged if one not in able])
     found += _mended(judged)
     found += _less(judged)
     found.append(_another(wanted, asked, judged, lacking))
@@ -108,8 +108,8 @@ def _soonest(able: Sequence[_Judged], free_in: Mapping[PeerId, float], hosts: in
     return Help("wait", f"wait: {when}{others}", _peers([first, *(one for one in able if one is not first)]), seconds)
 
 
-def _returning(judged: Sequence[_Judged], run: RunId | None) -> list[Help]:
-    """Workers that could do it, and can be given nothing now."""
+def _returning(judged: Sequence[_Judged]) -> list[Help]:
+    """Workers that could do it, and can be given nothing now, or nothing of this run."""
     found = []
     for why in dict.fromkeys(one.away for one in judged if one.fits):
         alike = [one for one in judged if one.fits and one.away == why]

@@ -169,6 +169,7 @@ def test_too_few_hosts_are_said_and_hopeless() -> None:
     desks = {peer: kept.desk for peer, kept in rig.memory.desks.items()}
     (told,) = Outlook(rig.state, rig.fleet, made.waiting, desks, rig.now).of_run(run)
     assert told.shortage == said
+    assert not any("could do it" in help.text for help in told.helps), "who would do is not what is wanting"
     assert told.helps[-1].text == "start 1 more worker with os == linux and not (gpu)"
     rig.worker("c")
     assert [len(lease.hosts) for lease in rig.follow(rig.plan())] == [3]
