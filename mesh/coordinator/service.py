@@ -210,11 +210,12 @@ class TestCoordinator:
 
     def _stop_what_is_over(self, state: CoordinatorState) -> None:
         """Workers hear at once, and not with their next heartbeat, that a run of theirs has ended (-x, a cancel): they
-        begin no more of it."""
+        begin no more of it; or that a lease has, of which a companion may be lost: its slots are no longer theirs."""
         for lease in sorted(self._held.keys() - state.leases.keys()):
             held = self._held[lease]
             run = state.runs.get(held.run)
-            if held.open and (run is None or run.phase in (RunPhase.REPORTING, RunPhase.FINISHED)):
+            is_over = run is None or run.phase in (RunPhase.REPORTING, RunPhase.FINISHED)
+            if held.companions or (held.open and is_over):
                 self._nursery.start_soon(self._recall, held.worker, RecallLease(lease, closed=True))
         self._held = dict(state.leases)
 

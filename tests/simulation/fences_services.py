@@ -3,6 +3,7 @@
 from tests.simulation.mutants import Mutant, Tests
 
 APPLY = Tests(("tests/state/test_state_apply.py",))
+GANGS = Tests(("tests/state/test_state_gangs.py",))
 MACHINE = Tests(("tests/scheduler/test_scheduler_machine.py",))
 MESH = Tests(("tests/simulation/test_mesh_fences.py", "tests/simulation/test_mesh_services.py"))
 REPORTS = Tests(("tests/coordinator/test_reports.py",))
@@ -40,9 +41,23 @@ MUTANTS = (
     Mutant(
         "a restarted worker keeps its leases",
         "mesh.state.apply",
-        "            _expire_lease(state, state.leases[lease])\n",
+        "            _expire_lease(state, state.leases[lease], worker)\n",
         "            pass\n",
         (APPLY, MACHINE),
+    ),
+    Mutant(
+        "a restarted companion leaves the lease open",
+        "mesh.state.apply",
+        "        closed = tuple(sorted((*worker.leases, *worker.hosted)))\n",
+        "        closed = tuple(worker.leases)\n",
+        (GANGS, MACHINE),
+    ),
+    Mutant(
+        "a slot that is kept for a test of several hosts is granted",
+        "mesh.state.gangs",
+        "    if worker.hosted and occupied(state, worker) + slots > worker.slots:\n",
+        "    if False:\n",
+        (GANGS,),
     ),
     Mutant(
         "a repeated submission is another run",
