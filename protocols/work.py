@@ -30,12 +30,14 @@ class Heartbeat:
     """Tests under way now."""
 
 
-@message("w.heartbeat-ok")
+@message("w.heartbeat-ok", later=1)
 class HeartbeatAck:
     closed: tuple[LeaseId, ...]
     """Those of the worker's leases that are no longer open: drop them."""
     registered: bool
     """Whether the log knows this incarnation; if not, register."""
+    hosted: int = 0
+    """Leases of others for whose tests something is kept on the worker: who drains waits for them."""
 
 
 @message("w.host")

@@ -371,7 +371,7 @@ class TestCoordinator:
                 self._sent[lease] = now
                 self._nursery.start_soon(self._assign, lease)
         closed = (lease for lease in beat.leases if lease not in open_leases and lease <= self._log.applied)
-        return HeartbeatAck(tuple(closed), registered)
+        return HeartbeatAck(tuple(closed), registered, len(worker.hosted) if worker is not None and registered else 0)
 
     async def _collected(self, peer: PeerId, request: Collection) -> Ack:
         lease = self._open_lease(request.lease, peer)

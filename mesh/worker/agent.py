@@ -97,6 +97,8 @@ class WorkerAgent:
         self._beat_now = trio.Event()
         self._inherited: list[tuple[str, bytes]] = []
         self._giving_back = 0
+        self._hosted = 0
+        """Tests of others for which something is kept here, as last heard."""
 
     @property
     def busy(self) -> int:
@@ -160,11 +162,12 @@ class WorkerAgent:
             await trio.sleep(RETRY_SECONDS_MAX)
 
     async def drain(self) -> None:
-        """Give back what has not started, finish and deliver the rest."""
+        """Give back what has not started, finish and deliver the rest; and stay for tests that need this host beside
+        their own."""
         self._perform(self._machine.drain())
         for lease in self._machine.leases():
             self._withdraw(lease)
-        while self._machine.held or self._collecting or self._giving_back or self._outbox.items():
+        while self._machine.held or self._collecting or self._giving_back or self._hosted or self._outbox.items():
             self._hurry.set()
             await trio.sleep(FLUSH_SECONDS)
 
@@ -367,6 +370,7 @@ class WorkerAgent:
         answer = await self._ask(coordinator, beat, HeartbeatAck)
         if answer.closed:
             self._perform(machine.revoked(answer.closed))
+        self._hosted = answer.hosted
         return answer.registered
 
     def _close_idle_sessions(self) -> None:

@@ -12,7 +12,7 @@ import trio
 
 from mesh.ports import CollectionFailed, Finished, Job, RunnerEvent, Started, WorkItem
 from protocols.ids import Cid, LeaseId, PeerId, TestIndex
-from protocols.manifests import CollectedTest, Manifest, Outcome, Record
+from protocols.manifests import CollectedTest, Manifest, Needs, Outcome, Record
 
 END_SECONDS = 0.2
 """Until a session's processes are gone."""
@@ -26,6 +26,7 @@ class Suite:
     seconds: Callable[[str], float] = lambda test: 0.05
     outcome: Callable[[str], Outcome] = lambda test: Outcome.PASSED
     requirements: tuple[tuple[str, str], ...] = (("", ""),)
+    needs: tuple[Needs, ...] = ()
     failure: CollectionFailed | None = None
     ran: list[tuple[PeerId, str]] = field(default_factory=list)
 
@@ -46,7 +47,7 @@ class FakeRunner:
         await trio.sleep(0.3)
         if self._suite.failure is not None:
             return self._suite.failure
-        return Manifest(Cid(""), tuple(self._suite.tests), self._suite.requirements)
+        return Manifest(Cid(""), tuple(self._suite.tests), self._suite.requirements, needs=self._suite.needs)
 
     @asynccontextmanager
     async def session(self, job: Job) -> AsyncIterator["FakeSession"]:
