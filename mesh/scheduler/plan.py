@@ -363,7 +363,7 @@ class _Planner:
             self._note(run, wanted, gangs.tests, gangs.reasons)
             if gangs.awaited:
                 peers = frozenset(desk.view.peer for desk in gangs.awaited)
-                self.unmet.append(Unmet(claim, wanted.takes.hosts, peers))
+                self.unmet.append(Unmet(claim, len(peers), peers))
             self._locks |= set(locks)
 
     def _note(self, run: Run, wanted: Need, tests: int, reasons: tuple[Reason, ...]) -> bool:
