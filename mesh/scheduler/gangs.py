@@ -9,7 +9,7 @@ is what it takes. Other slots of the same workers go on. Of those who wait for t
 them, in the order of the queue; one whose hosts are free runs meanwhile.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from mesh.scheduler import shelf
 from mesh.scheduler.desk import Desk, is_last_chance
@@ -125,9 +125,8 @@ class Gangs:
         missing = {desk.view.peer: self._missing(desk) for desk in self._everyone}
         named = [desk.view for desk in self._everyone if missing[desk.view.peer]][:REASONS_MAX]
         self.reasons = tuple(Reason(view.peer, view.name, missing[view.peer]) for view in named)
-        open_to = [desk for desk in self._everyone if not (desk.kept or desk.reserved)]
-        soonest = sorted(open_to, key=lambda desk: _delay(desk, missing[desk.view.peer]))[: self._wanted.takes.hosts]
-        if len(soonest) < self._wanted.takes.hosts or any(desk.awaited for desk in soonest):
+        soonest = self._soonest(task, missing)
+        if not soonest or any(desk.awaited for desk in soonest):
             return
         for desk in soonest:
             devices = desk.shelf.choose(desk.view, self._wanted.takes, self._wanted.requires)
@@ -135,6 +134,16 @@ class Gangs:
             if is_last_chance(task):  # all of the worker has to become free
                 desk.reserve()
         self.awaited = [desk for desk in soonest if missing[desk.view.peer]]
+
+    def _soonest(self, task: Task, missing: Mapping[PeerId, str]) -> list[Desk]:
+        """Who will have what it takes before others: one who may lead it, and its companions; empty if there are too
+        few that could."""
+        open_to = [desk for desk in self._everyone if not (desk.kept or desk.reserved)]
+        ordered = sorted(open_to, key=lambda desk: _delay(desk, missing[desk.view.peer]))
+        leader = next((desk for desk in ordered if self._may_lead(task, desk)), None)
+        if leader is None or len(ordered) < self._wanted.takes.hosts:
+            return []
+        return [leader, *(desk for desk in ordered if desk is not leader)][: self._wanted.takes.hosts]
 
 
 def _delay(desk: Desk, missing: str) -> tuple[bool, int, float, PeerId]:

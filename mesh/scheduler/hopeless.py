@@ -29,7 +29,9 @@ def hopeless(waiting: Waiting, fleet: Mapping[PeerId, WorkerView]) -> tuple[int,
     wanted = waiting.wanted
     if wanted is None:
         return None
-    able = sum(feasibility.may_come(wanted, view) for view in fleet.values() if view.alive or view.capabilities)
+    many = wanted.takes.hosts > 1  # a worker that left long ago, of which nothing is known any more, is not counted
+    known = [view for view in fleet.values() if view.alive or view.capabilities or not many]
+    able = sum(feasibility.may_come(wanted, view) for view in known)
     if able >= wanted.takes.hosts:
         return None
     if any(PROBING in view.capabilities for view in alive):

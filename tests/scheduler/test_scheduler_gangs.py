@@ -13,7 +13,7 @@ from mesh.state.model import LOSSES_MAX, Lease, Run, Task
 from protocols.commands import Complete, Expire
 from protocols.errors import NoCapableWorker
 from protocols.ids import Cid, PeerId, RunId, TestIndex
-from protocols.manifests import NOTHING, CollectedTest, Device, Manifest, Needs, Outcome, RunSpec
+from protocols.manifests import NOTHING, CollectedTest, Dependency, Device, Manifest, Needs, Outcome, RunSpec
 
 PAIR, TRIO = Needs(hosts=2), Needs(hosts=3)
 
@@ -122,6 +122,27 @@ def test_only_as_many_slots_are_kept_as_it_takes() -> None:
     for lease in [lease for lease in rig.state.leases.values() if lease.worker == "a"]:
         rig.complete(lease.id, members(lease.open))
     assert [sorted(lease.hosts) for lease in rig.follow(rig.plan()) if lease.companions] == [["a", "b"]]
+
+
+def test_slots_are_kept_on_the_worker_that_may_run_it() -> None:
+    """A run on one worker: its test of two hosts waits for that one, however free the others are."""
+    rig = rig_of(1, 1, 1)
+    run = rig.running(
+        [Task(0, 1), Task(1, 1, 1), *(Task(i, 1, 1) for i in range(2, 300))],
+        [5.0] * 300,
+        needs=(PAIR, NOTHING),
+        requirements=(("", ""),) * 2,
+        waits=(Dependency(0, 1, 1, 1),),
+        worker_count=1,
+    )
+    (only,) = rig.follow(rig.plan())
+    assert len(members(only.open)) > 2
+    opened: list[Lease] = []
+    while only.id in rig.state.leases and not opened:
+        rig.complete(only.id, members(only.open)[:1], micros=5_000_000)
+        opened = rig.follow(rig.plan())
+    assert [(lease.worker, len(lease.hosts)) for lease in opened] == [(only.worker, 2)]
+    assert run.pending, "and its other tests wait for it"
 
 
 def test_who_needs_more_hosts_comes_first_and_who_fits_runs_meanwhile() -> None:
