@@ -126,11 +126,11 @@ def test_only_as_many_slots_are_kept_as_it_takes() -> None:
 
 def test_slots_are_kept_on_the_worker_that_may_run_it() -> None:
     """A run on one worker: its test of two hosts waits for that one, however free the others are."""
-    rig = rig_of(1, 1, 1)
+    rig = rig_of(2, 2, 2)
     run = rig.running(
         [Task(0, 1), Task(1, 1, 1), *(Task(i, 1, 1) for i in range(2, 300))],
         [5.0] * 300,
-        needs=(PAIR, NOTHING),
+        needs=(Needs(hosts=2, cpu=2000), NOTHING),
         requirements=(("", ""),) * 2,
         waits=(Dependency(0, 1, 1, 1),),
         worker_count=1,
