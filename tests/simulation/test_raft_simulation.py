@@ -1,13 +1,15 @@
 """Lives of simulated groups, a seed each; that idle ticks may be counted instead of done; and that the simulator would
 notice if a fence were missing. `make simulate` and `make mutants` are the long forms."""
 
+import importlib.util
 import secrets
+from pathlib import Path
 
 import pytest
 
 from mesh import consensus
 from tests.simulation.life import Violation
-from tests.simulation.mutants import FAST, operate_on
+from tests.simulation.mutants import FAST, Mutant, operate_on, registry
 from tests.simulation.raft_chaos import Chaos, live, run
 from tests.simulation.raft_group import Group
 from tests.simulation.simulate import FRESH_SEEDS_MAX, seeds_of
@@ -68,6 +70,15 @@ def test_seeds_are_lists_ranges_and_fresh_ones() -> None:
     assert seeds_of("3,0-2") == [3, 0, 1, 2]
     first, second = seeds_of("+2")
     assert second == first + 1
+
+
+@pytest.mark.parametrize("mutant", registry().values(), ids=lambda mutant: mutant.name)
+def test_each_fence_stands(mutant: Mutant) -> None:
+    """Or `make mutants` has nothing to take out."""
+    spec = importlib.util.find_spec(mutant.module)
+    assert spec is not None
+    assert spec.origin is not None
+    assert Path(spec.origin).read_text().count(mutant.fence) == 1
 
 
 def test_missing_fences_are_noticed() -> None:
