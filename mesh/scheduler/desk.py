@@ -65,6 +65,8 @@ class Desk:
         self._tests = 0
         self._tests_of: dict[RunId, int] = {}
         """But those that hold something."""
+        self.guessed: set[RunId] = set()
+        """Runs of which nobody knows how long their tests are."""
 
     def reserve(self) -> None:
         self.reserved = self.changed = True
@@ -143,8 +145,10 @@ class Desk:
         return self._tests
 
     def room_for(self, run: RunId, tests_max: int) -> int:
-        """How many more tests of a run may lie here, when a slot may have so many of them."""
-        return tests_max * self.view.slots - self._tests_of.get(run, 0)
+        """How many more tests of a run may lie here, when a slot may have so many of them, and of others that may be
+        just as long."""
+        there = sum(tests for other, tests in self._tests_of.items() if other == run or other in self.guessed)
+        return tests_max * self.view.slots - there
 
     def has_lease_left(self) -> bool:
         return not self.reserved and self.leases < LEASES_PER_WORKER_MAX

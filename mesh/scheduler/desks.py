@@ -29,8 +29,10 @@ def made(state: CoordinatorState, view: WorkerView, worker: Worker, lengths: Len
         else:
             taken = hold(desk, lengths, lease.run, lease.open)
         kept.taken.append((lease.run, taken))
-        if desk.load() - before > preemption.FAT_SECONDS and ranges.size(lease.open) > view.slots:
-            kept.fat.append(lease.id)
+        if ranges.size(lease.open) > view.slots:
+            kept.queues.append(lease.id)
+            if desk.load() - before > preemption.FAT_SECONDS:
+                kept.fat.append(lease.id)
     desk.changed = False
     return kept
 
@@ -39,4 +41,7 @@ def hold(desk: Desk, lengths: LengthsOf, run: RunId, tasks: list[Task], joins: b
     """Put tasks on a desk. How many slots they take; one each, where it is not known how long they are."""
     estimates, scale, is_guess = lengths.get(run, UNKNOWN)
     taken = desk.hold(run, tasks, estimates, scale, joins)
-    return float(min(ranges.size(tasks), desk.view.slots)) if is_guess else taken
+    if not is_guess:
+        return taken
+    desk.guessed.add(run)
+    return float(min(ranges.size(tasks), desk.view.slots))

@@ -175,8 +175,7 @@ class _Planner:
         kept.desk.view = view
         for run, taken in kept.taken:
             self._held[run] = self._held.get(run, 0.0) + taken
-        if kept.fat:
-            self.fat.update(kept.fat)
+        self.fat.update(kept.queues if kept.desk.stuck else kept.fat)
         return kept.desk
 
     def _scale(self, run: Run) -> float:

@@ -58,8 +58,8 @@ class Recall:
 def recalls(
     state: CoordinatorState, claims: Iterable[Claim], unmet: Sequence[Unmet], fat: Set[LeaseId]
 ) -> tuple[Recall, ...]:
-    """In the order of `unmet`; each lease once. `fat`: leases above `FAT_SECONDS`, of more tests than
-    their worker has slots."""
+    """In the order of `unmet`; each lease once. `fat`: leases above `FAT_SECONDS`, or behind a test that does not end,
+    of more tests than their worker has slots."""
     if not unmet:
         return ()
     everyone = {claim.run: claim for claim in (*claims, *(one.claim for one in unmet))}

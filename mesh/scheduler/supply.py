@@ -210,6 +210,8 @@ class KeptDesk:
     taken: list[tuple[RunId, float]] = field(default_factory=list)
     """Slots, lease by lease."""
     fat: list[LeaseId] = field(default_factory=list)
+    queues: list[LeaseId] = field(default_factory=list)
+    """Leases of more tests than the worker has slots; those of much work are fat."""
 
     def holds(self, worker: Worker, view: WorkerView, changed: Set[RunId]) -> bool:
         """Whether it would be made the same again; `changed`: runs whose lengths are no longer what they were."""
