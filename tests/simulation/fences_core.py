@@ -132,7 +132,7 @@ MUTANTS = (
         "mesh.raft.leader",
         "if configurations.latest_index > self.member.log.committed or configurations.latest.outgoing:",
         "if False:",
-        (SEEDS,),
+        (SEEDS, SCRIPTS),
     ),
     Mutant(
         "a change before the term's first commit",
