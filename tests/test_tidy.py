@@ -32,6 +32,7 @@ LAYERS = {
     "mesh": (PORTS, "ports"),
     "mesh.options": (PORTS, "ports"),
     "mesh.ports": (PORTS, "ports"),
+    "mesh.together": (PORTS, "ports"),
     "mesh.api": (SERVICE, "api"),
     "mesh.backend": (SERVICE, "backend"),
     "mesh.birth": (SERVICE, "membership"),

@@ -154,9 +154,13 @@ def _field(name: str, kind: str, value: Any) -> Any:
         return float(value)
     if kind == "cid" and (value is None or isinstance(value, str)):
         return None if value is None else parse_cid(value)
-    if kind == "map" and isinstance(value, dict) and all(isinstance(item, str) for item in value.values()):
+    if kind == "map" and isinstance(value, dict) and all(_is_variable(*item) for item in value.items()):
         return tuple(sorted(value.items()))
     raise UsageError(f"{name!r} of 'spec' has a wrong value; expected is {_EXPECTED[kind]}")
+
+
+def _is_variable(name: str, value: Any) -> bool:
+    return isinstance(value, str) and name != "" and "=" not in name and "\0" not in name + value
 
 
 _EXPECTED = {
@@ -166,6 +170,6 @@ _EXPECTED = {
     "integers": "a list of numbers over 0",
     "flag": "true or false",
     "number": "a number that is not negative",
-    "map": "an object of strings",
+    "map": "an object of strings that can be variables of a process",
     "cid": "a CID, or null",
 }

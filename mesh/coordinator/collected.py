@@ -41,14 +41,16 @@ def outcome(
 
 def _wrong_requirement(manifest: Manifest) -> str:
     """What is wrong with a marker's requirement, naming a test that has it; empty if nothing is."""
-    for position, expressions in enumerate(manifest.requirements):
-        for expression in expressions:
+    used: dict[int, str] = {}  # tests that were not chosen may have had others
+    for test in manifest.tests:
+        used.setdefault(test.requirement, test.id)
+    for position, name in sorted(used.items()):
+        for expression in manifest.requirements[position]:
             try:
                 if expression:
                     parse(expression)
             except UsageError as error:
-                test = next(test.id for test in manifest.tests if test.requirement == position)
-                return f"{test}: {error}"
+                return f"{name}: {error}"
     return ""
 
 

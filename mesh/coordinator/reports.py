@@ -28,6 +28,7 @@ from mesh.state import junit, report
 from mesh.state.model import NO_VERDICT, NO_WORKER, Completion, Run
 from mesh.state.remarks import Remarks
 from mesh.state.truth import Try
+from mesh.together import together
 from protocols.codec import decode, encode
 from protocols.commands import Finish
 from protocols.errors import ContentNotFound, MeshFailed, RemoteProtocolError
@@ -92,14 +93,12 @@ class _Search:
         """The files without what is nowhere: a directory can only be made of what is on this node."""
         found = dict(files)
 
-        async def look(name: str, root: Cid) -> None:
-            if not await self.has(root):
+        async def look(name: str) -> None:
+            root = files[name]
+            if isinstance(root, str) and not await self.has(root):
                 del found[name]
 
-        async with trio.open_nursery() as nursery:
-            for name, content in files.items():
-                if isinstance(content, str):
-                    nursery.start_soon(look, name, content)
+        await together(look, list(files))
         return found
 
 
@@ -154,10 +153,8 @@ class ReportBuilder:
             for test, data, cid in await self._records(tried, search):
                 material.tries.setdefault(test, {})[number[test]] = (cid, data)
 
-        for taker, completions in ((take, run.chunks), (take_tries, run.tries)):
-            async with trio.open_nursery() as nursery:
-                for one in completions:
-                    nursery.start_soon(taker, one)
+        await together(take, list(run.chunks))
+        await together(take_tries, list(run.tries))
         return material
 
     async def _records(self, done: Completion, search: _Search) -> list[tuple[TestIndex, bytes, Cid]]:

@@ -34,7 +34,7 @@ from mesh.state.model import CoordinatorState, Lease, RunPhase
 from mesh.state.results import Applied
 from protocols.codec import decode, encode
 from protocols.commands import Cancel, CollectFailed, Command, Complete, Register, Return
-from protocols.errors import MeshError, MeshFailed, NodeUnavailable, RemoteCallError
+from protocols.errors import MeshError, MeshFailed, NodeUnavailable, RemoteCallError, RemoteProtocolError
 from protocols.ids import Cid, LeaseId, PeerId, RunId
 from protocols.manifests import Chunk, Record
 from protocols.work import (
@@ -203,10 +203,7 @@ class TestCoordinator:
             for take in taken:
                 if take.lease not in self._state.leases:
                     self._nursery.start_soon(self._recall, holders[take.lease], RecallLease(take.lease, closed=True))
-        for run, test in self._plan.abandons:
-            await self._unrun.abandon(run, test)
-        for skipped in self._plan.skips:
-            await self._unrun.skip(skipped)
+        self._nursery.start_soon(self._unrun.record, self._plan.abandons, self._plan.skips)
 
     def _stop_what_is_over(self, state: CoordinatorState) -> None:
         """Workers hear at once, and not with their next heartbeat, that a run of theirs has ended (-x, a cancel): they
@@ -383,7 +380,12 @@ class TestCoordinator:
             await self._log.propose(CollectFailed(lease.id, request.exit_code, request.reason, request.record))
             return Ack()
         await self._replicas.secure(request.manifest, peer, self._nodes.nodes(), f"run {lease.run}")
-        manifest = await self._history.manifest(request.manifest, (peer,))
+        try:
+            manifest = await self._history.manifest(request.manifest, (peer,))
+        except RemoteProtocolError as error:
+            reason = f"what was collected can't be read: {error}"
+            await self._log.propose(CollectFailed(lease.id, MeshFailed.exit_code, reason, request.record))
+            return Ack()
         if manifest.environment is not None and manifest.environment.distributions is not None:
             named = manifest.environment.distributions
             await self._replicas.secure(named, peer, self._nodes.nodes(), f"run {lease.run}")

@@ -8,6 +8,7 @@ from mesh.coordinator.replicas import Replicas
 from mesh.ports import NodeView, ReplicatedLog
 from mesh.state.model import Claimed, CoordinatorState
 from mesh.state.results import Applied
+from mesh.state.shared import full
 from protocols.commands import Claim, Settle
 from protocols.errors import UsageError
 from protocols.ids import PeerId
@@ -44,8 +45,12 @@ class SharedNames:
                     return NameClaimed(True)
                 if held is None:
                     command = Claim(request.run, request.name, peer, request.incarnation, request.holder)
-                    if isinstance((await self._log.propose(command)).result, Applied):
+                    result = (await self._log.propose(command)).result
+                    if isinstance(result, Applied):
                         return NameClaimed(True)
+                    if full(self._log.state, request.run):
+                        raise UsageError(result.reason)
+                    version = self._log.version  # or the refused proposal itself would be the news
                 await self._log.wait_changed(version)
         return NameClaimed(False)
 

@@ -9,7 +9,7 @@ from mesh.coordinator.history import History
 from mesh.coordinator.replicas import Replicas
 from mesh.ports import Clock, Content, Nodes, ReplicatedLog
 from mesh.scheduler.waiting import Skipped
-from mesh.state.model import Run
+from mesh.state.model import NO_VERDICT, Run
 from protocols.codec import encode
 from protocols.commands import Abandon, Skip
 from protocols.errors import MeshError
@@ -46,11 +46,30 @@ class UnrunTests:
         self._nodes = nodes
         self._clock = clock
         self._here = here
+        self._busy = False
+        self._newest: tuple[Sequence[tuple[RunId, TestIndex]], Sequence[Skipped]] = ((), ())
 
-    async def abandon(self, run_id: RunId, test: TestIndex) -> None:
+    async def record(self, abandons: Sequence[tuple[RunId, TestIndex]], skips: Sequence[Skipped]) -> None:
+        """What the newest plan says of tests that no lease ends. Content may take its time to come: other plans are
+        made meanwhile, of which the last one is next."""
+        self._newest = (abandons, skips)
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while any(self._newest):
+                (abandons, skips), self._newest = self._newest, ((), ())
+                for run, test in abandons:
+                    await self._abandon(run, test)
+                for skipped in skips:
+                    await self._skip(skipped)
+        finally:
+            self._busy = False
+
+    async def _abandon(self, run_id: RunId, test: TestIndex) -> None:
         """Record the verdict of a test that took its node with it, alone, too often."""
         run: Run | None = self._log.state.runs.get(run_id)
-        if run is None or run.manifest is None:
+        if run is None or run.manifest is None or run.outcomes[test] != NO_VERDICT:
             return
         try:
             manifest = await self._history.manifest(run.manifest, tuple(run.workers))
@@ -59,10 +78,13 @@ class UnrunTests:
         except MeshError as error:
             log.warning("test %d of run %d can't be abandoned yet: %s", test, run_id, error)
 
-    async def skip(self, skipped: Skipped) -> None:
+    async def _skip(self, skipped: Skipped) -> None:
         """Record that tests are skipped, and for which other one."""
         run: Run | None = self._log.state.runs.get(skipped.run)
         if run is None or run.manifest is None:
+            return
+        tests = tuple(test for test in skipped.tests if run.outcomes[test] == NO_VERDICT)
+        if not tests:
             return
         try:
             manifest = await self._history.manifest(run.manifest, tuple(run.workers))
@@ -70,8 +92,8 @@ class UnrunTests:
             if skipped.on is not None:
                 ended = ENDED.get(Outcome.of_code(run.outcomes[skipped.on]), "did not pass")
                 why = f"depends on {manifest.tests[skipped.on].id}, which {ended}"
-            chunk = await self._chunk(manifest, skipped.tests, Outcome.SKIPPED, why)
-            await self._log.propose(Skip(skipped.run, skipped.tests, chunk))
+            chunk = await self._chunk(manifest, tests, Outcome.SKIPPED, why)
+            await self._log.propose(Skip(skipped.run, tests, chunk))
         except MeshError as error:
             log.warning("tests of run %d can't be skipped yet: %s", skipped.run, error)
 

@@ -26,10 +26,15 @@ def claim(state: CoordinatorState, index: int, command: Claim) -> Result:
         return Rejected(f"worker {command.worker} holds no test of run {command.run}", command.run)
     if command.name in run.values or (held is not None and held != wanted):
         return Rejected(f"{command.name} is taken", command.run)
-    if held is None and (len(state.claims) >= NAMES_MAX or len(run.values) >= NAMES_MAX):
+    if held is None and full(state, command.run):
         return Rejected(f"{NAMES_MAX} names are in use already", command.run)
     state.claims[command.name] = wanted
     return Applied(run=command.run)
+
+
+def full(state: CoordinatorState, run: RunId) -> bool:
+    """Whether no new name can be claimed for a run."""
+    return len(state.claims) >= NAMES_MAX or len(state.runs[run].values) >= NAMES_MAX
 
 
 def settle(state: CoordinatorState, index: int, command: Settle) -> Result:

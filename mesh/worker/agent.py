@@ -18,7 +18,15 @@ from mesh.worker.machine import Collect, Feed, Instruction, Kill, Offer, Prepare
 from mesh.worker.results import Ended, ResultBuffer
 from mesh.worker.sessions import RunSession, Workshop
 from protocols.codec import decode, encode
-from protocols.errors import MeshError, MeshFailed, NodeUnavailable, ProtocolError, RemoteCallError, RemoteProtocolError
+from protocols.errors import (
+    MeshError,
+    MeshFailed,
+    NodeUnavailable,
+    ProtocolError,
+    RemoteCallError,
+    RemoteProtocolError,
+    UsageError,
+)
 from protocols.ids import Cid, LeaseId, PeerId, RunId
 from protocols.manifests import Chunk, Outcome, Record
 from protocols.work import (
@@ -158,6 +166,8 @@ class WorkerAgent:
                 try:
                     return await self._ask(coordinator, request, answer)
                 except (NodeUnavailable, RemoteCallError, ProtocolError) as error:
+                    if error.exit_code == UsageError.exit_code:
+                        raise
                     log.debug("%s: %s", type(request).__name__, error)
             await trio.sleep(RETRY_SECONDS_MAX)
 
@@ -208,8 +218,10 @@ class WorkerAgent:
                 with session.scope:
                     async for event in session.events():
                         await self._take(run, event)
-        except MeshError as error:
-            reason, code = str(error), error.exit_code
+        except Exception as error:
+            if session is not None:
+                raise  # results are in our hands: only a new process of this node knows what to offer again
+            reason, code = _told(error)
             log.warning("run %d can't be worked on here: %s", run, reason)
         finally:
             if session is not None:
@@ -281,8 +293,8 @@ class WorkerAgent:
                 try:
                     await self._free_processes(assign)
                     answer: Collection | GiveBack = await self._workshop.collect(assign)
-                except MeshError as error:
-                    answer = GiveBack(assign.lease, (), str(error), error.exit_code)
+                except Exception as error:
+                    answer = GiveBack(assign.lease, (), *_told(error))
                 await self._deliver(answer)
             finally:
                 if self._collecting.get(assign.lease) is scope:
@@ -395,3 +407,15 @@ class WorkerAgent:
             if there and session.is_like(assign) and not self._machine.wants(run):
                 self._dismiss(run, session)
                 await session.over.wait()
+
+
+def _told(error: Exception) -> tuple[str, int]:
+    """Why a run can't be prepared here, and the exit code that this means. What nobody foresaw is told as such, and
+    costs this node the run, not its life: the next worker would only die of the same."""
+    found: BaseException = error
+    while isinstance(found, BaseExceptionGroup):
+        found = next((one for one in found.exceptions if isinstance(one, MeshError)), found.exceptions[0])
+    if isinstance(found, MeshError):
+        return str(found), found.exit_code
+    log.error("a run could not be prepared: %r", found, exc_info=error)
+    return f"{type(found).__name__}: {found}", MeshFailed.exit_code

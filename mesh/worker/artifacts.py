@@ -25,7 +25,8 @@ def leave_out(folder: Path) -> list[str]:
 
 def warning(what: str, reason: str) -> str:
     """A line for the record's warnings."""
-    return f"mesh_artifacts: {what} not kept: {reason}"
+    told = what.encode(errors="backslashreplace").decode()  # a name need not be Unicode
+    return f"mesh_artifacts: {told} not kept: {reason}"
 
 
 def _unfit(folder: Path, path: Path) -> str:

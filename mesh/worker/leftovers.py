@@ -4,6 +4,7 @@ behind can be told from what is in use, and removed by the next node of the same
 import os
 import re
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -17,13 +18,22 @@ def temporary_folder(kind: str) -> Path:
     return Path(tempfile.mkdtemp(prefix=f"mesh-{kind}-{os.getpid()}-"))
 
 
+def remove_tree(folder: Path) -> None:
+    """Remove what tests may have put anything into, as far as that is possible. Slow where there is much: not for the
+    event loop's own thread."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except RecursionError:  # a thousand folders in each other
+        subprocess.run(["rm", "-rf", "--", str(folder)], stderr=subprocess.DEVNULL, check=False)
+
+
 def remove_leftovers() -> list[str]:
     """Remove this user's folders whose process is gone; their names. Other nodes of this host may be at it too."""
     removed = []
     for path in sorted(Path(tempfile.gettempdir()).glob("mesh-*")):
         match = _NAME.fullmatch(path.name)
         if match and not psutil.pid_exists(int(match[2])) and _ours(path):
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path)
             removed.append(path.name)
     return removed
 

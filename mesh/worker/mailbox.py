@@ -31,7 +31,8 @@ class Mailbox(Generic[T]):
         if batch:
             self._filled.set()
         while len(self._events) > self._limit:
-            self._room = trio.Event()
+            if self._room.is_set():  # others may wait for this one
+                self._room = trio.Event()
             await self._room.wait()
 
     def __aiter__(self) -> "Mailbox[T]":

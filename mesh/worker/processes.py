@@ -47,6 +47,7 @@ class Zygote:
         self._socket: trio.socket.SocketType | None = None
         self._buffer = b""
         self._heard: deque[bytes] = deque()
+        self._sending = trio.Lock()
         (self.directory / "pytest.ini").write_text("[pytest]\n")
         settings = {
             "role": "pytest" if job.command is None else "command",
@@ -113,9 +114,10 @@ class Zygote:
         assert self._socket is not None
         data = json.dumps(message).encode() + b"\n"
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds))]
-        sent = await self._socket.sendmsg([data], ancillary if fds else [])
-        while sent < len(data):
-            sent += await self._socket.send(data[sent:])
+        async with self._sending:  # many slots start at once
+            sent = await self._socket.sendmsg([data], ancillary if fds else [])
+            while sent < len(data):
+                sent += await self._socket.send(data[sent:])
 
     async def rest(self) -> None:
         """Have it wait for another session, once its slots are gone."""
@@ -172,7 +174,7 @@ def configured(root: Path, arguments: Sequence[str]) -> bool:
     folders = {root}
     for argument in arguments:
         path = root / argument.split("::", 1)[0]
-        if not argument.startswith("-") and path.exists():
+        if not argument.startswith("-") and os.path.exists(path):  # never raises, however long an expression is
             folders.update(folder for folder in (path, *path.parents) if folder.is_relative_to(root))
     return any((folder / name).is_file() for folder in folders for name in CONFIG_FILES)
 

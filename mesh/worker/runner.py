@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import json
 import logging
-import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ import trio
 from mesh.ports import CollectionFailed, Job
 from mesh.worker.arguments import for_slots
 from mesh.worker.frames import collection_failed
-from mesh.worker.leftovers import remove_leftovers, temporary_folder
+from mesh.worker.leftovers import remove_leftovers, remove_tree, temporary_folder
 from mesh.worker.processes import Zygote
 from mesh.worker.pytest_side import inputs, telling
 from mesh.worker.running import COLLECT_SECONDS_MAX, PytestSession
@@ -175,7 +174,8 @@ class PytestRunner:
                     elif session.rested is not None:
                         session.rested.close()
         finally:
-            shutil.rmtree(directory, ignore_errors=True)
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(remove_tree, directory)
 
 
 def _notes(zygote: Zygote) -> bytes:

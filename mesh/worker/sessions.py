@@ -7,12 +7,10 @@ until `BUNDLES_MAX` newer ones push it out. Rejected: a checkout for each run (c
 import dataclasses
 import json
 import re
-import shutil
 import tempfile
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 import trio
@@ -20,11 +18,12 @@ import trio
 from mesh.ports import CollectionFailed, Content, Finished, Job, Runner, RunnerEvent, RunnerSession, Tail, WorkItem
 from mesh.worker import artifacts
 from mesh.worker.environments import Environment, Environments
+from mesh.worker.leftovers import remove_tree
 from mesh.worker.selecting import select
 from mesh.worker.sharing import Names, Shares
 from mesh.worker.uv import BuildFailed
 from protocols.codec import decode, encode
-from protocols.errors import ContentNotFound, UsageError
+from protocols.errors import ContentNotFound, MeshError, UsageError
 from protocols.ids import Cid, LeaseId, PeerId, TestIndex
 from protocols.manifests import THOUSAND, Device, EnvironmentInfo, Manifest, Record, Selection, Uncollected
 from protocols.work import Assign, Collection, GangHost
@@ -139,7 +138,8 @@ class Workshop:
         self._slots = slots
         self._environments = environments
         self._in_use: dict[Cid, int] = {}
-        self._checkout = trio.Lock()
+        self._checkouts: dict[Cid, trio.Lock] = {}
+        """For each bundle: one that takes long to come keeps no other waiting."""
         folder.mkdir(parents=True, exist_ok=True)
         kept = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
         self._bundles: OrderedDict[Cid, None] = OrderedDict((Cid(path.name), None) for path in kept)
@@ -209,7 +209,7 @@ class Workshop:
         try:
             warnings = await trio.to_thread.run_sync(artifacts.leave_out, event.artifacts)
             kept = await self._content.add_path(event.artifacts)
-        except (OSError, UsageError) as error:  # a process that the test left behind still writes there, say
+        except (OSError, MeshError) as error:  # a process that the test left behind still writes there, say
             kept, warnings = None, [artifacts.warning("all of it", str(error))]
         finally:
             await _remove(event.artifacts)
@@ -249,7 +249,7 @@ class Workshop:
         target = self._folder / bundle / assign.spec.name
         self._in_use[bundle] = self._in_use.get(bundle, 0) + 1
         try:
-            async with self._checkout:
+            async with self._checkouts.setdefault(bundle, trio.Lock()):
                 if assign.manifest is not None:
                     await self._content.fetch(assign.manifest, assign.holders)
                 if not target.exists():
@@ -258,7 +258,7 @@ class Workshop:
                     await self._content.checkout(bundle, target)
                 self._bundles[bundle] = None
                 self._bundles.move_to_end(bundle)
-                await self._remove_old()
+            await self._remove_old()
             yield target
         finally:
             self._in_use[bundle] -= 1
@@ -266,12 +266,18 @@ class Workshop:
     async def _remove_old(self) -> None:
         unused = [bundle for bundle in self._bundles if not self._in_use.get(bundle)]
         for bundle in unused[: max(0, len(self._bundles) - BUNDLES_MAX)]:
-            del self._bundles[bundle]
-            await _remove(self._folder / bundle)
+            lock = self._checkouts.setdefault(bundle, trio.Lock())
+            if bundle not in self._bundles or self._in_use.get(bundle) or lock.locked():
+                continue  # somebody else was faster
+            async with lock:
+                del self._bundles[bundle]
+                await _remove(self._folder / bundle)
+            if not lock.statistics().tasks_waiting:
+                del self._checkouts[bundle]
 
 
 async def _remove(folder: Path) -> None:
-    await trio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
+    await trio.to_thread.run_sync(remove_tree, folder)
 
 
 _TELLING = re.compile(r"^(?:ERROR: (?!usage: )(.+)|\S+ error: (.+)|E {2,}(.+)|(the collecting process died.*))$", re.M)

@@ -151,6 +151,8 @@ async def test_submit_fills_in_the_submitter(api: Served) -> None:
         ({"nonce": NONCE, "spec": {**SPEC, "name": "../../etc"}}, "name"),
         ({"nonce": NONCE, "spec": {**SPEC, "name": ".."}}, "name"),
         ({"nonce": NONCE, "spec": {**SPEC, "name": "x" * 256}}, "name"),
+        ({"nonce": NONCE, "spec": {**SPEC, "variables": {"A=B": "c"}}}, "variables"),
+        ({"nonce": NONCE, "spec": {**SPEC, "variables": {"A": "x\0"}}}, "variables"),
         ({"nonce": NONCE, "spec": {**SPEC, "requires": "gpu >="}}, "gpu"),
         ({"nonce": NONCE, "spec": {**SPEC, "environment": "conda"}}, "environment"),
         ({"nonce": NONCE, "spec": {**SPEC, "test_type": "\ud800"}}, "Unicode"),

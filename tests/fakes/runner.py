@@ -27,7 +27,8 @@ class Suite:
     outcome: Callable[[str], Outcome] = lambda test: Outcome.PASSED
     requirements: tuple[tuple[str, str], ...] = (("", ""),)
     needs: tuple[Needs, ...] = ()
-    failure: CollectionFailed | None = None
+    failure: CollectionFailed | Exception | None = None
+    """What a collection comes to, or dies of, in place of `tests`."""
     ran: list[tuple[PeerId, str]] = field(default_factory=list)
 
 
@@ -45,6 +46,8 @@ class FakeRunner:
 
     async def collect(self, job: Job) -> Manifest | CollectionFailed:
         await trio.sleep(0.3)
+        if isinstance(self._suite.failure, Exception):
+            raise self._suite.failure
         if self._suite.failure is not None:
             return self._suite.failure
         return Manifest(Cid(""), tuple(self._suite.tests), self._suite.requirements, needs=self._suite.needs)

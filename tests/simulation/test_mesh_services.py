@@ -1,5 +1,7 @@
 """The way of a run, through real services on fake ports, and what crashes and cuts do to it."""
 
+import math
+
 import pytest
 import trio
 
@@ -135,6 +137,29 @@ async def test_the_coordinator_is_cut_off_and_returns(tmp_path, autojump_clock):
         for node in rig.nodes.values():
             check(node.log.state)
         assert leader.log.term == others[0].log.term
+
+
+async def test_a_collection_that_breaks_unforeseen_costs_the_run_and_no_node(tmp_path, autojump_clock):
+    suite = suite_of(3)
+    suite.failure = ValueError("nobody thought of this")
+    async with mesh(tmp_path, suite) as rig:
+        node = await rig.leader()
+        events = await rig.follow(node, await rig.submit(node))
+        assert (events[-1]["state"], events[-1]["exit_code"]) == ("error", MeshFailed.exit_code)
+        assert "ValueError: nobody thought of this" in events[-1]["reason"]
+        suite.failure = None
+        await done(rig, node, await rig.submit(node), suite)
+        assert all(one.up for one in rig.nodes.values())
+
+
+async def test_a_manifest_that_the_coordinator_can_not_read_ends_the_run(tmp_path, autojump_clock):
+    suite = suite_of(3)
+    suite.tests = [CollectedTest("test_x.py::test_a", "test_x.py", timeout=math.inf)]
+    async with mesh(tmp_path, suite) as rig:
+        node = await rig.leader()
+        events = await rig.follow(node, await rig.submit(node))
+        assert events[-1]["exit_code"] == MeshFailed.exit_code
+        assert "what was collected can't be read" in events[-1]["reason"]
 
 
 async def test_work_goes_where_its_requirement_is_met(tmp_path, autojump_clock):

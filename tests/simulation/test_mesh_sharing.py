@@ -44,6 +44,22 @@ async def test_a_run_of_much_higher_priority_takes_the_slots_at_once_if_it_may(t
         assert set(state.runs[low].attempts) == {0}
 
 
+async def test_too_many_shared_names_are_an_error_of_the_test_at_once(tmp_path, autojump_clock, monkeypatch):
+    monkeypatch.setattr("mesh.state.shared.NAMES_MAX", 2)
+    suite = suite_of(6)
+    suite.seconds = lambda test: 60.0
+    async with mesh(tmp_path, suite) as rig:
+        node = await rig.leader()
+        run = await rig.submit(node)
+        await until(lambda: len(suite.ran) == 6)
+        for name in "xy":
+            assert (await node.agent.claim(run, name, 1)).mine
+        before = node.log.applied
+        with pytest.raises(MeshError, match="2 names are in use already"), trio.fail_after(1):
+            await node.agent.claim(run, "z", 1)
+        assert node.log.applied <= before + 1
+
+
 async def test_running_tests_have_a_grace(tmp_path, autojump_clock):
     suite = suite_of(9)
     suite.seconds = lambda test: 20.0 if test.endswith("_0") else 90.0

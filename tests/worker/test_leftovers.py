@@ -1,12 +1,13 @@
 """Folders that a killed node left behind."""
 
+import os
 import subprocess
 import sys
 
 import psutil
 import pytest
 
-from mesh.worker.leftovers import remove_leftovers, temporary_folder
+from mesh.worker.leftovers import remove_leftovers, remove_tree, temporary_folder
 
 
 @pytest.fixture
@@ -26,6 +27,16 @@ def test_what_a_dead_process_left_goes_and_all_else_stays(folder):
         (folder / f"mesh-{kind}-{ended.pid}-abc" / "inside").mkdir(parents=True)
     assert remove_leftovers() == [f"mesh-run-{ended.pid}-abc", f"mesh-slots-{ended.pid}-abc"]
     assert set(folder.iterdir()) == kept
+
+
+def test_folders_a_thousand_deep_go_too(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    for _ in range(2000):
+        os.mkdir("deep")
+        os.chdir("deep")
+    os.chdir(folder)
+    remove_tree(folder / "deep")
+    assert not list(folder.iterdir())
 
 
 def test_another_node_of_this_host_is_faster(folder, monkeypatch):

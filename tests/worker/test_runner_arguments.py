@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from mesh.worker.arguments import for_slots
+from mesh.worker.processes import configured
 from protocols.errors import UsageError
 
 
@@ -29,3 +32,8 @@ def test_what_reaches_a_slot(given: tuple[str, ...], kept: tuple[str, ...]) -> N
 def test_what_is_refused_by_name(argument: str) -> None:
     with pytest.raises(UsageError, match=r"pytest argument -.+ can't be used in a mesh: .+"):
         for_slots((argument,))
+
+
+def test_a_long_expression_is_no_path(tmp_path: Path) -> None:
+    expression = " or ".join(f"test_{number}" for number in range(100))
+    assert not configured(tmp_path, ["-k", expression])

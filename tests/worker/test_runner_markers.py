@@ -300,6 +300,9 @@ async def test_a_run_of_a_type_that_the_suite_lacks_takes_its_tests_for_it(tmp_p
             "",
             "resources of tool.mesh.types.x must be a table with a number",
         ),
+        ("[tool.mesh.types.x]\ntimeout = inf", "", "timeout of tool.mesh.types.x must be a number of seconds"),
+        (f"[tool.mesh.types.x]\nexclusive = {[str(n) for n in range(17)]}", "", "must be at most 16 names"),
+        (f"[tool.mesh.types.x]\nexclusive = '{101 * 'x'}'", "", "must be at most 16 names of up to 100 characters"),
         ("[tool.mesh.types.x", "", "pyproject.toml: "),
     ],
 )

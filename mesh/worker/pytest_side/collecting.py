@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -56,7 +57,10 @@ def timeout(item: pytest.Item) -> float:
     if value is None:
         return 0.0
     try:
-        return max(0.0, float(value))
+        seconds = max(0.0, float(value))
+        if math.isnan(seconds):
+            raise ValueError
+        return seconds if seconds < math.inf else 0.0
     except (TypeError, ValueError):
         raise pytest.UsageError(f"{item.nodeid}: marker timeout({value!r}) takes a number of seconds") from None
 

@@ -15,6 +15,7 @@ Three are built in; a suite adds its own, or changes those, in its pyproject.tom
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import sys
 from dataclasses import dataclass, field
@@ -79,13 +80,16 @@ def _kind(name: str, fields: Any) -> Kind:
             values = [value] if isinstance(value, str) else value
             if not isinstance(values, list) or not all(isinstance(one, str) and one for one in values):
                 raise wrong(key, "a name, or a list of names")
+            if key == "exclusive" and not (len(set(values)) <= markers.LOCKS_MAX and all(map(markers.is_lock, values))):
+                limits = f"{markers.LOCKS_MAX} names of up to {markers.LOCK_CHARACTERS_MAX} characters"
+                raise wrong(key, f"at most {limits}")
             made["locks" if key == "exclusive" else key] = tuple(values)
         elif key in ("requires", "prefers"):
             if not isinstance(value, str):
                 raise wrong(key, 'an expression, such as "gpu.memory >= 8GiB"')
             made[key] = value
         elif key == "timeout":
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
                 raise wrong(key, "a number of seconds")
             made[key] = float(value)
         elif key == "priority":

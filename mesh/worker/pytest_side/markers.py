@@ -94,11 +94,15 @@ def _size(value: Any) -> int | None:
     return int(float(found[1]) * _UNITS[found[2].lower()])
 
 
+def is_lock(name: Any) -> bool:
+    """Whether it can name a lock."""
+    return isinstance(name, str) and 0 < len(name) <= LOCK_CHARACTERS_MAX
+
+
 def _locks(item: pytest.Item, kind: kinds.Kind | None) -> tuple[str, ...]:
     names = set(kind.locks if kind else ())
     for marker in item.iter_markers("exclusive"):
-        fine = all(isinstance(name, str) and 0 < len(name) <= LOCK_CHARACTERS_MAX for name in marker.args)
-        if not marker.args or marker.kwargs or not fine:
+        if not marker.args or marker.kwargs or not all(map(is_lock, marker.args)):
             raise wrong(item, marker, 'the name of a lock, such as "camera-1"')
         names.update(marker.args)
         if len(names) > LOCKS_MAX:
