@@ -34,6 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         return  # a slot's pytest: it has these options already, and ignores them
     group = parser.getgroup("mesh", "distributed runs")
     group.addoption("--mesh", action="store_true", default=False, help="run the tests on the mesh")
+    group.addoption("--mesh-hedge", action="store_true", default=False, help="let a second worker run a straggler, too")
     for name, kind, default, metavar, text in OPTIONS:
         group.addoption(f"--mesh-{name}", type=kind, default=default, metavar=metavar, help=text)
 

@@ -326,8 +326,9 @@ def _options(config: pytest.Config) -> argparse.Namespace:
             raise UsageError(f"--mesh-{name.replace('_', '-')} {given[name]} is not a whole number of at least 0")
     if given["env"] not in ENVIRONMENTS:
         raise UsageError(f"--mesh-env {given['env']!r} is none of {', '.join(ENVIRONMENTS)}")
+    given["hedge"] = config.getoption("mesh_hedge")
     given["python"] = [named_python(given["python"])] if given["python"] else []
-    return argparse.Namespace(**given, test_timeout=0.0, share=1, deadline=0.0, preempt="grace", after=[], hedge=False)
+    return argparse.Namespace(**given, test_timeout=0.0, share=1, deadline=0.0, preempt="grace", after=[])
 
 
 def _slots(config: pytest.Config) -> int | None:

@@ -217,7 +217,7 @@ def test_last_failed(run: Run, tmp_path: Path) -> None:
     write(
         tmp_path,
         {
-            "pytest.ini": "[pytest]\naddopts = -q -q -ra\n",
+            "pytest.ini": "[pytest]\naddopts = -q -q -ra --mesh-hedge\n",
             "test_some.py": "def test_good(): pass\ndef test_bad(): assert 0\n",
             "test_broken.py": "import no_such_module\n",
         },
@@ -260,7 +260,7 @@ def test_what_passed_in_a_second_try_is_told(run: Run, tmp_path: Path) -> None:
     """
     told = str(tmp_path.parent / (tmp_path.name + "-tries"))
     write(tmp_path, {"pytest.ini": MANY["pytest.ini"], "test_tries.py": dedent(text).format(told=told)})
-    ended = run("--mesh", "--mesh-retries=1")
+    ended = run("--mesh", "--mesh-retries=1", "--mesh-hedge")
     assert (ended.code, ended.summary()) == (0, "2 passed")
     assert "= tried again =" in ended.out
     (line,) = ended.lines("FLAKY")

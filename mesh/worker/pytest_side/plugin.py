@@ -104,7 +104,8 @@ class MeshPlugin:
 
     def pytest_addoption(self, parser: pytest.Parser) -> None:
         """The client's options: an ini file's addopts may hold them, and they mean nothing here."""
-        parser.addoption("--mesh", action="store_true")
+        for name in ("--mesh", "--mesh-hedge"):
+            parser.addoption(name, action="store_true")
         for name in CLIENT_OPTIONS:
             parser.addoption(f"--mesh-{name}")
 
