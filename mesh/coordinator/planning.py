@@ -156,5 +156,5 @@ def _run_document(asked: Asked, made: _Made, error: Error | None) -> dict[str, A
         seconds=asked.estimates.total(0, len(asked.estimates)),
         known=asked.estimates.known,
         before=made.run,
-        error=None if error is None else (error.run, error.median, error.tests),
+        error=None if error is None else (error.run, error.median, error.tests, error.under),
     )

@@ -277,12 +277,13 @@ class TestCoordinator:
     async def _close(self, run_id: RunId) -> None:
         """Build the report, have it held twice, and finish the run."""
         try:
-            names = self._worker_names()
-            finish = await self._reports.finish(self._state.runs[run_id], self._clock.now(), self._name, names)
+            run, names = self._state.runs[run_id], self._worker_names()
+            finish = await self._reports.finish(run, self._clock.now(), self._name, names)
             if finish.report is not None:
                 nodes = self._nodes.nodes()
                 await self._replicas.secure(finish.report, self._network.peer_id, nodes, f"report of run {run_id}")
             await self._log.propose(finish)
+            await self._history.learn(self._state, run.spec.project)  # now, not when it is needed
         except MeshError as error:
             log.warning("run %d can't be closed yet: %s", run_id, error)
             await trio.sleep(1.0)

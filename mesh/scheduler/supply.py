@@ -189,6 +189,8 @@ class _Done:
     estimates: Estimates
     seen: int = 0
     seconds: float = 0.0
+    here: float = 0.0
+    """The same, on the workers that ran them."""
 
 
 Lengths = tuple[Estimates, float, bool]
@@ -248,16 +250,20 @@ class Memory:
             index = self._indexes[run.id] = _Index(run, estimates)
         return index.groups
 
-    def done(self, run: Run, estimates: Estimates) -> float:
-        """Expected seconds of the run's tests that have a verdict, added up in the order of their verdicts."""
+    def done(self, run: Run, estimates: Estimates) -> tuple[float, float]:
+        """Expected seconds of the run's tests that have a verdict, added up in the order of their verdicts: on a common
+        worker, and on those that ran them."""
         known = self._done.get(run.id)
         if known is None or known.chunks is not run.chunks or known.estimates is not estimates:
             known = self._done[run.id] = _Done(run.chunks, estimates)
         while known.seen < len(run.chunks):
-            for test in run.chunks[known.seen].tests:
+            completion = run.chunks[known.seen]
+            factor = estimates.factor(completion.worker)
+            for test in completion.tests:
                 known.seconds += estimates.total(test, 1)
+                known.here += estimates.total(test, 1) * factor
             known.seen += 1
-        return known.seconds
+        return known.seconds, known.here
 
     def forget(self, runs: Iterable[RunId]) -> None:
         """Keep what is of these alone."""

@@ -24,7 +24,7 @@ def run_document(
     seconds: float,
     known: bool,
     before: Run | None,
-    error: tuple[RunId, float, int] | None,
+    error: tuple[RunId, float, int, float] | None,
 ) -> dict[str, Any]:
     """One run that was asked for: its tests, where they are known from, and how well their durations are."""
     last = None
@@ -41,7 +41,12 @@ def run_document(
         "last_run": last,
         "prediction_error": None
         if error is None
-        else {"run": str(error[0]), "median_relative": round(error[1], 4), "tests": error[2]},
+        else {
+            "run": str(error[0]),
+            "median_relative": round(error[1], 4),
+            "tests": error[2],
+            "under_upper_estimate": round(error[3], 4),
+        },
     }
 
 
@@ -127,9 +132,9 @@ def _run_lines(run: Mapping[str, Any]) -> list[str]:
         lines.append(f"  its last run, {last['run']}, took {duration(last['wall_seconds'])}")
     error = run["prediction_error"]
     if error:
-        lines.append(
-            f"  half of run {error['run']}'s tests took within {error['median_relative']:.0%} of what was expected"
-        )
+        line = f"  half of run {error['run']}'s tests took within {error['median_relative']:.0%} of what was expected"
+        under = error.get("under_upper_estimate")  # a coordinator of the version before does not tell it
+        lines.append(line if under is None else f"{line}, and {under:.0%} at most the upper estimate")
     return lines
 
 
