@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import trio
 
 from mesh.ports import Content
+from mesh.scheduler.contention import Contention
 from mesh.scheduler.durations import Estimates
 from mesh.scheduler.prediction import Model, Record, learn
 from mesh.state.model import CoordinatorState, Run
@@ -64,6 +65,7 @@ class History:
         """By project, of the newest run in its model."""
         self._turn = trio.Lock()
         """One model is learnt at a time."""
+        self.contention = Contention()
 
     async def manifest(self, cid: Cid, holders: tuple[PeerId, ...] = (), timeout: float = MANIFEST_SECONDS) -> Manifest:
         """The manifest, from memory, this node's store, or a node that has it; `ContentNotFound` after `timeout`."""
@@ -80,7 +82,8 @@ class History:
 
     async def estimates(self, state: CoordinatorState, project: str, manifest: Manifest) -> Estimates:
         """Expected seconds of each test of the manifest."""
-        return (await self.learn(state, project)).estimates([test.id for test in manifest.tests])
+        model = await self.learn(state, project)
+        return model.estimates([test.id for test in manifest.tests], self.contention.contending(project))
 
     async def learn(self, state: CoordinatorState, project: str) -> Model:
         """What the project's finished runs tell; at once, unless there is a new one."""

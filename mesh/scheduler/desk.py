@@ -45,6 +45,8 @@ class Desk:
         """Leases that it ever lost."""
         self.leases = 0
         self.pieces: list[Piece] = []
+        self.contenders = 0
+        """Tests on it that had better not run beside each other."""
         self.suspects = 0
         """Leases with a task that lost its node more than once."""
         self.reserved = False
@@ -118,6 +120,7 @@ class Desk:
         for task in tasks:
             self.pieces.append(Piece(task.count, self._seconds_of(task, estimates, scale)))
             self._tests_of[run] = self._tests_of.get(run, 0) + task.count
+            self.contenders += estimates is not None and estimates.contends(task.first)
         self.suspects += any(is_suspect(task) for task in tasks)
         if self.leases == 1 and len(tasks) == 1 and is_last_chance(tasks[0]):
             self.reserved = True

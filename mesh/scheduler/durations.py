@@ -47,7 +47,7 @@ class Estimates(Sequence[float]):
     `known`: whether history stands behind most of them; a plan hands out less of what is merely guessed.
     """
 
-    __slots__ = ("_factors", "_spreads", "_sums", "known")
+    __slots__ = ("_contending", "_factors", "_spreads", "_sums", "known")
 
     def __init__(
         self,
@@ -55,13 +55,15 @@ class Estimates(Sequence[float]):
         known: bool = True,
         factors: Mapping[PeerId, float] = _NOTHING_OF_WORKERS,
         spreads: ByLength = _EXACT,
+        contending: frozenset[int] = frozenset(),
     ) -> None:
-        """`factors`, `spreads`: see `factor` and `high`."""
+        """`factors`, `spreads`, `contending`: see `factor`, `high` and `contends`."""
         floored = (max(value, DURATION_MIN) for value in values)
         self._sums = array("d", itertools.accumulate(floored, initial=0.0))
         self.known = known
         self._factors = factors
         self._spreads = spreads
+        self._contending = contending
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Estimates":
@@ -81,6 +83,10 @@ class Estimates(Sequence[float]):
     def factor(self, peer: PeerId) -> float:
         """How many times as long as on a common worker a test takes on this one; 1 where that is not known."""
         return self._factors.get(peer, 1.0)
+
+    def contends(self, index: int) -> bool:
+        """Whether the test had better not run beside others of which that is said (`contention.py`)."""
+        return index in self._contending
 
     def high(self, index: int) -> float:
         """Seconds that nine of ten tests of which as much is expected stay under; what is expected, where not known."""

@@ -404,7 +404,7 @@ class _Planner:
         takes."""
         estimates, taken = self._estimates[run.id], 0.0
         budget /= estimates.factor(desk.view.peer)
-        chosen, spent = supply.choose(desk.view.peer, estimates, budget, tests_max)
+        chosen, spent = supply.choose(desk, estimates, budget, tests_max)
         if chosen:
             taken += self._grant(run, desk, chosen, joins=self._shared)
         while spent < budget and desk.has_lease_left():

@@ -16,7 +16,7 @@ a regression on features of tests (their names tell little that their likes do n
 import math
 import statistics
 from array import array
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from mesh.scheduler.durations import DURATION_MIN, ByLength, Estimates, function_of, length_of, module_of
@@ -89,7 +89,8 @@ class Model:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def estimates(self, tests: Sequence[str]) -> Estimates:
+    def estimates(self, tests: Sequence[str], contending: Set[str] = frozenset()) -> Estimates:
+        """`contending`: those of the tests of which that is known."""
         if not self._rows:
             return Estimates.unknown(len(tests))
         known = 0
@@ -98,7 +99,10 @@ class Model:
             level = self._near(test)
             known += level is not None
             values.append(math.exp(self._far(test) if level is None else level))
-        return Estimates(values, 2 * known >= len(tests), self._factors, self._spreads)
+        apart = (
+            frozenset(place for place, test in enumerate(tests) if test in contending) if contending else frozenset()
+        )
+        return Estimates(values, 2 * known >= len(tests), self._factors, self._spreads, apart)
 
     def _near(self, test: str) -> float | None:
         row = self._rows.get(test)
