@@ -4,6 +4,10 @@
 
 packs the `report.json`s that `mesh run --report-dir` wrote, the oldest first, into benchmarks/histories/NAME.json.gz.
 Workers and bundles are numbers in there; durations have three digits.
+
+Those that are there are of two workers of a slot each, on two cores with a load of 4 to 7 from elsewhere: much noise.
+`click` (8.5.1), `networkx` (3.6.1, generators, centrality and flow), `mesh` (six versions of this project over its
+history, tests/protocols, state, scheduler and disk), and `unlike`: some of click's, one worker held to 0.4 of a core.
 """
 
 import gzip

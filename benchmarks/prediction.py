@@ -5,10 +5,12 @@
 Every run is left out in turn and predicted from the others, the nearest in time first, by four predictors: the last
 value, a running mean, and the model (mesh/scheduler/prediction.py) without and with what it knows of the worker. Upper
 estimates are the value itself, the mean and 1.28 deviations, and the model's. All of them fall back on the likes of a
-test that they don't know. Errors are of tests; pinball losses are of seconds, over the seconds that the tests took.
+test that they don't know. Errors are of tests; pinball losses are of seconds, over the seconds that the tests took; the
+error in all is that of the tests of a run together: its mean over the runs, and that of its size.
 """
 
 import argparse
+import math
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -32,6 +34,8 @@ class Score:
     high: float = 0.0
     under: int = 0
     seconds: float = 0.0
+    totals: list[float] = field(default_factory=list)
+    """Of each run's tests together: expected over actual, less 1."""
 
     def add(self, expected: float, high: float, took: float) -> None:
         self.errors.append(abs(expected - took) / took)
@@ -47,6 +51,7 @@ class Score:
             f"{self.middle / self.seconds:.2%}",
             f"{self.high / self.seconds:.2%}",
             f"{self.under / tests:.0%}",
+            f"{statistics.fmean(self.totals):+.0%}, {statistics.fmean(map(abs, self.totals)):.0%}",
         ]
 
 
@@ -74,6 +79,10 @@ def scores(recorded: Recorded) -> dict[str, Score]:
             found["running mean"].add(mean[test], high[test], took)
             found["model"].add(model[test], model.high(test), took)
             found["model, worker known"].add(model[test] * factor, model.high(test) * factor, took)
+        bulk = model.in_bulk()
+        known = [bulk[test] * bulk.factor(actual.peers[worker]) for test, worker in enumerate(actual.workers)]
+        for score, expected in zip(found.values(), (last, mean, bulk, known), strict=True):
+            score.totals.append(math.fsum(expected) / math.fsum(actual.seconds) - 1)
     return found
 
 
@@ -110,8 +119,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="How well durations are predicted, on recorded histories.")
     parser.add_argument("files", nargs="*", type=Path, help="default: all in benchmarks/histories")
     files = parser.parse_args().files or sorted(FOLDER.glob("*.json.gz"))
-    print("| history | predictor | median error | pinball 0.5 | pinball 0.9 | under the upper estimate |")
-    print("|---|---|---|---|---|---|")
+    print("| history | predictor | median error | pinball 0.5 | pinball 0.9 | under the upper | in all: mean, size |")
+    print("|---|---|---|---|---|---|---|")
     for path in files:
         recorded = load(path)
         tests = max(len(record.tests) for record in recorded.records)

@@ -47,7 +47,7 @@ class Estimates(Sequence[float]):
     `known`: whether history stands behind most of them; a plan hands out less of what is merely guessed.
     """
 
-    __slots__ = ("_contending", "_factors", "_spreads", "_sums", "known")
+    __slots__ = ("_bulk", "_contending", "_factors", "_spreads", "_sums", "known")
 
     def __init__(
         self,
@@ -55,14 +55,16 @@ class Estimates(Sequence[float]):
         known: bool = True,
         factors: Mapping[PeerId, float] = _NOTHING_OF_WORKERS,
         spreads: ByLength = _EXACT,
+        bulk: ByLength = _EXACT,
         contending: frozenset[int] = frozenset(),
     ) -> None:
-        """`factors`, `spreads`, `contending`: see `factor`, `high` and `contends`."""
+        """`factors`, `spreads`, `bulk`, `contending`: see `factor`, `high`, `in_bulk` and `contends`."""
         floored = (max(value, DURATION_MIN) for value in values)
         self._sums = array("d", itertools.accumulate(floored, initial=0.0))
         self.known = known
         self._factors = factors
         self._spreads = spreads
+        self._bulk = bulk
         self._contending = contending
 
     @classmethod
@@ -91,6 +93,12 @@ class Estimates(Sequence[float]):
     def high(self, index: int) -> float:
         """Seconds that nine of ten tests of which as much is expected stay under; what is expected, where not known."""
         return self[index] * self._spreads(self[index])
+
+    def in_bulk(self) -> "Estimates":
+        """The same for sums: what such tests take on average, where the estimates are medians. The average is more, as
+        durations stray upwards further than down."""
+        averages = (value * self._bulk(value) for value in self)
+        return Estimates(averages, self.known, self._factors, contending=self._contending)
 
     def __len__(self) -> int:
         return len(self._sums) - 1

@@ -7,8 +7,9 @@ what is left of its last few observations, where newer ones weigh more, those of
 further from their median than tests of that length stray (Huber's estimator, 1964, one step of it). What was never seen
 takes what its likes take: the same function with other parameters, its module, all.
 
-How far tests of a length stray from what the others of their observations say gives the upper estimate. A worker is
-slower or faster by what most of its sessions have in common beside others of the same runs, once there are enough.
+How far tests of a length stray from what the others of their observations say gives the upper estimate, and what makes
+an average of a median, for sums (Duan's smearing, 1983). A worker is slower or faster by what most of its sessions have
+in common beside others of the same runs, once there are enough.
 Rejected: means of seconds (one cold cache is remembered for ever), medians of so few (they take over the noise of one),
 a regression on features of tests (their names tell little that their likes do not). `make bench-prediction` compares.
 """
@@ -47,6 +48,8 @@ SAMPLE_TESTS_MAX = 16_384
 STEP_TESTS = 512
 """After so many the caller has its turn."""
 
+LOG_STRAY_MAX = math.log(16.0)
+"""In an average an observation counts for so many times what was expected of it, at most."""
 CHI_SQUARE_MEDIAN = 0.455
 """Of one degree of freedom: the median of squares over this is a variance that outliers don't move."""
 
@@ -67,7 +70,7 @@ class Record:
 class Model:
     """What was learnt. Immutable: a number for each test, and a place in a dictionary."""
 
-    __slots__ = ("_factors", "_levels", "_likes", "_overall", "_rows", "_spreads")
+    __slots__ = ("_bulk", "_factors", "_levels", "_likes", "_overall", "_rows", "_spreads")
 
     def __init__(
         self,
@@ -75,14 +78,16 @@ class Model:
         levels: "array[float]",
         likes: Mapping[str, float],
         spreads: ByLength,
+        bulk: ByLength,
         factors: Mapping[PeerId, float],
     ) -> None:
         """`levels`: logarithms of what is expected, by row; `likes`: the same of functions and modules; `spreads`: of
-        upper estimates over these, by length; `factors`: of workers that are known to be slower or faster."""
+        upper estimates over what is expected, `bulk`: of averages; `factors`: of workers that are known to differ."""
         self._rows = rows
         self._levels = levels
         self._likes = likes
         self._spreads = spreads
+        self._bulk = bulk
         self._factors = factors
         self._overall = _median(list(levels)) if levels else 0.0
 
@@ -102,7 +107,7 @@ class Model:
         apart = (
             frozenset(place for place, test in enumerate(tests) if test in contending) if contending else frozenset()
         )
-        return Estimates(values, 2 * known >= len(tests), self._factors, self._spreads, apart)
+        return Estimates(values, 2 * known >= len(tests), self._factors, self._spreads, self._bulk, apart)
 
     def _near(self, test: str) -> float | None:
         row = self._rows.get(test)
@@ -213,9 +218,11 @@ class _Table:
                 yield
             levels.append(self._level(self._row(row)) + usual)
         slower = [one.offset - usual - math.log(factors.get(one.peer, 1.0)) for one in self._sessions]
-        spreads = yield from self._spreads(usual, slower)
+        strays = yield from self._strays(usual, slower)
+        spreads = by_length(strays, lambda found: math.exp(max(0.0, _quantile(found, HIGH))))
+        bulk = by_length(strays, lambda found: statistics.fmean(math.exp(min(stray, LOG_STRAY_MAX)) for stray in found))
         likes = yield from self._likes(levels)
-        return Model(self._rows, levels, likes, spreads, factors)
+        return Model(self._rows, levels, likes, spreads, bulk, factors)
 
     def _sample(self) -> range:
         rows = len(self._rows)
@@ -293,8 +300,8 @@ class _Table:
             found.setdefault(module_of(test), []).append(levels[row])
         return {name: _median(values) for name, values in found.items()}
 
-    def _spreads(self, usual: float, slower: Sequence[float]) -> Generator[None, None, ByLength]:
-        """By length: what `HIGH` of the observations stay under, over what the others of their tests would have them.
+    def _strays(self, usual: float, slower: Sequence[float]) -> Generator[None, None, dict[int, list[float]]]:
+        """By length: the logarithms of the observations over what the others of their tests would have them.
         `slower`: how much more of each session's offset there was than is foretold."""
         strays: dict[int, list[float]] = {}
         for number, row in enumerate(self._sample()):
@@ -305,7 +312,7 @@ class _Table:
                 for place, (value, session) in enumerate(found):
                     rest = self._level([*found[:place], *found[place + 1 :]])
                     strays.setdefault(length_of(math.exp(rest + usual)), []).append(value - rest + slower[session])
-        return by_length(strays, lambda found: math.exp(max(0.0, _quantile(found, HIGH)))) if strays else ByLength()
+        return strays
 
 
 _EMPTY = array("f", bytes(4 * OBSERVATIONS_MAX))
@@ -314,6 +321,8 @@ _NONE = array("I", bytes(4 * OBSERVATIONS_MAX))
 
 def by_length(found: Mapping[int, Sequence[float]], number: Callable[[list[float]], float]) -> ByLength:
     """The number of what was found for each length, and for as many next to it as it takes to have enough."""
+    if not found:
+        return ByLength()
     first, last = min(found), max(found)
     numbers = []
     for length in range(first, last + 1):

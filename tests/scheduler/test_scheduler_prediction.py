@@ -147,6 +147,16 @@ class TestUpperEstimates:
         made = learnt([record(many(0))]).estimates(list(many(0)))
         assert [made.high(n) for n in range(9)] == list(made)[:9]
 
+    def test_in_bulk_they_are_averages(self) -> None:
+        made = learnt([record(many(seed, 400, spread=0.8)) for seed in range(4)]).estimates(list(many(0, 400)))
+        actual = math.fsum(many(0, 400).values()) * math.exp(0.8**2 / 2)
+        bulk = made.in_bulk()
+        assert made.total(0, 400) < 0.9 * actual, "medians"
+        assert bulk.total(0, 400) == pytest.approx(actual, rel=0.15)
+        assert bulk.known == made.known
+        without = learnt([record(many(0))] * 3).estimates(list(many(0)))
+        assert list(without.in_bulk()) == pytest.approx(list(without), rel=1e-5)
+
     def test_few_of_a_length_are_joined_by_the_lengths_next_to_it(self) -> None:
         found = {1: [1.0] * 60, 2: [2.0], 4: [4.0] * 60, 9: [9.0]}
         made = by_length(found, len)
