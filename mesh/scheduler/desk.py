@@ -84,7 +84,11 @@ class Desk:
         """Put a lease on the desk whose tests run one after another; its needs are taken from the shelf. How many slots
         that takes."""
         self.leases += 1
-        self.pieces.append(Piece(1, sum(self._seconds_of(task, estimates, scale) for task in tasks)))
+        seconds = 0.0
+        if estimates is not None:
+            seconds = sum(estimates.total(task.first, task.count) for task in tasks)
+            seconds *= scale * estimates.factor(self.view.peer)
+        self.pieces.append(Piece(1, seconds))
         self.suspects += any(is_suspect(task) for task in tasks)
         if self.leases == 1 and len(tasks) == 1 and is_last_chance(tasks[0]):
             self.reserved = True
@@ -117,20 +121,18 @@ class Desk:
         before = len(self.pieces)
         if not tasks:
             self.pieces.append(Piece(1, COLLECT_SECONDS))
+        if estimates is not None:
+            scale *= estimates.factor(self.view.peer)
+            if estimates.contending:
+                self.contenders += sum(task.first in estimates.contending for task in tasks)
         for task in tasks:
-            self.pieces.append(Piece(task.count, self._seconds_of(task, estimates, scale)))
+            seconds = estimates.total(task.first, task.count) * scale if estimates else 0.0
+            self.pieces.append(Piece(task.count, seconds))
             self._tests_of[run] = self._tests_of.get(run, 0) + task.count
-            self.contenders += estimates is not None and estimates.contends(task.first)
         self.suspects += any(is_suspect(task) for task in tasks)
         if self.leases == 1 and len(tasks) == 1 and is_last_chance(tasks[0]):
             self.reserved = True
         return self._count(before)
-
-    def _seconds_of(self, task: Task, estimates: Estimates | None, scale: float) -> float:
-        """What the task takes here."""
-        if estimates is None:
-            return 0.0
-        return estimates.total(task.first, task.count) * scale * estimates.factor(self.view.peer)
 
     def _count(self, before: int) -> float:
         """Add up what lies there since; the slots that it takes."""

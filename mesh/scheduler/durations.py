@@ -47,7 +47,7 @@ class Estimates(Sequence[float]):
     `known`: whether history stands behind most of them; a plan hands out less of what is merely guessed.
     """
 
-    __slots__ = ("_bulk", "_contending", "_factors", "_spreads", "_sums", "known")
+    __slots__ = ("_bulk", "_factors", "_spreads", "_sums", "contending", "known")
 
     def __init__(
         self,
@@ -58,14 +58,15 @@ class Estimates(Sequence[float]):
         bulk: ByLength = _EXACT,
         contending: frozenset[int] = frozenset(),
     ) -> None:
-        """`factors`, `spreads`, `bulk`, `contending`: see `factor`, `high`, `in_bulk` and `contends`."""
+        """`factors`, `spreads`, `bulk`: see `factor`, `high`, `in_bulk`."""
         floored = (max(value, DURATION_MIN) for value in values)
         self._sums = array("d", itertools.accumulate(floored, initial=0.0))
         self.known = known
         self._factors = factors
         self._spreads = spreads
         self._bulk = bulk
-        self._contending = contending
+        self.contending = contending
+        """Tests that had better not run beside each other (`contention.py`)."""
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Estimates":
@@ -86,10 +87,6 @@ class Estimates(Sequence[float]):
         """How many times as long as on a common worker a test takes on this one; 1 where that is not known."""
         return self._factors.get(peer, 1.0)
 
-    def contends(self, index: int) -> bool:
-        """Whether the test had better not run beside others of which that is said (`contention.py`)."""
-        return index in self._contending
-
     def high(self, index: int) -> float:
         """Seconds that nine of ten tests of which as much is expected stay under; what is expected, where not known."""
         return self[index] * self._spreads(self[index])
@@ -98,7 +95,7 @@ class Estimates(Sequence[float]):
         """The same for sums: what such tests take on average, where the estimates are medians. The average is more, as
         durations stray upwards further than down."""
         averages = (value * self._bulk(value) for value in self)
-        return Estimates(averages, self.known, self._factors, contending=self._contending)
+        return Estimates(averages, self.known, self._factors, contending=self.contending)
 
     def __len__(self) -> int:
         return len(self._sums) - 1

@@ -126,12 +126,12 @@ class Supply:
         seconds. Those that were bad elsewhere come first. Two that contend only if a slot would be idle otherwise."""
         chosen = self._take_again(desk.view.peer, estimates, budget, tests_max)
         tests, spent = len(chosen), sum(estimates[task.first] for task in chosen)
-        has_one = desk.contenders > 0
+        contending, has_one = estimates.contending, desk.contenders > 0
         if self._aside and not has_one:
             self._rest += reversed(self._aside)
             self._aside.clear()
         while spent < budget and tests < tests_max and (task := self.first()) is not None:
-            if estimates.contends(task.first):
+            if contending and task.first in contending:
                 if has_one:
                     self._pass_over()
                     continue

@@ -32,8 +32,8 @@ def shard(manifest: Manifest, estimates: Estimates) -> tuple[Task, ...]:
             (test.scope, test.requirement) != (before.scope, before.requirement)
             or index in cuts
             or index - first >= tests_max
-            or estimates.contends(index)
-            or estimates.contends(first)
+            or index in estimates.contending
+            or first in estimates.contending
             or (estimates.known and seconds + expected > TASK_SECONDS_MAX)
         ):
             tasks.append(Task(first, index - first, before.requirement))
