@@ -5,6 +5,7 @@ in their manifests, which are content. A new coordinator learns the same again (
 a time, with its other work in between.
 """
 
+import math
 import statistics
 from array import array
 from collections import OrderedDict
@@ -51,6 +52,10 @@ class Error:
     tests: int
     under: float
     """The part of them that took at most their upper estimate."""
+    pace: float
+    """What they took together, over what was expected: plans correct that as verdicts come."""
+    at_pace: float
+    """`median`, once that is done."""
 
 
 class History:
@@ -116,13 +121,20 @@ class History:
             return None
         ((newest,), (run, *_)) = actual, runs
         expected = model.estimates(newest.tests)
-        errors, under = [], 0
+        under = 0
+        pairs = []
         for test, (took, worker) in enumerate(zip(newest.seconds, newest.workers, strict=True)):
             if took > 0:
                 factor = expected.factor(newest.peers[worker])
-                errors.append(abs(expected[test] * factor - took) / took)
+                pairs.append((expected[test] * factor, took))
                 under += took <= expected.high(test) * factor
-        return Error(run.id, statistics.median(errors), len(errors), under / len(errors)) if errors else None
+        if not pairs:
+            return None
+        pace = math.fsum(took for _, took in pairs) / math.fsum(guess for guess, _ in pairs)
+        at_once, at_pace = (
+            statistics.median(abs(guess * scale - took) / took for guess, took in pairs) for scale in (1.0, pace)
+        )
+        return Error(run.id, at_once, len(pairs), under / len(pairs), pace, at_pace)
 
     async def _model(self, runs: Sequence[Run]) -> Model:
         steps = learn(await self._records(runs))

@@ -158,5 +158,14 @@ def _run_document(asked: Asked, made: _Made, error: Error | None) -> dict[str, A
         seconds=asked.estimates.total(0, len(asked.estimates)),
         known=asked.estimates.known,
         before=made.run,
-        error=None if error is None else (error.run, error.median, error.tests, error.under),
+        error=None
+        if error is None
+        else {
+            "run": str(error.run),
+            "median_relative": round(error.median, 4),
+            "tests": error.tests,
+            "under_upper_estimate": round(error.under, 4),
+            "pace": round(error.pace, 4),
+            "median_relative_at_pace": round(error.at_pace, 4),
+        },
     )

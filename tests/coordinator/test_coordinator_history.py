@@ -108,7 +108,9 @@ async def test_the_error_is_that_of_the_newest_run_by_those_before_it() -> None:
     assert await history.error(lab.state, "suite") is None, "nothing was before it"
     newest = await lab.run({"a::x": 4.0, "a::y": 4.0, "a::z": 1.0})
     error = await history.error(lab.state, "suite")
-    assert error == Error(newest, pytest.approx(0.25), 3, pytest.approx(2 / 3))
+    assert error == Error(
+        newest, pytest.approx(0.25), 3, pytest.approx(2 / 3), pytest.approx(9 / 8), pytest.approx(0.40625)
+    )
     assert await history.error(lab.state, "suite") is error
 
 
