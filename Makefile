@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Hundreds of short processes of ours start: each module is compiled once, whatever the machine's default is.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test properties simulate mutants chaos bench-raft bench-runner bench-scheduler check lock clean
+.PHONY: demo test properties simulate mutants chaos bench-prediction bench-raft bench-runner bench-scheduler check lock clean
 
 demo: $(STAMP)
 	@$(BIN)/python examples/demo.py
@@ -41,6 +41,10 @@ bench-raft: $(STAMP) $(VENV)/benchmarks/.installed
 # The scheduler alone, a day of a million tests among it: about ten minutes. For less: DAY="--tests 100000 --nodes 100".
 bench-scheduler: $(STAMP)
 	@$(BIN)/python -m benchmarks.scheduler $(DAY)
+
+# How well durations are predicted, on recorded histories: seconds. FILES: others than those in benchmarks/histories.
+bench-prediction: $(STAMP)
+	@$(BIN)/python -m benchmarks.prediction $(FILES)
 
 $(VENV)/benchmarks/.installed: benchmarks/requirements.txt $(STAMP)
 	$(PYTHON) -m venv $(VENV)/benchmarks

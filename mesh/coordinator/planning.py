@@ -73,9 +73,7 @@ class PlanDesk:
             for spec, manifest in zip(request.specs, request.manifests, strict=True)
         ]
         asked = [
-            Asked(
-                _with_files(spec, one), one.manifest, await self._history.estimates(state, spec.project, one.manifest)
-            )
+            Asked(_with_files(spec, one), one.manifest, await self._estimated(state, spec.project, one.manifest))
             for spec, one in zip(request.specs, made, strict=True)
         ]
         errors = {spec.project: await self._history.error(state, spec.project) for spec in request.specs}
@@ -85,6 +83,10 @@ class PlanDesk:
         runs = [_run_document(of, one, errors[of.spec.project]) for of, one in zip(asked, made, strict=True)]
         outcome = await trio.to_thread.run_sync(rehearsal.outcome)  # of a copy of its own, and long among many workers
         return plans.plan_document(outcome, runs, others)
+
+    async def _estimated(self, state: CoordinatorState, project: str, manifest: Manifest) -> Estimates:
+        """For how long all of it takes, not each test."""
+        return (await self._history.estimates(state, project, manifest)).in_bulk()
 
     async def _settled(self) -> None:
         """A node that has just come may not have registered, or not have looked yet what it has."""
@@ -156,5 +158,14 @@ def _run_document(asked: Asked, made: _Made, error: Error | None) -> dict[str, A
         seconds=asked.estimates.total(0, len(asked.estimates)),
         known=asked.estimates.known,
         before=made.run,
-        error=None if error is None else (error.run, error.median, error.tests),
+        error=None
+        if error is None
+        else {
+            "run": str(error.run),
+            "median_relative": round(error.median, 4),
+            "tests": error.tests,
+            "under_upper_estimate": round(error.under, 4),
+            "pace": round(error.pace, 4),
+            "median_relative_at_pace": round(error.at_pace, 4),
+        },
     )

@@ -22,6 +22,7 @@ from mesh.coordinator.sharing import SharedNames
 from mesh.coordinator.unrun import UnrunTests
 from mesh.ports import Clock, Content, Network, Nodes, ReplicatedLog
 from mesh.scheduler import upstream
+from mesh.scheduler.contention import Stretch
 from mesh.scheduler.durations import Estimates
 from mesh.scheduler.fleet import WorkerView
 from mesh.scheduler.hopeless import HOPELESS_SECONDS, hopeless
@@ -274,12 +275,14 @@ class TestCoordinator:
     async def _close(self, run_id: RunId) -> None:
         """Build the report, have it held twice, and finish the run."""
         try:
-            names = self._worker_names()
-            finish = await self._reports.finish(self._state.runs[run_id], self._clock.now(), self._name, names)
+            run, names = self._state.runs[run_id], self._worker_names()
+            finish = await self._reports.finish(run, self._clock.now(), self._name, names)
             if finish.report is not None:
                 nodes = self._nodes.nodes()
                 await self._replicas.secure(finish.report, self._network.peer_id, nodes, f"report of run {run_id}")
             await self._log.propose(finish)
+            self._history.contention.end(run_id, run.spec.project)
+            await self._history.learn(self._state, run.spec.project)  # now, not when it is needed
         except MeshError as error:
             log.warning("run %d can't be closed yet: %s", run_id, error)
             await trio.sleep(1.0)
@@ -401,19 +404,21 @@ class TestCoordinator:
             return Ack()
         nodes = self._nodes.nodes()
         await self._replicas.secure(request.chunk, peer, nodes)
-        for artifacts in await self._unpack(request.chunk):
+        records = await self._unpack(request.chunk)
+        for artifacts in (record.artifacts for record in records if record.artifacts is not None):
             await self._replicas.secure(artifacts, peer, nodes)
         await self._log.propose(
             Complete(request.lease, request.chunk, request.tests, request.outcomes, request.durations)
         )
+        for record in records:
+            self._history.contention.note(lease.run, peer, Stretch(record.test, record.started, record.duration))
         return Ack()
 
-    async def _unpack(self, chunk: Cid) -> list[Cid]:
-        """Make the chunk's records blocks of their own on this node; the artifacts that they name."""
+    async def _unpack(self, chunk: Cid) -> list[Record]:
+        """Make the chunk's records blocks of their own on this node."""
         found = decode(await self._content.get(chunk), Chunk)
         await self._content.put_many(found.records, "dag-cbor")
-        named = [decode(data, Record).artifacts for data in found.records]
-        return [artifacts for artifacts in named if artifacts is not None]
+        return [decode(data, Record) for data in found.records]
 
     async def _given_back(self, peer: PeerId, request: GiveBack) -> Ack:
         lease = self._open_lease(request.lease, peer)

@@ -45,6 +45,8 @@ class Desk:
         """Leases that it ever lost."""
         self.leases = 0
         self.pieces: list[Piece] = []
+        self.contenders = 0
+        """Tests on it that had better not run beside each other."""
         self.suspects = 0
         """Leases with a task that lost its node more than once."""
         self.reserved = False
@@ -84,7 +86,10 @@ class Desk:
         """Put a lease on the desk whose tests run one after another; its needs are taken from the shelf. How many slots
         that takes."""
         self.leases += 1
-        seconds = sum(estimates.total(task.first, task.count) for task in tasks) * scale if estimates else 0.0
+        seconds = 0.0
+        if estimates is not None:
+            seconds = sum(estimates.total(task.first, task.count) for task in tasks)
+            seconds *= scale * estimates.factor(self.view.peer)
         self.pieces.append(Piece(1, seconds))
         self.suspects += any(is_suspect(task) for task in tasks)
         if self.leases == 1 and len(tasks) == 1 and is_last_chance(tasks[0]):
@@ -118,6 +123,10 @@ class Desk:
         before = len(self.pieces)
         if not tasks:
             self.pieces.append(Piece(1, COLLECT_SECONDS))
+        if estimates is not None:
+            scale *= estimates.factor(self.view.peer)
+            if estimates.contending:
+                self.contenders += sum(task.first in estimates.contending for task in tasks)
         for task in tasks:
             seconds = estimates.total(task.first, task.count) * scale if estimates else 0.0
             self.pieces.append(Piece(task.count, seconds))

@@ -1,17 +1,18 @@
-"""What tests will take: from the history of the same tests, else of their likes, else a guess.
+"""What the tests of a manifest are expected to take, as plans ask for it; `prediction.py` makes it out of history.
 
-The likes of a test, nearest first: the same test function with other parameters, its module, the whole history;
-of each the median, since one slow first call (imports, a cold cache) must not make a module look slow.
 Estimates steer, they decide nothing that could be wrong: with the worst of them a run is slow, never incorrect.
 """
 
 import bisect
 import itertools
 import math
-import statistics
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import overload
+
+from protocols.ids import PeerId
 
 DURATION_DEFAULT = 0.1
 """Seconds, for a test of a project without history."""
@@ -24,18 +25,48 @@ SCALE_STEPS = 64
 """Of that correction, to a factor of two: it does not change with each verdict, nor what lies on each desk."""
 
 
+@dataclass(frozen=True, slots=True)
+class ByLength:
+    """A number for durations of each length (`length_of`); beyond the ends, that of the nearest end."""
+
+    first: int = 0
+    """The least length."""
+    values: tuple[float, ...] = (1.0,)
+
+    def __call__(self, seconds: float) -> float:
+        return self.values[min(max(length_of(seconds) - self.first, 0), len(self.values) - 1)]
+
+
+_NOTHING_OF_WORKERS: Mapping[PeerId, float] = MappingProxyType({})
+_EXACT = ByLength()
+
+
 class Estimates(Sequence[float]):
     """Expected seconds of each test of a manifest; immutable. Sums over ranges cost the same for any length.
 
     `known`: whether history stands behind most of them; a plan hands out less of what is merely guessed.
     """
 
-    __slots__ = ("_sums", "known")
+    __slots__ = ("_bulk", "_factors", "_spreads", "_sums", "contending", "known")
 
-    def __init__(self, values: Iterable[float], known: bool = True) -> None:
+    def __init__(
+        self,
+        values: Iterable[float],
+        known: bool = True,
+        factors: Mapping[PeerId, float] = _NOTHING_OF_WORKERS,
+        spreads: ByLength = _EXACT,
+        bulk: ByLength = _EXACT,
+        contending: frozenset[int] = frozenset(),
+    ) -> None:
+        """`factors`, `spreads`, `bulk`: see `factor`, `high`, `in_bulk`."""
         floored = (max(value, DURATION_MIN) for value in values)
         self._sums = array("d", itertools.accumulate(floored, initial=0.0))
         self.known = known
+        self._factors = factors
+        self._spreads = spreads
+        self._bulk = bulk
+        self.contending = contending
+        """Tests that had better not run beside each other (`contention.py`)."""
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Estimates":
@@ -51,6 +82,20 @@ class Estimates(Sequence[float]):
     def checked(cls, values: Sequence[float] | None, tests: int) -> "Estimates":
         """`values` if there is one for each test; else the guess."""
         return cls.of(values) if values is not None and len(values) == tests else cls.unknown(tests)
+
+    def factor(self, peer: PeerId) -> float:
+        """How many times as long as on a common worker a test takes on this one; 1 where that is not known."""
+        return self._factors.get(peer, 1.0)
+
+    def high(self, index: int) -> float:
+        """Seconds that nine of ten tests of which as much is expected stay under; what is expected, where not known."""
+        return self[index] * self._spreads(self[index])
+
+    def in_bulk(self) -> "Estimates":
+        """The same for sums: what such tests take on average, where the estimates are medians. The average is more, as
+        durations stray upwards further than down."""
+        averages = (value * self._bulk(value) for value in self)
+        return Estimates(averages, self.known, self._factors, contending=self.contending)
 
     def __len__(self) -> int:
         return len(self._sums) - 1
@@ -83,6 +128,11 @@ def correction(observed: float, expected: float) -> float:
     return math.exp2(round(math.log2(exact) * SCALE_STEPS) / SCALE_STEPS)
 
 
+def length_of(seconds: float) -> int:
+    """Durations within a factor of two are of one length."""
+    return math.frexp(seconds)[1]
+
+
 def function_of(test: str) -> str:
     """A node ID without its parameters."""
     return test.partition("[")[0]
@@ -91,27 +141,3 @@ def function_of(test: str) -> str:
 def module_of(test: str) -> str:
     """A node ID's file."""
     return test.partition("::")[0]
-
-
-def estimate(tests: Sequence[str], history: Mapping[str, float]) -> Estimates:
-    """Expected seconds of `tests` (node IDs), by `history` (node ID -> seconds)."""
-    if not history:
-        return Estimates.unknown(len(tests))
-    by_function: dict[str, list[float]] = {}
-    by_module: dict[str, list[float]] = {}
-    for test, seconds in history.items():
-        by_function.setdefault(function_of(test), []).append(seconds)
-        by_module.setdefault(module_of(test), []).append(seconds)
-    function_medians = {name: statistics.median(values) for name, values in by_function.items()}
-    module_medians = {name: statistics.median(values) for name, values in by_module.items()}
-    overall = statistics.median(history.values())
-    known = 0
-    values = []
-    for test in tests:
-        seconds = history.get(test, function_medians.get(function_of(test), -1.0))
-        if seconds >= 0:
-            known += 1
-        else:
-            seconds = module_medians.get(module_of(test), overall)
-        values.append(seconds)
-    return Estimates(values, known=2 * known >= len(tests))

@@ -26,7 +26,7 @@ STRAGGLE_FACTOR = 2.0
 STRAGGLE_SECONDS_MIN = 1.0
 """but not before that,"""
 HEDGE_SECONDS_MIN = 5.0
-"""nor is it hedged before that."""
+"""nor is it hedged before that, nor while many of its like take as long."""
 HEDGES_PER_PLAN_MAX = 64
 LOG_FORMAT_MIN = 3
 """Of a log that can hold a `Hedge`."""
@@ -85,10 +85,12 @@ def _stragglers(
                 continue
             place = ranges.locate(lease.open, test)
             estimates, scale, _ = lengths[lease.run]
-            if place is None or seconds <= STRAGGLE_FACTOR * estimates[test] * scale:
+            here = scale * estimates.factor(view.peer)
+            if place is None or seconds <= STRAGGLE_FACTOR * estimates[test] * here:
                 continue
             run, started = state.runs[lease.run], sum(held == lease_id for held, _, _ in view.running)
-            may = seconds > HEDGE_SECONDS_MIN and not lease.open[place].losses and _may_be_hedged(state, lease)
+            is_odd = seconds > max(HEDGE_SECONDS_MIN, estimates.high(test) * here)
+            may = is_odd and not lease.open[place].losses and _may_be_hedged(state, lease)
             queued = ranges.size(lease.open) > started
             if may or queued:
                 yield Straggler(run, lease, test, lease.open[place].requirement, seconds, may, queued)
@@ -125,5 +127,5 @@ def occupied(state: CoordinatorState, view: WorkerView, lengths: Mapping[RunId, 
         lease = state.leases.get(lease_id) if seconds > BACKLOG_SECONDS_MAX else None
         if lease is not None and lease.run in lengths:
             estimates, scale, _ = lengths[lease.run]
-            found += estimates[test] * scale < BACKLOG_SECONDS_MAX
+            found += estimates[test] * scale * estimates.factor(view.peer) < BACKLOG_SECONDS_MAX
     return found

@@ -183,12 +183,12 @@ class _Planner:
         if run.done < OBSERVED_TESTS_MIN:
             return 1.0
         estimates = self._estimates[run.id]
-        return correction(run.microseconds / 1e6, self._memory.done(run, estimates))
+        return correction(run.microseconds / 1e6, self._memory.done(run, estimates)[1])
 
     def _rest(self, run: Run) -> float:
         """Expected seconds of what has no verdict, uncorrected."""
         estimates = self._estimates[run.id]
-        return max(0.0, estimates.total(0, run.tests) - self._memory.done(run, estimates))
+        return max(0.0, estimates.total(0, run.tests) - self._memory.done(run, estimates)[0])
 
     def collect(self, run: Run) -> None:
         """One worker collects the run, however busy it is: until then nobody knows what there is to do."""
@@ -399,11 +399,11 @@ class _Planner:
         return desk.view.peer in holders or len(holders) < run.spec.worker_count
 
     def _fill_desk(self, run: Run, desk: Desk, supply: Supply, budget: float, tests_max: int) -> float:
-        """Grant of the supply: about `budget` expected seconds, uncorrected; at least a test. How many slots that
+        """Grant of the supply: about `budget` seconds on this worker, uncorrected; at least a test. How many slots that
         takes."""
-        estimates = self._estimates[run.id]
-        taken = 0.0
-        chosen, spent = supply.choose(desk.view.peer, estimates, budget, tests_max)
+        estimates, taken = self._estimates[run.id], 0.0
+        budget /= estimates.factor(desk.view.peer)
+        chosen, spent = supply.choose(desk, estimates, budget, tests_max)
         if chosen:
             taken += self._grant(run, desk, chosen, joins=self._shared)
         while spent < budget and desk.has_lease_left():

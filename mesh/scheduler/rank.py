@@ -23,10 +23,10 @@ def task_key(task: Task, estimates: Estimates) -> tuple[int, int, int]:
 
 def worker_key(
     desk: Desk, run: Run, need: Need, sought: Mapping[PeerId, int]
-) -> tuple[tuple[bool, int], bool, bool, int, bool, bool, int, float, float, int, str]:
+) -> tuple[tuple[bool, int], bool, bool, int, bool, int, bool, int, float, float, int, str]:
     """Workers that nothing needier waits for first (see `sought`); then those that have the bundle, those of this run,
-    the better liked; of these the ones with the least to spare (devices, memory), so that what is rare stays free; then
-    the less loaded and the more reliable.
+    the better liked; of these the ones without tests that contend with others, then those with the least to spare
+    (devices, memory), so that what is rare stays free; then the less loaded and the more reliable.
 
     Nothing waits for that: who has an idle slot goes before who has none, however plain, and a worker fills its share
     and no more, so that the others get theirs whatever their rank.
@@ -39,6 +39,7 @@ def worker_key(
         view.peer not in run.workers,
         -preference(need, view),
         is_full,
+        desk.contenders,
         has_devices(view) and not need.takes.gpu,
         _memory_class(view),
         desk.load(),

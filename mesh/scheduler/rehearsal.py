@@ -95,12 +95,17 @@ class _Work:
     lease: Lease
     seconds: Sequence[float]
     """Of each test of its run."""
+    factor: float
+    """How many times as long they take on this worker."""
     slots: int
     """That one of its tests takes."""
     is_asked: bool
     todo: deque[int]
     """Tests that have not started."""
     running: int = 0
+
+    def takes(self, test: int) -> float:
+        return self.seconds[test] * self.factor
 
     @property
     def may_start(self) -> bool:
@@ -243,7 +248,8 @@ class Rehearsal:
         if lease.run not in self._seconds:
             self._seconds[lease.run] = list(self._estimates[lease.run])
         slots = max(1, shelf.slots_of(lease.needs, node.view))
-        work = _Work(lease, self._seconds[lease.run], slots, lease.run in self._asked, tests)
+        factor = self._estimates[lease.run].factor(lease.worker)
+        work = _Work(lease, self._seconds[lease.run], factor, slots, lease.run in self._asked, tests)
         self._works[lease.id] = work
         node.queue.append(work)
         node.held += _counted(work, tests)
@@ -269,10 +275,10 @@ class Rehearsal:
                 test = work.todo.popleft()
                 node.free -= work.slots
                 work.running += 1
-                ended = self._now + work.seconds[test]
+                ended = self._now + work.takes(test)
                 heapq.heappush(self._ends, (ended, next(self._numbers), work.lease.id, test))
                 if work.is_asked:
-                    self._note(self._shares[node.view.peer], ended, work.seconds[test])
+                    self._note(self._shares[node.view.peer], ended, work.takes(test))
             if node.free <= 0:
                 break
         if node.queue and not node.queue[0].todo:
@@ -321,7 +327,7 @@ class Rehearsal:
     def _complete(self, work: _Work, tests: list[int]) -> set[PeerId]:
         """Its tests are recorded; who has slots free now beside its worker."""
         self._nodes[work.lease.worker].held -= _counted(work, tests)
-        took = tuple(round(work.seconds[test] * 1e6) for test in tests)
+        took = tuple(round(work.takes(test) * 1e6) for test in tests)
         self._do(Complete(work.lease.id, NOWHERE, tuple(map(TestIndex, tests)), bytes(len(tests)), took))
         return set() if work.todo or work.running else self._close(work)
 
@@ -366,11 +372,14 @@ class Rehearsal:
         work: dict[frozenset[PeerId], float] = {}
         longest = 0.0
         views = [node.view for node in self._nodes.values()]
+        slots = {view.peer: view.slots * self._speed(view.peer) for view in views}
+        speeds = [self._speed(view.peer) for view in views]
+        slowest, fastest = min(speeds, default=1.0), max(speeds, default=1.0)
         for run, one in self._asked.items():
             by_requirement: dict[int, float] = {}
             for test, expected in zip(one.manifest.tests, one.estimates, strict=True):
                 by_requirement[test.requirement] = by_requirement.get(test.requirement, 0.0) + expected
-            longest = max(longest, max(one.estimates, default=0.0))
+            longest = max(longest, max(one.estimates, default=0.0) / fastest)
             for requirement, seconds in by_requirement.items():
                 wanted = feasibility.need(
                     (one.spec.requires, one.spec.prefers),
@@ -379,21 +388,26 @@ class Rehearsal:
                 )
                 capable, _ = feasibility.split(self._state, views, wanted, run)
                 peers = frozenset(view.peer for view in capable)
-                work[peers] = work.get(peers, 0.0) + seconds * wanted.takes.hosts
-        return max([longest, *(_share_of(peers, work, self._nodes) for peers in work if peers)], default=0.0)
+                beside = (wanted.takes.hosts - 1) * slowest / fastest  # they wait for whoever leads
+                work[peers] = work.get(peers, 0.0) + seconds * (1 + beside)
+        return max([longest, *(_share_of(peers, work, slots) for peers in work if peers)], default=0.0)
+
+    def _speed(self, peer: PeerId) -> float:
+        """Seconds of a common worker that a slot of this one does in a second, at most."""
+        return max((1 / one.estimates.factor(peer) for one in self._asked.values()), default=1.0)
 
 
 def _share_of(
-    peers: frozenset[PeerId], work: Mapping[frozenset[PeerId], float], nodes: Mapping[PeerId, _Node]
+    peers: frozenset[PeerId], work: Mapping[frozenset[PeerId], float], slots: Mapping[PeerId, float]
 ) -> float:
-    """Seconds for all work that none but these can do."""
+    """Seconds for all work that none but these can do; `slots`: of each, as many as of a common worker."""
     inside = sum(seconds for those, seconds in work.items() if those and those <= peers)
-    return inside / max(1, sum(nodes[peer].view.slots for peer in peers))
+    return inside / sum(slots[peer] for peer in peers)
 
 
 def _counted(work: _Work, tests: Iterable[int]) -> float:
     """Seconds of tests, each a backlog at most."""
-    return sum(min(work.seconds[test], BACKLOG_SECONDS_MAX) for test in tests)
+    return sum(min(work.takes(test), BACKLOG_SECONDS_MAX) for test in tests)
 
 
 def _is_done(run: Run) -> bool:

@@ -85,13 +85,15 @@ class Group:
 class Supply:
     """A group, while one plan takes from it; the group itself stays as it is."""
 
-    __slots__ = ("_elsewhere", "_fresh", "_next", "_rest", "again", "lossy", "tests")
+    __slots__ = ("_aside", "_elsewhere", "_fresh", "_next", "_rest", "again", "lossy", "tests")
 
     def __init__(self, group: Group, elsewhere: Elsewhere) -> None:
         self._elsewhere = elsewhere
         self._fresh = group.fresh
         self._next = len(group.fresh) - 1
         self._rest: list[Task] = []
+        self._aside: list[Task] = []
+        """Passed over for workers that have one that they contend with."""
         self.lossy = [task for _, task in group.lossy]
         self.again = [task for _, task in group.again[-AGAIN_MAX:]]
         self.tests = group.tests
@@ -119,19 +121,38 @@ class Supply:
         """Whether a task that lost a node may go there now."""
         return fits_beside(task, desk) and not self._elsewhere.shuns(task, desk.view.peer)
 
-    def choose(self, peer: PeerId, estimates: Estimates, budget: float, tests_max: int) -> tuple[list[Task], float]:
+    def choose(self, desk: Desk, estimates: Estimates, budget: float, tests_max: int) -> tuple[list[Task], float]:
         """Tasks for a worker that never lost a node, of about `budget` expected seconds, at least a test; and their
-        seconds. Those that were bad elsewhere come first."""
-        chosen = self._take_again(peer, estimates, budget, tests_max)
+        seconds. Those that were bad elsewhere come first. Two that contend only if a slot would be idle otherwise."""
+        chosen = self._take_again(desk.view.peer, estimates, budget, tests_max)
         tests, spent = len(chosen), sum(estimates[task.first] for task in chosen)
+        contending, has_one = estimates.contending, desk.contenders > 0
+        if self._aside and not has_one:
+            self._rest += reversed(self._aside)
+            self._aside.clear()
         while spent < budget and tests < tests_max and (task := self.first()) is not None:
+            if contending and task.first in contending:
+                if has_one:
+                    self._pass_over()
+                    continue
+                has_one = True
             count = min(estimates.fitting(task.first, task.count, budget - spent), tests_max - tests)
             if count == 0 and chosen:
                 break
             chosen.append(self.take(max(count, 1)))
             tests += chosen[-1].count
             spent += estimates.total(chosen[-1].first, chosen[-1].count)
+        if self._aside and not chosen and desk.tests() < desk.view.slots:
+            chosen.append(self._aside.pop(0))
+            self.tests -= chosen[0].count
+            spent = estimates.total(chosen[0].first, chosen[0].count)
         return chosen, spent
+
+    def _pass_over(self) -> None:
+        task = self.first()
+        assert task is not None, "there is one"
+        self._aside.append(self.take(task.count))
+        self.tests += task.count
 
     def _take_again(self, peer: PeerId, estimates: Estimates, budget: float, tests_max: int) -> list[Task]:
         chosen: list[Task] = []
@@ -189,6 +210,8 @@ class _Done:
     estimates: Estimates
     seen: int = 0
     seconds: float = 0.0
+    here: float = 0.0
+    """The same, on the workers that ran them."""
 
 
 Lengths = tuple[Estimates, float, bool]
@@ -250,16 +273,20 @@ class Memory:
             index = self._indexes[run.id] = _Index(run, estimates)
         return index.groups
 
-    def done(self, run: Run, estimates: Estimates) -> float:
-        """Expected seconds of the run's tests that have a verdict, added up in the order of their verdicts."""
+    def done(self, run: Run, estimates: Estimates) -> tuple[float, float]:
+        """Expected seconds of the run's tests that have a verdict, added up in the order of their verdicts: on a common
+        worker, and on those that ran them."""
         known = self._done.get(run.id)
         if known is None or known.chunks is not run.chunks or known.estimates is not estimates:
             known = self._done[run.id] = _Done(run.chunks, estimates)
         while known.seen < len(run.chunks):
-            for test in run.chunks[known.seen].tests:
+            completion = run.chunks[known.seen]
+            factor = estimates.factor(completion.worker)
+            for test in completion.tests:
                 known.seconds += estimates.total(test, 1)
+                known.here += estimates.total(test, 1) * factor
             known.seen += 1
-        return known.seconds
+        return known.seconds, known.here
 
     def forget(self, runs: Iterable[RunId]) -> None:
         """Keep what is of these alone."""

@@ -2,7 +2,8 @@
 
 A task is contiguous, of one scope and one requirement, its tests wait for the same others, and it is small enough to
 be a unit of balance: where history tells, at most `TASK_SECONDS_MAX`, so that a long test stands alone and can go
-first. The plan splits tasks further when the end of a run asks for it; it never joins them.
+first; so does one that contends with others. The plan splits tasks further when the end of a run asks for it; it never
+joins them.
 Rejected: one task a test (a million-test run would be a million
 decisions), one task a module (the longest module would bound the run).
 """
@@ -31,6 +32,8 @@ def shard(manifest: Manifest, estimates: Estimates) -> tuple[Task, ...]:
             (test.scope, test.requirement) != (before.scope, before.requirement)
             or index in cuts
             or index - first >= tests_max
+            or index in estimates.contending
+            or first in estimates.contending
             or (estimates.known and seconds + expected > TASK_SECONDS_MAX)
         ):
             tasks.append(Task(first, index - first, before.requirement))

@@ -7,7 +7,6 @@ from mesh.scheduler.rehearsal import Outcome
 from mesh.state.model import Run
 from mesh.views.documents import REASON_LINES_MAX, waiting_document
 from mesh.views.human import duration, number, plural, table
-from protocols.ids import RunId
 from protocols.manifests import RunSpec
 
 NODES_SHOWN_MAX = 40
@@ -24,9 +23,9 @@ def run_document(
     seconds: float,
     known: bool,
     before: Run | None,
-    error: tuple[RunId, float, int] | None,
+    error: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """One run that was asked for: its tests, where they are known from, and how well their durations are."""
+    """One run that was asked for: its tests, where they are known from, and how well their durations are (`error`)."""
     last = None
     if before is not None and before.finished_at is not None:
         wall = round(before.finished_at - before.submitted_at, 3)
@@ -39,9 +38,7 @@ def run_document(
         "durations": "history" if known else "guessed",
         "expected_seconds": round(seconds, 3),
         "last_run": last,
-        "prediction_error": None
-        if error is None
-        else {"run": str(error[0]), "median_relative": round(error[1], 4), "tests": error[2]},
+        "prediction_error": error,
     }
 
 
@@ -127,9 +124,11 @@ def _run_lines(run: Mapping[str, Any]) -> list[str]:
         lines.append(f"  its last run, {last['run']}, took {duration(last['wall_seconds'])}")
     error = run["prediction_error"]
     if error:
-        lines.append(
-            f"  half of run {error['run']}'s tests took within {error['median_relative']:.0%} of what was expected"
-        )
+        line = f"  half of run {error['run']}'s tests took within {error['median_relative']:.0%} of what was expected"
+        if "pace" in error:  # a coordinator of the version before does not tell it
+            line += f" ({error['median_relative_at_pace']:.0%} at its own pace, {error['pace']:.2f} of the expected)"
+            line += f", and {error['under_upper_estimate']:.0%} at most the upper estimate"
+        lines.append(line)
     return lines
 
 

@@ -217,7 +217,7 @@ class FakeBackend:
                 "durations": "guessed",
                 "expected_seconds": 0.3,
                 "last_run": {"run": "12", "tests": 3, "wall_seconds": 2.5},
-                "prediction_error": {"run": "12", "median_relative": 0.08, "tests": 3},
+                "prediction_error": {"run": "12", "median_relative": 0.08, "tests": 3, "under_upper_estimate": 1.0},
             }
             for spec, manifest, is_known in zip(specs, manifests, known, strict=True)
         ]

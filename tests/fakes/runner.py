@@ -101,10 +101,10 @@ class FakeSession:
                 self._running[item.lease, item.index] = scope
                 self._suite.ran.append((self._job.worker, item.id))
                 await self._send.send(Started(item.lease, item.index, slot))
-                seconds = self._suite.seconds(item.id)
+                started, seconds = trio.current_time(), self._suite.seconds(item.id)
                 limit = item.timeout or math.inf
                 await trio.sleep(min(seconds, limit))
                 outcome = self._suite.outcome(item.id) if seconds < limit else Outcome.FAILED
-                record = Record(item.id, outcome, min(seconds, limit), 0.0, PeerId(""), slot, item.attempt)
+                record = Record(item.id, outcome, min(seconds, limit), started, PeerId(""), slot, item.attempt)
                 await self._send.send(Finished(item.lease, item.index, record))
             del self._running[item.lease, item.index]

@@ -3,6 +3,7 @@
 import pytest
 from scheduler_rig import GPU, Rig, members
 
+from mesh.scheduler.durations import ByLength, Estimates
 from mesh.scheduler.hedging import HEDGE_SECONDS_MIN, STRAGGLE_FACTOR
 from mesh.scheduler.plan import Plan
 from mesh.state.model import Lease, Run, Task
@@ -59,6 +60,22 @@ def test_what_takes_much_longer_than_expected_is_run_elsewhere_too(
     assert plan.hedges == ((Hedge(lease.id, TestIndex(0), PeerId("b"), 1),) if is_hedged else ())
     rig.follow(plan)
     assert rig.plan().hedges == (), "once"
+
+
+@pytest.mark.parametrize(
+    ("factors", "spread", "limit"),
+    [({}, 1.5, 2 * 60.0), ({}, 3.0, 3 * 60.0), ({"a": 4.0}, 1.5, 4 * 2 * 60.0), ({"b": 4.0}, 1.5, 2 * 60.0)],
+)
+def test_what_often_takes_long_or_is_on_a_slow_worker_does_not_straggle_so_soon(
+    rig: Rig, factors: dict[str, float], spread: float, limit: float
+) -> None:
+    run, lease = begin(rig)
+    known = {PeerId(peer): factor for peer, factor in factors.items()}
+    rig.estimates[run.id] = Estimates([60.0], factors=known, spreads=ByLength(values=(spread,)))
+    runs_for(rig, lease, limit)
+    assert not rig.plan().hedges
+    runs_for(rig, lease, limit + 0.1)
+    assert hedged(rig.plan()) == [(lease.id, 0, "b")]
 
 
 def test_the_first_verdict_counts_and_the_run_ends(rig: Rig) -> None:

@@ -179,7 +179,10 @@ class Scheduling(RuleBasedStateMachine):
             tuple(CollectedTest(f"t{i}", f"m{i // 7}", random.choice(kinds)) for i in range(tests)),
             NEEDS,
         )
-        estimates = Estimates([random.choice((0.01, 0.1, 5.0)) for _ in range(tests)], known=random.random() < 0.5)
+        seconds = [random.choice((0.01, 0.1, 5.0)) for _ in range(tests)]
+        contending = frozenset(test for test in range(tests) if random.random() < 0.1)
+        factors = {peer: random.choice((0.5, 3.0)) for peer in sorted(self.rig.fleet) if random.random() < 0.3}
+        estimates = Estimates(seconds, random.random() < 0.5, factors, contending=contending)
         self.rig.accept(Collected(lease.id, Cid("m"), tests, shard(made, estimates), NEEDS, TAKES))
         self.rig.estimates[lease.run] = estimates
         self.killers[lease.run] = {i for i in range(tests) if random.random() < 0.02}

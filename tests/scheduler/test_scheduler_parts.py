@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scheduler_rig import GPU, Rig, members
 
 from mesh.scheduler import feasibility
-from mesh.scheduler.durations import DURATION_DEFAULT, DURATION_MIN, Estimates, estimate
+from mesh.scheduler.durations import DURATION_MIN, Estimates
 from mesh.scheduler.feasibility import Need, Reason
 from mesh.scheduler.fleet import WorkerView
 from mesh.scheduler.leases import expired
@@ -19,18 +19,6 @@ from protocols.manifests import CollectedTest, Manifest
 
 
 class TestDurations:
-    def test_nearest_likeness(self) -> None:
-        history = {"a.py::f[1]": 1.0, "a.py::f[2]": 3.0, "a.py::g": 10.0, "b.py::h": 100.0}
-        made = estimate(["a.py::f[2]", "a.py::f[9]", "a.py::new", "c.py::new"], history)
-        assert list(made) == pytest.approx([3.0, 2.0, 3.0, 6.5])
-        assert made.known
-
-    def test_nothing_known(self) -> None:
-        made = estimate(["a", "b"], {})
-        assert list(made) == pytest.approx([DURATION_DEFAULT] * 2)
-        assert not made.known
-        assert not estimate(["x.py::a", "x.py::b"], {"y.py::a": 1.0}).known
-
     def test_never_nothing(self) -> None:
         assert list(Estimates([0.0, -1.0])) == pytest.approx([DURATION_MIN] * 2)
 

@@ -366,6 +366,21 @@ def test_finished_runs_want_their_report(rig: Rig) -> None:
     assert rig.plan() == NOTHING
 
 
+def test_a_slow_worker_is_given_less_and_its_verdicts_correct_nothing_that_is_known(rig: Rig) -> None:
+    rig.worker("a", slots=1)
+    rig.worker("b", slots=1)
+    run = rig.running([Task(n, 1) for n in range(400)], [0.5] * 400)
+    rig.estimates[run.id] = Estimates([0.5] * 400, factors={PeerId("b"): 4.0})
+    leases = {lease.worker: lease for lease in rig.follow(rig.plan())}
+    tests = {worker: ranges.size(lease.open) for worker, lease in leases.items()}
+    assert tests["a"] == pytest.approx(4 * tests["b"], abs=4)
+    rig.complete(leases[PeerId("b")].id, members(leases[PeerId("b")].open), micros=2_000_000)
+    rig.complete(leases[PeerId("a")].id, members(leases[PeerId("a")].open), micros=500_000)
+    again = {lease.worker: ranges.size(lease.open) for lease in rig.follow(rig.plan())}
+    assert again["a"] == pytest.approx(4 * again["b"], abs=4)
+    assert again["a"] > tests["a"] / 2, "what took as long as it should is not taken for longer"
+
+
 def test_estimates_that_do_not_fit_are_not_used(rig: Rig) -> None:
     rig.worker("a")
     run = rig.running([Task(0, 10)])

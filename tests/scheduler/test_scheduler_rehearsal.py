@@ -23,15 +23,18 @@ def asked(
     of: Iterable[int] | None = None,
     needs: tuple[Needs, ...] = (),
     waits: tuple[Dependency, ...] = (),
+    factors: dict[str, float] | None = None,
     **spec: object,
 ) -> Asked:
-    """`of`: the requirement of each test."""
+    """`of`: the requirement of each test. `factors`: of workers."""
     seconds = list(seconds)
     of = list(of) if of is not None else [0] * len(seconds)
     tests = tuple(CollectedTest(f"t.py::test_{i}", "t.py", of[i]) for i in range(len(seconds)))
     made = RunSpec(BUNDLE, "s", "s", PeerId("c"), **spec)  # type: ignore[arg-type]
     manifest = Manifest(Cid("m"), tests, requirements, needs=needs, dependencies=waits)
-    return Asked(made, manifest, Estimates(seconds))
+    return Asked(
+        made, manifest, Estimates(seconds, factors={PeerId(peer): factor for peer, factor in (factors or {}).items()})
+    )
 
 
 def rehearse(rig: Rig, *runs: Asked) -> Outcome:
@@ -61,6 +64,20 @@ def test_an_idle_mesh_is_filled_to_the_bound(rig: Rig) -> None:
     assert a.seconds + b.seconds == pytest.approx(200.0)
     assert b.seconds == pytest.approx(3 * a.seconds, rel=0.1)
     assert 0 <= a.first < a.last <= found.makespan
+
+
+def test_a_slow_worker_does_less_and_the_bound_knows_it(rig: Rig) -> None:
+    rig.worker("a", slots=1)
+    rig.worker("b", slots=1)
+    found = rehearse(rig, asked([0.5] * 400, factors={"b": 3.0}))
+    assert found.bound == pytest.approx(150.0)
+    assert found.bound <= found.makespan < 1.03 * found.bound
+    a, b = found.shares
+    assert a.tests == pytest.approx(3 * b.tests, rel=0.05)
+    assert b.seconds == pytest.approx(b.tests * 1.5)
+    fast = rehearse(rig, asked([8.0], factors={"a": 0.5, "b": 2.0}))
+    assert fast.bound == 4.0
+    assert fast.bound <= fast.makespan
 
 
 def test_one_long_test_is_the_bound_and_goes_first(rig: Rig) -> None:

@@ -13,12 +13,20 @@ from protocols.ids import Cid, PeerId, RunId
 from protocols.manifests import RunSpec
 
 SPEC = RunSpec(Cid("b"), "radio", "radio", PeerId("c"))
+ERROR = {
+    "run": "12",
+    "median_relative": 0.0812,
+    "tests": 40,
+    "under_upper_estimate": 0.925,
+    "pace": 1.1,
+    "median_relative_at_pace": 0.05,
+}
 BEFORE = Run(RunId(12), b"n", SPEC, submitted_at=100.0, tests=40, finished_at=112.5)
 
 
 def asked(**changes: Any) -> dict[str, Any]:
     fields = {"spec": SPEC, "source": "run", "tests": 40, "seconds": 61.0, "known": True, "before": BEFORE}
-    return run_document(**{**fields, "error": (RunId(12), 0.0812, 40), **changes})
+    return run_document(**{**fields, "error": ERROR, **changes})
 
 
 def share(name: str, **changes: Any) -> Share:
@@ -43,7 +51,7 @@ def test_the_document_has_all_that_a_script_needs() -> None:
             "durations": "history",
             "expected_seconds": 61.0,
             "last_run": {"run": "12", "tests": 40, "wall_seconds": 12.5},
-            "prediction_error": {"run": "12", "median_relative": 0.0812, "tests": 40},
+            "prediction_error": ERROR,
         }
     ]
     assert {key: document[key] for key in ("tests", "placed", "makespan_seconds", "lower_bound_seconds", "cut")} == {
@@ -69,7 +77,8 @@ def test_the_lines() -> None:
     assert plan_lines(plan_document(made, [asked()], others=1)) == [
         "radio: 40 tests as in run 12, 1 min 01 s of work, by earlier runs",
         "  its last run, 12, took 12.5 s",
-        "  half of run 12's tests took within 8% of what was expected",
+        "  half of run 12's tests took within 8% of what was expected (5% at its own pace, 1.10 of the expected)"
+        ", and 92% at most the upper estimate",
         "node   slots  tests  busy  from  to\n"
         "lab-b      2     20  31 s  0 ms  16 s\n"
         "lab-a      2     20  30 s  0 ms  16 s".replace("  to", "    to"),
