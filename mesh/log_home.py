@@ -24,7 +24,7 @@ class LogHome:
         """The mesh whose log is here; empty for none. What a node kept that was about to join (a term, no log) goes."""
         saved = self._disk.load()
         if saved.snapshot is None and saved != Saved(HardState(), None, ()):
-            await self._disk.set_aside()
+            await self.set_aside()
         return state_of(saved.snapshot).mesh if saved.snapshot else ""
 
     async def found(self, mesh: str) -> None:
