@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import trio
 from net_helpers import until
+from zeroconf import BadTypeInNameException, EventLoopBlocked, ServiceInfo
 
 from mesh.net import discovery
 from mesh.net.psk import fingerprint, new_swarm_key
@@ -50,6 +52,68 @@ async def test_a_network_without_multicast_costs_one_line(monkeypatch, caplog):
     assert [record.message for record in caplog.records if record.name == discovery.__name__] == [
         "no local discovery: this network has no multicast ([Errno 19] No such device)"
     ]
+
+
+class FakeZeroconf:
+    """Answers each name with a record of it, as zeroconf builds one; no multicast."""
+
+    def __init__(self):
+        self.refused = []
+        self.closed = False
+
+    def get_service_info(self, kind, name, timeout):
+        try:
+            return ServiceInfo(kind, name, port=4001, parsed_addresses=["192.0.2.1"])
+        except BadTypeInNameException:
+            self.refused.append(name)
+            raise
+
+    def close(self):
+        self.closed = True
+
+
+async def test_a_name_of_a_foreign_type_costs_nothing_but_itself(monkeypatch):
+    """Any host of the link may answer `_mesh-….local. PTR evil.`: zeroconf's browser hands the alias on as it is."""
+    zeroconf, seen = FakeZeroconf(), trio.Event()
+
+    def answer(zeroconf, kind, info, relay):
+        for name in ("evil.", f"{PEER}.{kind}"):
+            relay(zeroconf, kind, name, SimpleNamespace(name="Added"))
+
+    async def resolve(zeroconf, kind, name, found):
+        await original(zeroconf, kind, name, found)
+        done.append(name)
+        if len(done) == 2:
+            seen.set()
+
+    done, found, original = [], {}, discovery._resolve
+    monkeypatch.setattr(discovery, "_open", lambda hosts: zeroconf)
+    monkeypatch.setattr(discovery, "_advertise_and_browse", answer)
+    monkeypatch.setattr(discovery, "_resolve", resolve)
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            hosts = [("ip4", "127.0.0.1")]
+            nursery.start_soon(discovery.discover, "12D3KooWother", "0" * 16, hosts, 4001, found.__setitem__)
+            await seen.wait()
+            nursery.cancel_scope.cancel()
+    assert zeroconf.refused == ["evil."]
+    assert found == {PEER: [f"/ip4/192.0.2.1/tcp/4001/p2p/{PEER}"]}
+    assert zeroconf.closed
+
+
+async def test_a_discovery_that_fails_costs_one_line(monkeypatch, caplog):
+    def blocked(zeroconf, kind, info, relay):
+        raise EventLoopBlocked
+
+    zeroconf = FakeZeroconf()
+    monkeypatch.setattr(discovery, "_open", lambda hosts: zeroconf)
+    monkeypatch.setattr(discovery, "_advertise_and_browse", blocked)
+    with caplog.at_level("INFO"), trio.fail_after(5):
+        await discovery.discover(PEER, "0" * 16, [("ip4", "127.0.0.1")], 4001, lambda peer, addresses: None)
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("WARNING", "local discovery failed: EventLoopBlocked: ")
+    ]
+    assert zeroconf.closed
 
 
 NAMESPACE = """
