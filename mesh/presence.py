@@ -13,7 +13,7 @@ Dead nodes are not passed on, or two nodes could keep a third one in memory for 
 import logging
 import random
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -73,10 +73,20 @@ class _Node:
 
 class PresenceTable:
     """Implements `mesh.ports.Nodes`. `own` is this node's presence; the table numbers it and fills in addresses and
-    links."""
+    links. `check_peer` raises a `MeshError` for a name that no peer of this network has: presences of such are
+    dropped, and so not passed on."""
 
-    def __init__(self, *, network: Network, own: Presence, rng: random.Random, worker_timeout: float = 10.0) -> None:
+    def __init__(
+        self,
+        *,
+        network: Network,
+        own: Presence,
+        rng: random.Random,
+        worker_timeout: float = 10.0,
+        check_peer: Callable[[str], object] = PeerId,
+    ) -> None:
         self._network = network
+        self._check_peer = check_peer
         self._rng = rng
         self._worker_timeout = worker_timeout
         self._own = replace(own, addresses=network.addresses(), links=(), capabilities=_with_format(own.capabilities))
@@ -244,13 +254,21 @@ class PresenceTable:
         for presence in presences:
             if presence.peer == self._own.peer:
                 self._outdo(presence)
-            elif self._lacks(presence.peer, _newness(presence)):
+            elif self._lacks(presence.peer, _newness(presence)) and self._plausible(sender, presence):
                 if presence.peer == sender and sender not in self._nodes:
                     self._introduce(presence)
                 news |= self._keep(presence)
         if news:
             self._sweep()
             self._bump()
+
+    def _plausible(self, sender: PeerId, presence: Presence) -> bool:
+        try:
+            self._check_peer(presence.peer)
+        except MeshError as error:
+            log.debug("dropped a presence from %s: %s", sender, error)
+            return False
+        return True
 
     def _introduce(self, newcomer: Presence) -> None:
         """Tell the others of a newcomer who came here first: they connect to him, and need not wait for his gossip."""

@@ -16,7 +16,7 @@ import trio
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
-from mesh.net.multiaddrs import join_address, split_address
+from mesh.net.multiaddrs import check_peer_id, join_address, split_address
 from protocols.errors import UsageError
 from protocols.ids import PeerId
 
@@ -119,6 +119,11 @@ class Keeper:
             return None
         kept = self._kept.get(peer)
         if kept is None:
+            try:
+                check_peer_id(peer)
+            except UsageError as error:
+                log.debug("not kept: %s", error)
+                return None
             if len(self._kept) >= PEERS_MAX:
                 log.warning("%s is not kept: %d peers are known already", peer, PEERS_MAX)
                 return None

@@ -132,6 +132,14 @@ async def test_a_good_address_is_found_behind_bad_ones(make_node):
                 await until(lambda: b.peer_id in a.links(), a)
 
 
+async def test_what_is_no_peer_is_not_dialled(make_node, connect):
+    async with make_node() as a, make_node() as b:
+        for junk in ("no peer", "", f"{b.peer_id} ", "1" * 100_000):
+            a.know(junk, b.addresses())
+        assert not a._keeper._kept
+        await connect(a, b)
+
+
 async def test_another_swarm_key_gets_a_closed_connection_and_a_sentence(make_node, monkeypatch):
     async with make_node() as a, make_node(key=KEY[::-1]) as stranger:
         stranger.know(a.peer_id, a.addresses())
