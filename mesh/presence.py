@@ -50,6 +50,10 @@ EXCHANGE_SECONDS = 10.0
 DEAD_SECONDS_MAX = 3600.0
 """How long a dead node stays in the table."""
 
+INCARNATION_MAX = 2**62
+"""Nanoseconds since the epoch, in 2116. What claims to come from later is made up: its node could only outdo it by
+numbers that end, at 2**63, before its clock gets there."""
+
 PRESENCE_BYTES_MAX = 64 * 1024
 ANSWER_BYTES_MAX = 512 * 1024
 GREETINGS_MAX = 256
@@ -252,9 +256,11 @@ class PresenceTable:
     def _take(self, sender: PeerId, presences: Sequence[Presence]) -> None:
         news = False
         for presence in presences:
+            if not self._plausible(sender, presence):
+                continue
             if presence.peer == self._own.peer:
                 self._outdo(presence)
-            elif self._lacks(presence.peer, _newness(presence)) and self._plausible(sender, presence):
+            elif self._lacks(presence.peer, _newness(presence)):
                 if presence.peer == sender and sender not in self._nodes:
                     self._introduce(presence)
                 news |= self._keep(presence)
@@ -265,6 +271,8 @@ class PresenceTable:
     def _plausible(self, sender: PeerId, presence: Presence) -> bool:
         try:
             self._check_peer(presence.peer)
+            if presence.incarnation > INCARNATION_MAX:
+                raise RemoteProtocolError(f"incarnation {presence.incarnation} of {presence.peer} is none")
         except MeshError as error:
             log.debug("dropped a presence from %s: %s", sender, error)
             return False
@@ -279,7 +287,7 @@ class PresenceTable:
     def _outdo(self, echo: Presence) -> None:
         """Others hold a presence of this node from the future: the clock went back since. Go on from there."""
         if _newness(echo) > _newness(self._own):
-            self._own = replace(self._own, incarnation=echo.incarnation + 1)
+            self._own = replace(self._own, incarnation=min(echo.incarnation + 1, INCARNATION_MAX))
             self._urgent.set()
 
     def _keep(self, presence: Presence) -> bool:

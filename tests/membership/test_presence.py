@@ -10,7 +10,7 @@ import trio
 
 from mesh import presence as module
 from mesh.presence import PresenceTable
-from protocols.codec import encode
+from protocols.codec import INT_MAX, encode
 from protocols.errors import UsageError
 from protocols.ids import PeerId
 from protocols.presence import PROTOCOL, TOPIC, NodeState
@@ -204,3 +204,20 @@ async def test_a_presence_of_what_is_no_peer_is_neither_kept_nor_passed_on(
         assert "dropped a presence from b: 'no peer' is no peer" in caplog.text
         assert all(set(table.nodes()) == {"a", "b", "c"} for table in lab.by.values())
         assert "no peer" not in lab.networks["a"].known
+
+
+async def test_echoes_from_the_end_of_all_numbers_are_dropped(autojump_clock: object) -> None:
+    async with tables() as lab:
+        table = await lab.start("a")
+        await lab.start("b", knows="a")
+        await until(lambda: len(table.nodes()) == 2)
+        for incarnation in (module.INCARNATION_MAX, INT_MAX - 1, INT_MAX, INT_MAX):
+            for peer in "ab":
+                echo = replace(presence_of(peer, incarnation=incarnation), name="echo")
+                lab.networks["b"].send(PeerId("a"), PROTOCOL, encode(echo))
+            await trio.sleep(1)
+        assert table.own.incarnation == module.INCARNATION_MAX
+        assert table.nodes()["b"].presence.incarnation == module.INCARNATION_MAX
+        before = table.own.sequence
+        await trio.sleep(2 * module.BEAT_SECONDS_MIN)
+        assert table.own.sequence > before, "it still tells of itself"
