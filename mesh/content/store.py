@@ -71,8 +71,8 @@ class EmbeddedContent:
 
     async def fetch(self, root: Cid, holders: Sequence[PeerId] = (), timeout: float = 300.0) -> None:
         root = check_cid(root)
+        await self._repository.use(root, whole=False)  # before the look, or what is here could go after it
         if await self._repository.has_whole(root):
-            await self._repository.use(root, whole=True)
             return
         for _ in range(ATTEMPTS_MAX):
             losses = self._repository.losses
