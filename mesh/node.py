@@ -272,10 +272,11 @@ class Node:
         return None if self._stop.restart else 0
 
     async def _start(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery  # first: a signal or an order may come before the last of this is up
         nursery.start_soon(self._nodes.run)
         nursery.start_soon(self._membership.run)
         nursery.start_soon(self._measure)
-        nursery.start_soon(self._watch_signals, nursery)
+        nursery.start_soon(self._watch_signals)
         nursery.start_soon(self._tell_coordinator)
         if self._agent is not None:
             nursery.start_soon(self._agent.run)
@@ -290,7 +291,6 @@ class Node:
                 self._options.home,
             )
             self._announce("dashboard", url)
-        self._nursery = nursery
 
     def _make_agent(self, outbox: Outbox) -> WorkerAgent:
         workshop = Workshop(
@@ -374,7 +374,7 @@ class Node:
 
     # Stopping
 
-    async def _watch_signals(self, nursery: trio.Nursery) -> None:
+    async def _watch_signals(self) -> None:
         try:
             receiver = trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT)
         except ValueError:  # not in the main thread: whoever runs us there stops us by cancellation
