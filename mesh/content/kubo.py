@@ -13,7 +13,7 @@ and the search among the daemon's peers (which may last, and has to end when the
 import queue
 import warnings
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -29,6 +29,7 @@ from mesh.content.store import EmbeddedContent
 from mesh.content.unixfs.cid import CODECS, check_cid, multihash_of, parse_cid
 from mesh.content.unixfs.nodes import Block
 from mesh.ports import ContentStat
+from mesh.together import together
 from protocols.errors import ContentNotFound, MeshError, NodeUnavailable, StorageError, UsageError
 from protocols.ids import Cid, PeerId
 
@@ -201,23 +202,12 @@ class KuboRepository:
     async def _each(self, call: Callable[[Cid], Any], cids: Sequence[Cid]) -> list[Any]:
         """The results of all calls, `CALLS_MAX` at once; the first failure ends the others."""
         results: list[Any] = [None] * len(cids)
-        failures: list[MeshError] = []
 
-        async def worker(numbers: Any) -> None:
+        async def worker(numbers: Iterator[int]) -> None:
             for number in numbers:
-                try:
-                    results[number] = await call(cids[number])
-                except MeshError as error:
-                    failures.append(error)
-                    nursery.cancel_scope.cancel()
-                    return
+                results[number] = await call(cids[number])
 
-        numbers = iter(range(len(cids)))
-        async with trio.open_nursery() as nursery:
-            for _ in range(min(CALLS_MAX, len(cids))):
-                nursery.start_soon(worker, numbers)
-        if failures:
-            raise failures[0]
+        await together(worker, [iter(range(len(cids)))] * min(CALLS_MAX, len(cids)))
         return results
 
     async def _call_local(self, call: Callable[[Any], T]) -> T | None:
