@@ -29,6 +29,9 @@ START_SECONDS_MAX = 10.0
 STOP_SECONDS_MAX = 1.5
 RECORD_SECONDS = 120
 NAMES_WAITING_MAX = 256
+RESOLVES_MAX = 16
+"""At once, each in a thread of those that the whole node shares: whoever floods the link with names gets no more."""
+
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +61,8 @@ async def discover(
             info = _describe(kind, peer_id, hosts, port)
             await trio.to_thread.run_sync(_advertise_and_browse, zeroconf, kind, info, _Relay(token, names_in))
             async with trio.open_nursery() as nursery:
-                async for name in names_out:
-                    if not name.startswith(peer_id):
-                        nursery.start_soon(_resolve, zeroconf, kind, name, found)
+                for _ in range(RESOLVES_MAX):
+                    nursery.start_soon(_resolve_each, zeroconf, kind, peer_id, names_out, found)
         finally:
             with trio.CancelScope(shield=True), trio.move_on_after(STOP_SECONDS_MAX):
                 await trio.to_thread.run_sync(zeroconf.close, abandon_on_cancel=True)
@@ -114,6 +116,14 @@ def _advertise_and_browse(zeroconf: "Zeroconf", kind: str, info: "ServiceInfo", 
     ServiceBrowser(zeroconf, kind, handlers=[relay])
     # A peer ID is unique by itself: no need to probe for other owners of the name, which takes most of a second.
     zeroconf.register_service(info, cooperating_responders=True)
+
+
+async def _resolve_each(
+    zeroconf: "Zeroconf", kind: str, own: PeerId, names: trio.MemoryReceiveChannel[str], found: Found
+) -> None:
+    async for name in names:
+        if not name.startswith(own):
+            await _resolve(zeroconf, kind, name, found)
 
 
 async def _resolve(zeroconf: "Zeroconf", kind: str, name: str, found: Found) -> None:

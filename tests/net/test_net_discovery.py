@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import trio
+import trio.testing
 from net_helpers import until
 from zeroconf import BadTypeInNameException, EventLoopBlocked, ServiceInfo
 
@@ -99,6 +100,32 @@ async def test_a_name_of_a_foreign_type_costs_nothing_but_itself(monkeypatch):
     assert zeroconf.refused == ["evil."]
     assert found == {PEER: [f"/ip4/192.0.2.1/tcp/4001/p2p/{PEER}"]}
     assert zeroconf.closed
+
+
+async def test_a_flood_of_names_takes_no_more_than_its_share_of_threads(monkeypatch):
+    def answer(zeroconf, kind, info, relay):
+        for number in range(100):
+            relay(zeroconf, kind, f"{number}.{kind}", SimpleNamespace(name="Added"))
+
+    async def resolve(zeroconf, kind, name, found):
+        begun.append(name)
+        (enough if len(begun) == discovery.RESOLVES_MAX else trio.Event()).set()
+        await release.wait()
+        (done if len(begun) == 100 else trio.Event()).set()
+
+    begun, enough, release, done = [], trio.Event(), trio.Event(), trio.Event()
+    monkeypatch.setattr(discovery, "_open", lambda hosts: FakeZeroconf())
+    monkeypatch.setattr(discovery, "_advertise_and_browse", answer)
+    monkeypatch.setattr(discovery, "_resolve", resolve)
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(discovery.discover, PEER, "0" * 16, [("ip4", "127.0.0.1")], 4001, None)
+            await enough.wait()
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(begun) == discovery.RESOLVES_MAX
+            release.set()
+            await done.wait()
+            nursery.cancel_scope.cancel()
 
 
 async def test_a_discovery_that_fails_costs_one_line(monkeypatch, caplog):
