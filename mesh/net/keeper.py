@@ -72,6 +72,8 @@ class Keeper:
 
     def know(self, peer: PeerId, addresses: Sequence[str]) -> None:
         """Told by a service: these replace what was told before."""
+        if len(self._kept) >= PEERS_MAX and peer not in self._kept:
+            self._make_room()
         kept = self._keep(peer)
         if kept is not None and kept.told != tuple(addresses):
             kept.told = tuple(addresses)
@@ -130,6 +132,13 @@ class Keeper:
             kept = self._kept[peer] = _Kept()
             self._nursery.start_soon(self._run, peer, kept)
         return kept
+
+    def _make_room(self) -> None:
+        """Forget one who was only found: anybody on the link can be found, under as many names as he likes."""
+        for peer, kept in self._kept.items():
+            if not kept.told and not self._connected(peer):
+                self.forget(peer)
+                return
 
     async def _run(self, peer: PeerId, kept: _Kept) -> None:
         with kept.scope:
