@@ -41,7 +41,7 @@ from mesh.log_home import LogHome
 from mesh.membership import Membership
 from mesh.net.host import MeshNetwork, open_network
 from mesh.net.identity import Identity, open_identity
-from mesh.net.multiaddrs import parse_peer_address
+from mesh.net.multiaddrs import check_peer_id, parse_peer_address
 from mesh.net.psk import choose_swarm_key, user_swarm_key
 from mesh.net.ticket import Ticket, format_ticket, is_ticket, parse_ticket
 from mesh.options import NodeOptions
@@ -204,7 +204,11 @@ class Node:
         self._slots = (options.slots or self._essentials.get("cpu.cores", 1)) if options.role.works else 0
         self._name = options.labels.get("name") or f"{socket.gethostname()}-{network.peer_id[-4:]}"
         self._nodes = PresenceTable(
-            network=network, own=self._presence(), rng=self._rng, worker_timeout=options.worker_timeout
+            network=network,
+            own=self._presence(),
+            rng=self._rng,
+            worker_timeout=options.worker_timeout,
+            check_peer=check_peer_id,
         )
         self._disk = RaftDisk(options.home / LOG_FILE, network.peer_id) if options.role.votes else None
         self._membership = Membership(
@@ -268,10 +272,11 @@ class Node:
         return None if self._stop.restart else 0
 
     async def _start(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery  # first: a signal or an order may come before the last of this is up
         nursery.start_soon(self._nodes.run)
         nursery.start_soon(self._membership.run)
         nursery.start_soon(self._measure)
-        nursery.start_soon(self._watch_signals, nursery)
+        nursery.start_soon(self._watch_signals)
         nursery.start_soon(self._tell_coordinator)
         if self._agent is not None:
             nursery.start_soon(self._agent.run)
@@ -286,7 +291,6 @@ class Node:
                 self._options.home,
             )
             self._announce("dashboard", url)
-        self._nursery = nursery
 
     def _make_agent(self, outbox: Outbox) -> WorkerAgent:
         workshop = Workshop(
@@ -370,7 +374,7 @@ class Node:
 
     # Stopping
 
-    async def _watch_signals(self, nursery: trio.Nursery) -> None:
+    async def _watch_signals(self) -> None:
         try:
             receiver = trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT)
         except ValueError:  # not in the main thread: whoever runs us there stops us by cancellation

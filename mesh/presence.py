@@ -13,7 +13,7 @@ Dead nodes are not passed on, or two nodes could keep a third one in memory for 
 import logging
 import random
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -50,6 +50,10 @@ EXCHANGE_SECONDS = 10.0
 DEAD_SECONDS_MAX = 3600.0
 """How long a dead node stays in the table."""
 
+INCARNATION_MAX = 2**62
+"""Nanoseconds since the epoch, in 2116. What claims to come from later is made up: its node could only outdo it by
+numbers that end, at 2**63, before its clock gets there."""
+
 PRESENCE_BYTES_MAX = 64 * 1024
 ANSWER_BYTES_MAX = 512 * 1024
 GREETINGS_MAX = 256
@@ -73,10 +77,20 @@ class _Node:
 
 class PresenceTable:
     """Implements `mesh.ports.Nodes`. `own` is this node's presence; the table numbers it and fills in addresses and
-    links."""
+    links. `check_peer` raises a `MeshError` for a name that no peer of this network has: presences of such are
+    dropped, and so not passed on."""
 
-    def __init__(self, *, network: Network, own: Presence, rng: random.Random, worker_timeout: float = 10.0) -> None:
+    def __init__(
+        self,
+        *,
+        network: Network,
+        own: Presence,
+        rng: random.Random,
+        worker_timeout: float = 10.0,
+        check_peer: Callable[[str], object] = PeerId,
+    ) -> None:
         self._network = network
+        self._check_peer = check_peer
         self._rng = rng
         self._worker_timeout = worker_timeout
         self._own = replace(own, addresses=network.addresses(), links=(), capabilities=_with_format(own.capabilities))
@@ -242,6 +256,8 @@ class PresenceTable:
     def _take(self, sender: PeerId, presences: Sequence[Presence]) -> None:
         news = False
         for presence in presences:
+            if not self._plausible(sender, presence):
+                continue
             if presence.peer == self._own.peer:
                 self._outdo(presence)
             elif self._lacks(presence.peer, _newness(presence)):
@@ -252,6 +268,16 @@ class PresenceTable:
             self._sweep()
             self._bump()
 
+    def _plausible(self, sender: PeerId, presence: Presence) -> bool:
+        try:
+            self._check_peer(presence.peer)
+            if presence.incarnation > INCARNATION_MAX:
+                raise RemoteProtocolError(f"incarnation {presence.incarnation} of {presence.peer} is none")
+        except MeshError as error:
+            log.debug("dropped a presence from %s: %s", sender, error)
+            return False
+        return True
+
     def _introduce(self, newcomer: Presence) -> None:
         """Tell the others of a newcomer who came here first: they connect to him, and need not wait for his gossip."""
         for peer in self._network.links():
@@ -261,7 +287,7 @@ class PresenceTable:
     def _outdo(self, echo: Presence) -> None:
         """Others hold a presence of this node from the future: the clock went back since. Go on from there."""
         if _newness(echo) > _newness(self._own):
-            self._own = replace(self._own, incarnation=echo.incarnation + 1)
+            self._own = replace(self._own, incarnation=min(echo.incarnation + 1, INCARNATION_MAX))
             self._urgent.set()
 
     def _keep(self, presence: Presence) -> bool:

@@ -42,6 +42,9 @@ COMPACT_BELOW = 0.5
 COMPACT_BATCH = 32
 """Blocks moved in one sync."""
 
+WALKS_MAX = 3
+"""Over one DAG to see whether it is whole, if blocks of any are lost meanwhile."""
+
 VARIABLES_MAX = 500
 """Parameters in one SQL statement."""
 
@@ -253,14 +256,20 @@ class BlockStore:
             return connection.execute("SELECT 1 FROM root WHERE cid = ? AND whole", (root,)).fetchone() is not None
 
     def has_whole(self, root: Cid) -> bool:
-        """Whether the DAG under `root` is here; remembered once it was found to be."""
+        """Whether the DAG under `root` is here; remembered once it was found to be. False also when blocks vanish as
+        fast as it is walked: nothing protects it until it is in use."""
         if self.is_marked_whole(root):
             return True
-        reached = self._reach([root], stop_if_missing=True)
-        if reached is None:
-            return False
-        self.use(root, whole=True)
-        return True
+        for _ in range(WALKS_MAX):
+            with self._writing:  # not amid a collection, which counts before it removes
+                losses = self._losses
+            if self._reach([root], stop_if_missing=True) is None:
+                return False
+            with self._writing:
+                if self._losses == losses:
+                    self.use(root, whole=True)
+                    return True
+        return False
 
     def recent(self, count: int) -> list[Cid]:
         """The roots used last that are wholly here, the latest first: what this node can serve or start from."""

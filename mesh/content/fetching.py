@@ -59,16 +59,20 @@ class Fetch:
         self._failure: MeshError | None = None
 
     async def run(self, root: Cid) -> None:
-        """Return when all under `root` is here and synced; `ContentNotFound` when a stall lasts too long."""
+        """Return when all under `root` is here and synced; `ContentNotFound` when a stall lasts too long, or the first
+        `MeshError` of the repository or the exchange."""
         self._frontier.append(Link("", root, 0))
         self._progress()
         with self._stall:
             async with trio.open_nursery() as nursery:
-                while (self._frontier or self._wanted) and self._failure is None:
-                    if self._frontier:
-                        await self._look(nursery)
-                    else:
-                        await self._change()
+                try:
+                    while (self._frontier or self._wanted) and self._failure is None:
+                        if self._frontier:
+                            await self._look(nursery)
+                        else:
+                            await self._change()
+                except MeshError as error:  # the nursery would let it out in a group, which no caller expects
+                    self._failure = error
                 nursery.cancel_scope.cancel()
         if self._failure is not None:
             raise self._failure

@@ -13,14 +13,14 @@ and the search among the daemon's peers (which may last, and has to end when the
 import queue
 import warnings
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import httpx
 import ipfshttpclient
 import trio
-from ipfshttpclient.exceptions import AddressError, CommunicationError, ErrorResponse
+from ipfshttpclient.exceptions import AddressError, CommunicationError, EncoderError, ErrorResponse
 
 from mesh.content.bitswap.exchange import Bitswap, open_bitswap
 from mesh.content.fetching import Exchange, Fetch
@@ -29,7 +29,8 @@ from mesh.content.store import EmbeddedContent
 from mesh.content.unixfs.cid import CODECS, check_cid, multihash_of, parse_cid
 from mesh.content.unixfs.nodes import Block
 from mesh.ports import ContentStat
-from protocols.errors import ContentNotFound, NodeUnavailable, StorageError, UsageError
+from mesh.together import together
+from protocols.errors import ContentNotFound, MeshError, NodeUnavailable, StorageError, UsageError
 from protocols.ids import Cid, PeerId
 
 warnings.filterwarnings("ignore", message="The 'strict' parameter", category=FutureWarning)
@@ -169,8 +170,8 @@ class KuboRepository:
         options = {"name": reason[:255]}
         try:
             await self._call(lambda client: client.pin.add(root, opts=options, offline=True, timeout=PIN_SECONDS_MAX))
-        except ErrorResponse as error:
-            raise ContentNotFound(f"the Kubo daemon at {self._address} can't pin {root}: {error}") from None
+        except StorageError as error:
+            raise ContentNotFound(f"the Kubo daemon at {self._address} can't pin {root}: {error.__cause__}") from None
 
     async def unpin(self, root: Cid) -> None:
         await self._call_local(lambda client: client.pin.rm(root))
@@ -201,33 +202,24 @@ class KuboRepository:
     async def _each(self, call: Callable[[Cid], Any], cids: Sequence[Cid]) -> list[Any]:
         """The results of all calls, `CALLS_MAX` at once; the first failure ends the others."""
         results: list[Any] = [None] * len(cids)
-        failures: list[Exception] = []
 
-        async def worker(numbers: Any) -> None:
+        async def worker(numbers: Iterator[int]) -> None:
             for number in numbers:
-                try:
-                    results[number] = await call(cids[number])
-                except NodeUnavailable as error:
-                    failures.append(error)
-                    nursery.cancel_scope.cancel()
-                    return
+                results[number] = await call(cids[number])
 
-        numbers = iter(range(len(cids)))
-        async with trio.open_nursery() as nursery:
-            for _ in range(min(CALLS_MAX, len(cids))):
-                nursery.start_soon(worker, numbers)
-        if failures:
-            raise failures[0]
+        await together(worker, [iter(range(len(cids)))] * min(CALLS_MAX, len(cids)))
         return results
 
     async def _call_local(self, call: Callable[[Any], T]) -> T | None:
         """None where the daemon answers that it has no such thing."""
         try:
             return await self._call(call)
-        except ErrorResponse:
+        except StorageError:
             return None
 
     async def _call(self, call: Callable[[Any], T]) -> T:
+        """`StorageError` if the daemon refuses, `NodeUnavailable` if it does not answer, or makes no sense."""
+
         def with_client() -> T:
             client = self._clients.get()
             try:
@@ -237,9 +229,9 @@ class KuboRepository:
 
         try:
             return await trio.to_thread.run_sync(with_client, limiter=self._calls)
-        except ErrorResponse:
-            raise
-        except CommunicationError as error:
+        except ErrorResponse as error:
+            raise StorageError(f"the Kubo daemon at {self._address} refuses: {error}") from error
+        except (CommunicationError, EncoderError, OSError) as error:  # the last is requests', for a torn answer
             raise NodeUnavailable(f"the Kubo daemon at {self._address} does not answer: {error}") from None
 
     def _remember(self, key: bytes) -> None:
@@ -275,10 +267,13 @@ class KuboExchange:
 
     async def get(self, cid: Cid, sources: set[PeerId]) -> bytes:
         found: list[bytes] = []
-        failures: list[NodeUnavailable] = []
+        failures: list[MeshError] = []
 
         async def from_mesh(exchange: Exchange) -> None:
-            found.append(await exchange.get(cid, sources))
+            try:
+                found.append(await exchange.get(cid, sources))
+            except MeshError as error:
+                failures.append(error)
             nursery.cancel_scope.cancel()
 
         async def from_daemon() -> None:
@@ -288,7 +283,7 @@ class KuboExchange:
                     data = await self._repository.search(cid)
                     if data is not None:
                         found.append(data)
-            except NodeUnavailable as error:
+            except MeshError as error:
                 failures.append(error)
             nursery.cancel_scope.cancel()
 

@@ -4,7 +4,7 @@ Local first, then from peers. What is put, added or fetched is durable when the 
 pinned or was used lately.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from mesh.content.unixfs.cid import CODECS, RAW, check_cid, cid_of, parse_cid
 from mesh.content.unixfs.nodes import Block, child_links, decode_node
 from mesh.content.walking import file_bytes, resolve
 from mesh.ports import ContentStat
-from protocols.errors import ContentNotFound, MeshError, UsageError
+from mesh.together import together
+from protocols.errors import ContentNotFound, UsageError
 from protocols.ids import Cid, PeerId
 
 READ_STALL_SECONDS = 30.0
@@ -71,8 +72,8 @@ class EmbeddedContent:
 
     async def fetch(self, root: Cid, holders: Sequence[PeerId] = (), timeout: float = 300.0) -> None:
         root = check_cid(root)
+        await self._repository.use(root, whole=False)  # before the look, or what is here could go after it
         if await self._repository.has_whole(root):
-            await self._repository.use(root, whole=True)
             return
         for _ in range(ATTEMPTS_MAX):
             losses = self._repository.losses
@@ -154,7 +155,7 @@ class EmbeddedContent:
         missing = [cid for cid, data in blocks.items() if data is None]
         if missing:
             await bring(missing[0])
-            await _together(bring, missing[1:])
+            await together(bring, missing[1:])
         return [data for data in (blocks[cid] for cid in cids) if data is not None]
 
     async def _built(self, cid: str) -> Built:
@@ -181,24 +182,6 @@ class EmbeddedContent:
                     await self._repository.remember_files(adder.read)
                 return built.cid
         raise UsageError("blocks vanish while they are added: the block store is too small or damaged")
-
-
-async def _together(call: Callable[[Cid], Awaitable[None]], cids: Sequence[Cid]) -> None:
-    """Call for all at once; the first `MeshError` ends the others."""
-    failures: list[MeshError] = []
-
-    async def one(cid: Cid) -> None:
-        try:
-            await call(cid)
-        except MeshError as error:
-            failures.append(error)
-            nursery.cancel_scope.cancel()
-
-    async with trio.open_nursery() as nursery:
-        for cid in cids:
-            nursery.start_soon(one, cid)
-    if failures:
-        raise failures[0]
 
 
 def _real_path(path: Path) -> Path:

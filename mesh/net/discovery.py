@@ -4,6 +4,9 @@ The service type carries a hash of the swarm key, so that meshes ask and answer 
 not to be had from it). zeroconf runs in threads of its own; what it finds comes into trio as names, and is resolved
 there with a time limit. libp2p's own mDNS blocked trio for 1.5 s at the start and advertised 0.0.0.0. A network
 without multicast costs one line of log: tickets and addresses still work. IPv4 multicast only.
+
+Whoever is on the link, with our key or without, may answer: what an answer makes zeroconf raise costs that name, and
+what goes wrong with discovery as a whole costs discovery, never the node.
 """
 
 import logging
@@ -13,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from mesh.net.contain import contained
 from mesh.net.multiaddrs import check_peer_id, join_address
 from protocols.errors import UsageError
 from protocols.ids import PeerId
@@ -25,6 +29,9 @@ START_SECONDS_MAX = 10.0
 STOP_SECONDS_MAX = 1.5
 RECORD_SECONDS = 120
 NAMES_WAITING_MAX = 256
+RESOLVES_MAX = 16
+"""At once, each in a thread of those that the whole node shares: whoever floods the link with names gets no more."""
+
 
 log = logging.getLogger(__name__)
 
@@ -49,16 +56,16 @@ async def discover(
     except Exception as error:  # OSError, or zeroconf's own for no usable interface
         log.info("no local discovery: this network has no multicast (%s)", error)
         return
-    try:
-        info = _describe(kind, peer_id, hosts, port)
-        await trio.to_thread.run_sync(_advertise_and_browse, zeroconf, kind, info, _Relay(token, names_in))
-        async with trio.open_nursery() as nursery:
-            async for name in names_out:
-                if not name.startswith(peer_id):
-                    nursery.start_soon(_resolve, zeroconf, kind, name, found)
-    finally:
-        with trio.CancelScope(shield=True), trio.move_on_after(STOP_SECONDS_MAX):
-            await trio.to_thread.run_sync(zeroconf.close, abandon_on_cancel=True)
+    with contained("local discovery", logging.WARNING):
+        try:
+            info = _describe(kind, peer_id, hosts, port)
+            await trio.to_thread.run_sync(_advertise_and_browse, zeroconf, kind, info, _Relay(token, names_in))
+            async with trio.open_nursery() as nursery:
+                for _ in range(RESOLVES_MAX):
+                    nursery.start_soon(_resolve_each, zeroconf, kind, peer_id, names_out, found)
+        finally:
+            with trio.CancelScope(shield=True), trio.move_on_after(STOP_SECONDS_MAX):
+                await trio.to_thread.run_sync(zeroconf.close, abandon_on_cancel=True)
 
 
 class _Relay:
@@ -111,14 +118,23 @@ def _advertise_and_browse(zeroconf: "Zeroconf", kind: str, info: "ServiceInfo", 
     zeroconf.register_service(info, cooperating_responders=True)
 
 
+async def _resolve_each(
+    zeroconf: "Zeroconf", kind: str, own: PeerId, names: trio.MemoryReceiveChannel[str], found: Found
+) -> None:
+    async for name in names:
+        if not name.startswith(own):
+            await _resolve(zeroconf, kind, name, found)
+
+
 async def _resolve(zeroconf: "Zeroconf", kind: str, name: str, found: Found) -> None:
-    ask = partial(zeroconf.get_service_info, kind, name, RESOLVE_MILLISECONDS_MAX)
-    info = await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
-    if info is None or not info.port:
-        return
-    try:
-        peer = check_peer_id(name.removesuffix(f".{kind}"))
-    except UsageError:
-        return  # somebody else's idea of our service type
-    hosts = info.parsed_scoped_addresses()
-    found(peer, [join_address("ip6" if ":" in h else "ip4", h, info.port, peer) for h in hosts if "%" not in h])
+    with contained(f"resolving {name!r}"):
+        ask = partial(zeroconf.get_service_info, kind, name, RESOLVE_MILLISECONDS_MAX)
+        info = await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
+        if info is None or not info.port:
+            return
+        try:
+            peer = check_peer_id(name.removesuffix(f".{kind}"))
+        except UsageError:
+            return  # somebody else's idea of our service type
+        hosts = info.parsed_scoped_addresses()
+        found(peer, [join_address("ip6" if ":" in h else "ip4", h, info.port, peer) for h in hosts if "%" not in h])

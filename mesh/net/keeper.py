@@ -16,7 +16,7 @@ import trio
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
-from mesh.net.multiaddrs import join_address, split_address
+from mesh.net.multiaddrs import check_peer_id, join_address, split_address
 from protocols.errors import UsageError
 from protocols.ids import PeerId
 
@@ -72,6 +72,8 @@ class Keeper:
 
     def know(self, peer: PeerId, addresses: Sequence[str]) -> None:
         """Told by a service: these replace what was told before."""
+        if len(self._kept) >= PEERS_MAX and peer not in self._kept:
+            self._make_room()
         kept = self._keep(peer)
         if kept is not None and kept.told != tuple(addresses):
             kept.told = tuple(addresses)
@@ -119,12 +121,24 @@ class Keeper:
             return None
         kept = self._kept.get(peer)
         if kept is None:
+            try:
+                check_peer_id(peer)
+            except UsageError as error:
+                log.debug("not kept: %s", error)
+                return None
             if len(self._kept) >= PEERS_MAX:
                 log.warning("%s is not kept: %d peers are known already", peer, PEERS_MAX)
                 return None
             kept = self._kept[peer] = _Kept()
             self._nursery.start_soon(self._run, peer, kept)
         return kept
+
+    def _make_room(self) -> None:
+        """Forget one who was only found: anybody on the link can be found, under as many names as he likes."""
+        for peer, kept in self._kept.items():
+            if not kept.told and not self._connected(peer):
+                self.forget(peer)
+                return
 
     async def _run(self, peer: PeerId, kept: _Kept) -> None:
         with kept.scope:

@@ -14,15 +14,17 @@ from protocols.errors import UsageError
 from protocols.ids import PeerId
 
 ADDRESS_CHARACTERS_MAX = 512
+PEER_ID_CHARACTERS_MAX = 64
 
 _NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
 _EXAMPLE = "/ip4/192.0.2.1/tcp/4001/p2p/12D3KooW…"
 
 
 def check_peer_id(text: str) -> PeerId:
-    """`text` as a peer ID in base58: the multihash of an Ed25519 key, or a SHA-256 of a longer one."""
+    """`text` as a peer ID in base58: the multihash of an Ed25519 key, or a SHA-256 of a longer one. Exactly as it is
+    written there: base58 itself takes spaces behind it, which would make another name of the same peer."""
     try:
-        raw = base58.b58decode(text)
+        raw = base58.b58decode(text) if len(text) <= PEER_ID_CHARACTERS_MAX and not text[-1:].isspace() else b""
     except ValueError:
         raw = b""
     if not (raw[:2] == b"\x00\x24" and len(raw) == 38) and not (raw[:2] == b"\x12\x20" and len(raw) == 34):

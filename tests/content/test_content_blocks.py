@@ -251,6 +251,56 @@ def test_the_quota_evicts_the_oldest_and_refuses_when_all_is_pinned(
     store.close()
 
 
+def lose_at_walks(store: BlockStore, monkeypatch: pytest.MonkeyPatch, collect: Callable[[int], None]) -> None:
+    """Call `collect` with the number of each walk over a root when it has ended, and before it is marked."""
+    walk = store._reach
+    walks = 0
+
+    def walk_and_lose(roots: Sequence[Cid], stop_if_missing: bool) -> set[bytes] | None:
+        nonlocal walks
+        reached = walk(roots, stop_if_missing)
+        if stop_if_missing:
+            walks += 1
+            collect(walks)
+        return reached
+
+    monkeypatch.setattr(store, "_reach", walk_and_lose)
+
+
+def test_a_root_is_not_marked_whole_if_its_blocks_went_after_the_walk(
+    open_store: Callable[..., BlockStore], now: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks, root = tree(3, 1)
+    store = open_store()
+    store.put_many(blocks)
+    now.pass_grace()
+    lose_at_walks(store, monkeypatch, lambda walk: store.collect())
+    assert not store.has_whole(root)
+    assert not store.is_marked_whole(root)
+    store.close()
+
+
+@pytest.mark.parametrize(("losing", "whole"), [(1, True), (100, False)])
+def test_a_walk_that_others_losses_disturbed_is_made_anew(
+    open_store: Callable[..., BlockStore], now: Time, monkeypatch: pytest.MonkeyPatch, losing: int, whole: bool
+) -> None:
+    blocks, root = tree(3, 1)
+    store = open_store()
+    store.put_many(blocks)
+    store.put_many([block(number) for number in range(10)])
+    store.pin(root, "stays")
+    now.pass_grace()
+
+    def lose_one_of_the_others(walk: int) -> None:
+        if walk <= losing:
+            assert store.collect(store.stat().bytes - 1).blocks == 1
+
+    lose_at_walks(store, monkeypatch, lose_one_of_the_others)
+    assert store.has_whole(root) is whole
+    assert store.is_marked_whole(root) is whole
+    store.close()
+
+
 def test_recent_roots_that_are_whole(open_store: Callable[..., BlockStore], now: Time) -> None:
     store = open_store()
     roots = []

@@ -181,3 +181,15 @@ def test_a_damaged_message_is_one_kind_of_error() -> None:
 def test_a_message_that_promises_too_much_is_refused_at_once() -> None:
     with pytest.raises(RemoteProtocolError, match="over"):
         Decoder().feed(varint(MESSAGE_BYTES_MAX + 1))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"\x01" + varint(0x0129), b"\x02" + varint(0x55), b"\x01", varint(1 << 60), b"\xff" * 4, b"\x00" * 100],
+)
+def test_a_want_for_what_no_store_of_ours_holds_takes_no_other_with_it(head: bytes) -> None:
+    """A Kubo asks for whatever its users ask for, such as dag-json, 0x0129."""
+    key = multihash_of(FILE)
+    good = [Entry(cid_bytes(cid_of(FILE))), Entry(key)]
+    (message,) = Decoder().feed(encode([good[0], Entry(head + key), good[1]], [], [], []))
+    assert message.entries == tuple(good)

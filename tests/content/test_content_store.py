@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mesh.content.store import open_content
+from mesh.content.blocks import GRACE_SECONDS, BlockStore
+from mesh.content.local import LocalRepository
+from mesh.content.store import EmbeddedContent, open_content
 from mesh.content.tree import bundle_files
 from protocols.errors import ContentNotFound, LocalProtocolError, UsageError
 from protocols.ids import Cid
@@ -160,3 +162,26 @@ async def test_a_bundle_of_some_names(tmp_path: Path) -> None:
         for absent in ("__pycache__", "__pycache__/a.pyc", "hollow"):
             del expected[absent]
         assert tree_of(tmp_path / "out") == expected
+
+
+async def test_what_was_here_when_it_was_fetched_is_not_collected_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_000_000.0
+    store = BlockStore(tmp_path / "blocks", now=lambda: now)
+    repository = LocalRepository(store)
+    content = EmbeddedContent(repository, None)
+    root = await content.add_files({"a": b"1", "b": b"2"})
+    now += GRACE_SECONDS + 1
+    look = repository.has_whole
+
+    async def look_and_collect(root: Cid) -> bool:
+        found = await look(root)
+        await repository.collect()
+        return found
+
+    monkeypatch.setattr(repository, "has_whole", look_and_collect)
+    await content.fetch(root)
+    assert [data async for data in content.read(root, "b")] == [b"2"]
+    assert store.is_marked_whole(root)
+    store.close()

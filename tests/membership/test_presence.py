@@ -10,12 +10,19 @@ import trio
 
 from mesh import presence as module
 from mesh.presence import PresenceTable
-from protocols.codec import encode
+from protocols.codec import INT_MAX, encode
+from protocols.errors import UsageError
 from protocols.ids import PeerId
 from protocols.presence import PROTOCOL, TOPIC, NodeState
 from tests.fakes.network import FakeNetwork, Lan
 from tests.fakes.waiting import until
 from tests.membership.mesh_rig import presence_of
+
+
+def one_letter(peer: str) -> None:
+    """What a peer's name is here."""
+    if len(peer) != 1:
+        raise UsageError(f"{peer!r} is no peer")
 
 
 class Tables:
@@ -34,7 +41,9 @@ class Tables:
                 async with self.lan.node(PeerId(peer)) as network:
                     self.networks[peer] = network
                     own = presence_of(peer, incarnation=incarnation)
-                    table = self.by[peer] = PresenceTable(network=network, own=own, rng=random.Random(peer))
+                    table = self.by[peer] = PresenceTable(
+                        network=network, own=own, rng=random.Random(peer), check_peer=one_letter
+                    )
                     for other in knows:
                         network.know(PeerId(other), ())
                     started.set()
@@ -178,3 +187,37 @@ async def test_junk_is_dropped(autojump_clock: object, caplog: pytest.LogCapture
         assert caplog.text.count("dropped a presence from b") == 4
         assert set(table.nodes()) == {"a", "b"}
         assert set(table.addresses) == {"b"}
+
+
+async def test_a_presence_of_what_is_no_peer_is_neither_kept_nor_passed_on(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    async with tables() as lab:
+        table = await lab.start("a")
+        for peer in "bc":
+            await lab.start(peer, knows="a")
+        await until(lambda: len(table.nodes()) == 3)
+        stranger = replace(presence_of("no peer"), addresses=("/ip4/192.0.2.1/tcp/1",))
+        lab.networks["b"].send(PeerId("a"), PROTOCOL, encode(stranger))
+        await trio.sleep(2 * module.EXCHANGE_SECONDS)
+        assert "dropped a presence from b: 'no peer' is no peer" in caplog.text
+        assert all(set(table.nodes()) == {"a", "b", "c"} for table in lab.by.values())
+        assert "no peer" not in lab.networks["a"].known
+
+
+async def test_echoes_from_the_end_of_all_numbers_are_dropped(autojump_clock: object) -> None:
+    async with tables() as lab:
+        table = await lab.start("a")
+        await lab.start("b", knows="a")
+        await until(lambda: len(table.nodes()) == 2)
+        for incarnation in (module.INCARNATION_MAX, INT_MAX - 1, INT_MAX, INT_MAX):
+            for peer in "ab":
+                echo = replace(presence_of(peer, incarnation=incarnation), name="echo")
+                lab.networks["b"].send(PeerId("a"), PROTOCOL, encode(echo))
+            await trio.sleep(1)
+        assert table.own.incarnation == module.INCARNATION_MAX
+        assert table.nodes()["b"].presence.incarnation == module.INCARNATION_MAX
+        before = table.own.sequence
+        await trio.sleep(2 * module.BEAT_SECONDS_MIN)
+        assert table.own.sequence > before, "it still tells of itself"

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 
+import base58
 import pytest
 import trio
 from net_helpers import KEY, poll, until
@@ -130,6 +131,25 @@ async def test_a_good_address_is_found_behind_bad_ones(make_node):
             with trio.fail_after(10):
                 a.know(b.peer_id, [*bad, f"/dns4/localhost/tcp/{b.port}/p2p/{b.peer_id}"])
                 await until(lambda: b.peer_id in a.links(), a)
+
+
+async def test_what_is_no_peer_is_not_dialled(make_node, connect):
+    async with make_node() as a, make_node() as b:
+        for junk in ("no peer", "", f"{b.peer_id} ", "1" * 100_000):
+            a.know(junk, b.addresses())
+        assert not a._keeper._kept
+        await connect(a, b)
+
+
+async def test_who_is_told_takes_the_place_of_who_was_only_found(make_node, connect, monkeypatch):
+    monkeypatch.setattr(keeper, "PEERS_MAX", 3)
+    made_up = [base58.b58encode(b"\x00\x24" + bytes([number]) * 36).decode() for number in range(5)]
+    async with make_node() as a, make_node() as b:
+        a.know(made_up[0], [f"/ip4/127.0.0.1/tcp/1/p2p/{made_up[0]}"])
+        for peer in made_up[1:]:
+            a._keeper.found(peer, [f"/ip4/127.0.0.1/tcp/1/p2p/{peer}"])
+        await connect(a, b)
+        assert list(a._keeper._kept) == [made_up[0], made_up[2], b.peer_id]
 
 
 async def test_another_swarm_key_gets_a_closed_connection_and_a_sentence(make_node, monkeypatch):

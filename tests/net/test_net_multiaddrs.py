@@ -37,6 +37,7 @@ def test_splits_what_we_speak(text, expected):
         "/dns4/-box/tcp/1",
         f"/ip4/10.0.0.1/tcp/4001/p2p/{PEER[:-1]}",
         "/ip4/10.0.0.1/tcp/4001/p2p/0OIl",
+        f"/ip4/10.0.0.1/tcp/4001/p2p/{PEER} ",
         f"ip4/10.0.0.1/tcp/4001/p2p/{PEER}",
         "/ip4/10.0.0.1/tcp/4001/p2p/" + "1" * 600,
     ],

@@ -7,7 +7,7 @@ CID, and its hash is computed here, so that nothing a peer says about a block is
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mesh.content.unixfs.cid import SHA2_256, cid_bytes, multihash_of, parse_cid
+from mesh.content.unixfs.cid import SHA2_256, cid_bytes, cid_from_bytes, multihash_of, parse_cid
 from mesh.content.unixfs.nodes import BLOCK_BYTES_MAX
 from mesh.content.unixfs.protobuf import as_bytes, as_int, delimited, fields, number, read_varint, varint
 from protocols.errors import RemoteProtocolError
@@ -173,8 +173,13 @@ def _decode_presence(data: bytes) -> tuple[bytes, int]:
 
 
 def is_ours(cid: bytes) -> bool:
-    """Whether a binary CID ends in a sha2-256 multihash, the only one that we store by."""
-    return len(cid) <= MULTIHASH_BYTES + 8 and cid[-MULTIHASH_BYTES:-32] == SHA2_256
+    """Whether a binary CID is one that we can read and write: what is no such is not wanted of us, and never comes as
+    far as the answers, where it would take those to others with it."""
+    try:
+        cid_from_bytes(cid)
+    except RemoteProtocolError:
+        return False
+    return True
 
 
 def binary(cid: Cid) -> tuple[bytes, bytes]:
