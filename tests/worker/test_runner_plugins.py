@@ -72,9 +72,11 @@ async def test_subtests(tmp_path: Path) -> None:
     assert (unit.outcome, [sub.name for sub in unit.subtests]) == (Outcome.FAILED, ["(i=1)"])
 
 
-async def test_rerunfailures(tmp_path: Path) -> None:
+@pytest.mark.parametrize("beside", [(), ("xdist",)])
+async def test_rerunfailures(tmp_path: Path, beside: tuple[str, ...]) -> None:
+    """Beside xdist it has a thread, with which no slot could be forked."""
     suite = """
-        import pytest
+        import pytest, threading
         tries = {"n": 0, "fixture": 0}
         @pytest.mark.flaky(reruns=3)
         def test_third_time():
@@ -87,11 +89,11 @@ async def test_rerunfailures(tmp_path: Path) -> None:
             assert tries["fixture"] > 1
         def test_shaky_setup(shaky): ...
         def test_never(): assert 0
-        def test_at_once(): ...
+        def test_at_once():
+            assert threading.active_count() == 1
     """
-    records = await run(
-        job(write(tmp_path, {"test_r.py": suite}), *plugins("pytest_rerunfailures"), "--reruns", "1", slots=1)
-    )
+    loaded = plugins(*beside, "pytest_rerunfailures")
+    records = await run(job(write(tmp_path, {"test_r.py": suite}), *loaded, "--reruns", "1", slots=1))
     third = records["test_third_time"]
     assert (third.outcome, third.reruns, third.flaky) == (Outcome.PASSED, 2, True)
     assert [phase.outcome for phase in third.phases if phase.name == "call"] == ["rerun", "rerun", "passed"]
@@ -101,7 +103,8 @@ async def test_rerunfailures(tmp_path: Path) -> None:
     assert (records["test_shaky_setup"].outcome, records["test_shaky_setup"].reruns) == (Outcome.PASSED, 1)
     never = records["test_never"]
     assert (never.outcome, never.reruns, never.flaky) == (Outcome.FAILED, 1, False)
-    assert (records["test_at_once"].reruns, records["test_at_once"].flaky) == (0, False)
+    at_once = records["test_at_once"]
+    assert (at_once.outcome, at_once.reruns, at_once.flaky) == (Outcome.PASSED, 0, False)
 
 
 async def test_asynchronous_tests(tmp_path: Path) -> None:

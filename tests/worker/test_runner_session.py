@@ -146,6 +146,7 @@ async def test_with_threads_in_a_conftest_slots_are_spawned(tmp_path: Path) -> N
     )
     records = await run(job(tmp_path))
     assert [records[f"test[{i}]"].outcome.value for i in range(6)] == ["passed"] * 3 + ["error"] + ["passed"] * 2
+    assert [records[f"test[{i}]"].stdout for i in (0, 1, 2, 4, 5)] == [""] * 5, "nor pytest's own header"
 
 
 async def test_a_test_that_this_host_lacks_is_an_error_that_names_it(tmp_path: Path) -> None:

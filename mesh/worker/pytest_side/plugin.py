@@ -122,6 +122,9 @@ class MeshPlugin:
         if getattr(config.option, "randomly_seed", None) == "default":
             # pytest-randomly draws one in each process; all hosts of a run must have the same
             config.option.randomly_seed = zlib.crc32(str(self._settings["uid"]).encode())
+        rerun: Any = sys.modules.get("pytest_rerunfailures")
+        if hasattr(rerun, "ServerStatusDB") and hasattr(rerun, "StatusDB"):
+            rerun.ServerStatusDB = rerun.StatusDB  # beside xdist it serves xdist's workers from a thread: no fork then
         config.pluginmanager.register(fixtures, "mesh-fixtures")
         config.pluginmanager.register(sharing, "mesh-sharing")
         for line in MARKERS:

@@ -119,6 +119,7 @@ class Slot:
         processes.redirect(self._directory)
         self._capture = capture.SlotCapture(config, self._directory)
         self._capture.restart()
+        self._capture.escaped()  # what pytest said as this process began (a spawned one) is no test's
         self._plugin.keep_early = self._keep_early
         self._stacks = open(originals.join(self._directory, "stacks"), "wb", buffering=0)  # noqa: SIM115
         if config.pluginmanager.hasplugin("faulthandler"):
