@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Hundreds of short processes of ours start: each module is compiled once, whatever the machine's default is.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test properties simulate mutants chaos bench-prediction bench-raft bench-runner bench-scheduler check lock clean
+.PHONY: demo test properties simulate mutants chaos bench-prediction bench-raft bench-runner bench-scheduler bench-idle check lock clean
 
 demo: $(STAMP)
 	@$(BIN)/python examples/demo.py
@@ -39,6 +39,9 @@ bench-raft: $(STAMP) $(VENV)/benchmarks/.installed
 		$(if $(LOADED_MINUTES),--loaded-minutes $(LOADED_MINUTES)) $(if $(ONLY),--only $(ONLY))
 
 # The scheduler alone, a day of a million tests among it: about ten minutes. For less: DAY="--tests 100000 --nodes 100".
+bench-idle: $(STAMP)
+	@$(BIN)/python -m benchmarks.idle
+
 bench-scheduler: $(STAMP)
 	@$(BIN)/python -m benchmarks.scheduler $(DAY)
 

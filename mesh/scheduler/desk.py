@@ -61,7 +61,9 @@ class Desk:
         self.changed = False
         """Whether the plan put something on it, or reserved it."""
         self.stuck = 0
-        """Slots whose tests run longer than was expected."""
+        """Slots whose tests run longer than was expected,"""
+        self.soon = 0
+        """and those whose long ones are about to end."""
         self._full = 0.0
         self._seconds = 0.0
         self._tests = 0
@@ -163,7 +165,7 @@ class Desk:
         return not self.reserved and self.leases < LEASES_PER_WORKER_MAX
 
     def has_room(self, backlog: float) -> bool:
-        slots = self.view.slots - self.stuck
+        slots = self.view.slots - self.stuck + self.soon
         if not self.has_lease_left() or self._full >= BACKLOG_SECONDS_MAX * slots:
             return False  # what fills the largest backlog fills any
         if backlog >= BACKLOG_SECONDS_MAX or self._full < backlog * slots:

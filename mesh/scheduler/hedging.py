@@ -27,6 +27,9 @@ STRAGGLE_SECONDS_MIN = 1.0
 """but not before that,"""
 HEDGE_SECONDS_MIN = 5.0
 """nor is it hedged before that, nor while many of its like take as long."""
+SOON_SECONDS = 1.5
+"""Before the expected end of a long test, from which on the next one is handed out for its slot: what runs is told of
+once a second."""
 HEDGES_PER_PLAN_MAX = 64
 LOG_FORMAT_MIN = 3
 """Of a log that can hold a `Hedge`."""
@@ -119,13 +122,18 @@ def _free_slots(desk: Desk) -> int:
     return desk.view.slots - desk.tests()
 
 
-def occupied(state: CoordinatorState, view: WorkerView, lengths: Mapping[RunId, Lengths]) -> int:
-    """Slots of a worker with tests that were thought to be short, and have run for longer than a backlog already: for
-    how much longer, nobody knows."""
-    found = 0
+def turnover(state: CoordinatorState, view: WorkerView, lengths: Mapping[RunId, Lengths]) -> tuple[int, int]:
+    """Slots of a worker with tests that were thought to be short, and have run for longer than a backlog already (for
+    how much longer, nobody knows), and slots whose long tests are about to end."""
+    stuck = soon = 0
     for lease_id, test, seconds in view.running:
-        lease = state.leases.get(lease_id) if seconds > BACKLOG_SECONDS_MAX else None
-        if lease is not None and lease.run in lengths:
-            estimates, scale, _ = lengths[lease.run]
-            found += estimates[test] * scale * estimates.factor(view.peer) < BACKLOG_SECONDS_MAX
-    return found
+        lease = state.leases.get(lease_id)
+        if lease is None or lease.run not in lengths or ranges.locate(lease.open, test) is None:
+            continue  # it has ended, and the worker has not said so yet
+        estimates, scale, _ = lengths[lease.run]
+        expected = estimates[test] * scale * estimates.factor(view.peer)
+        if expected < BACKLOG_SECONDS_MAX:
+            stuck += seconds > BACKLOG_SECONDS_MAX
+        else:
+            soon += expected - SOON_SECONDS < seconds <= STRAGGLE_FACTOR * expected
+    return stuck, soon

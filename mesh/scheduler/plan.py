@@ -171,7 +171,7 @@ class _Planner:
         if kept is None or not kept.holds(worker, view, self._changed):
             kept = desks.made(self._state, view, worker, self._lengths)
         self._kept[view.peer] = kept
-        kept.desk.stuck = hedging.occupied(self._state, view, self._lengths)
+        kept.desk.stuck, kept.desk.soon = hedging.turnover(self._state, view, self._lengths)
         kept.desk.view = view
         for run, taken in kept.taken:
             self._held[run] = self._held.get(run, 0.0) + taken

@@ -4,7 +4,7 @@ import pytest
 from scheduler_rig import GPU, Rig, members
 
 from mesh.scheduler.durations import ByLength, Estimates
-from mesh.scheduler.hedging import HEDGE_SECONDS_MIN, STRAGGLE_FACTOR
+from mesh.scheduler.hedging import HEDGE_SECONDS_MIN, SOON_SECONDS, STRAGGLE_FACTOR
 from mesh.scheduler.plan import Plan
 from mesh.state.model import Lease, Run, Task
 from protocols.commands import Claim, Grant, Hedge
@@ -201,6 +201,29 @@ def test_nobody_waits_behind_a_test_that_was_thought_to_be_short(rig: Rig) -> No
         (),
         [(lease.id, urgent.id, 0.0)],
     )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "granted"),
+    [(60.0 - SOON_SECONDS - 0.1, 0), (60.0 - SOON_SECONDS + 0.1, 1), (60.0, 1), (60.0 * STRAGGLE_FACTOR + 0.1, 0)],
+)
+def test_the_next_test_is_there_when_a_long_one_ends(rig: Rig, seconds: float, granted: int) -> None:
+    rig.see("b", slots=1, alive=False)
+    run = rig.running([Task(test, 1) for test in range(20)], [60.0] * 20)
+    lease = hold(rig, run, "a", Task(0, 1))
+    runs_for(rig, lease, seconds)
+    assert len(rig.follow(rig.plan())) == granted
+    assert rig.plan().grants == (), "one is enough"
+
+
+def test_a_test_that_has_ended_holds_no_slot_until_the_worker_says_so(rig: Rig) -> None:
+    rig.see("b", slots=1, alive=False)
+    run = rig.running([Task(0, 20)], [0.1] * 20)
+    lease = hold(rig, run, "a", Task(0, 2))
+    runs_for(rig, lease, LONG)
+    assert rig.plan().grants == ()
+    rig.complete(lease.id, [0])
+    assert len(rig.plan().grants) == 1
 
 
 def test_what_depends_on_it_does_not_hide_it(rig: Rig) -> None:
