@@ -8,16 +8,18 @@ anew. Rejected: a hedge of a hedge (two are enough to rule out one slow host), e
 starts (it may be about to pass).
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mesh.scheduler import feasibility
 from mesh.scheduler.desk import BACKLOG_SECONDS_MAX, Desk
+from mesh.scheduler.durations import Estimates
 from mesh.scheduler.fleet import WorkerView
 from mesh.scheduler.preemption import RECALLS_PER_PLAN_MAX, Recall
 from mesh.scheduler.supply import Lengths
 from mesh.state import ranges
-from mesh.state.model import CoordinatorState, Lease, Run
+from mesh.state.model import CoordinatorState, Lease, Run, Task
 from protocols.commands import Hedge
 from protocols.ids import PeerId, RunId, TestIndex
 
@@ -81,22 +83,50 @@ def _stragglers(
     state: CoordinatorState, views: Iterable[WorkerView], lengths: Mapping[RunId, Lengths]
 ) -> Iterator[Straggler]:
     for view in views:
-        late = [one for one in view.running if one[2] > STRAGGLE_SECONDS_MIN]
-        for lease_id, test, seconds in late:
-            lease = state.leases.get(lease_id)
-            if lease is None or lease.worker != view.peer or lease.run not in lengths or lease.hedges:
+        for one in _under_way(state, view, lengths, STRAGGLE_SECONDS_MIN):
+            lease = one.lease
+            if lease.worker != view.peer or lease.hedges or one.seconds <= STRAGGLE_FACTOR * one.expected:
                 continue
-            place = ranges.locate(lease.open, test)
-            estimates, scale, _ = lengths[lease.run]
-            here = scale * estimates.factor(view.peer)
-            if place is None or seconds <= STRAGGLE_FACTOR * estimates[test] * here:
-                continue
-            run, started = state.runs[lease.run], sum(held == lease_id for held, _, _ in view.running)
-            is_odd = seconds > max(HEDGE_SECONDS_MIN, estimates.high(test) * here)
-            may = is_odd and not lease.open[place].losses and _may_be_hedged(state, lease)
+            run, started = state.runs[lease.run], sum(held == lease.id for held, _, _ in view.running)
+            is_odd = one.seconds > max(HEDGE_SECONDS_MIN, one.high)
+            may = is_odd and not one.task.losses and _may_be_hedged(state, lease)
             queued = ranges.size(lease.open) > started
             if may or queued:
-                yield Straggler(run, lease, test, lease.open[place].requirement, seconds, may, queued)
+                yield Straggler(run, lease, one.test, one.task.requirement, one.seconds, may, queued)
+
+
+@dataclass(slots=True)
+class _Running:
+    """A test under way, for `seconds` already; on its worker it should take `scale` times what is estimated."""
+
+    lease: Lease
+    task: Task
+    test: TestIndex
+    seconds: float
+    estimates: Estimates
+    scale: float
+
+    @property
+    def expected(self) -> float:
+        return self.estimates[self.test] * self.scale
+
+    @property
+    def high(self) -> float:
+        return self.estimates.high(self.test) * self.scale
+
+
+def _under_way(
+    state: CoordinatorState, view: WorkerView, lengths: Mapping[RunId, Lengths], over: float = -math.inf
+) -> Iterator[_Running]:
+    """What a worker has said to run, for over so many seconds, but what has ended without its having said so yet."""
+    for lease_id, test, seconds in view.running:
+        lease = state.leases.get(lease_id) if seconds > over else None
+        if lease is None or lease.run not in lengths:
+            continue
+        place = ranges.locate(lease.open, test)
+        if place is not None:
+            estimates, scale, _ = lengths[lease.run]
+            yield _Running(lease, lease.open[place], test, seconds, estimates, scale * estimates.factor(view.peer))
 
 
 def _may_be_hedged(state: CoordinatorState, lease: Lease) -> bool:
@@ -126,14 +156,10 @@ def turnover(state: CoordinatorState, view: WorkerView, lengths: Mapping[RunId, 
     """Slots of a worker with tests that were thought to be short, and have run for longer than a backlog already (for
     how much longer, nobody knows), and slots whose long tests are about to end."""
     stuck = soon = 0
-    for lease_id, test, seconds in view.running:
-        lease = state.leases.get(lease_id)
-        if lease is None or lease.run not in lengths or ranges.locate(lease.open, test) is None:
-            continue  # it has ended, and the worker has not said so yet
-        estimates, scale, _ = lengths[lease.run]
-        expected = estimates[test] * scale * estimates.factor(view.peer)
+    for one in _under_way(state, view, lengths):
+        expected = one.expected
         if expected < BACKLOG_SECONDS_MAX:
-            stuck += seconds > BACKLOG_SECONDS_MAX
+            stuck += one.seconds > BACKLOG_SECONDS_MAX
         else:
-            soon += expected - SOON_SECONDS < seconds <= STRAGGLE_FACTOR * expected
+            soon += expected - SOON_SECONDS < one.seconds <= STRAGGLE_FACTOR * expected
     return stuck, soon
