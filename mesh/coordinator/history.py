@@ -17,7 +17,7 @@ import trio
 from mesh.ports import Content
 from mesh.scheduler.contention import Contention
 from mesh.scheduler.durations import Estimates
-from mesh.scheduler.prediction import Model, Record, learn
+from mesh.scheduler.prediction import Learning, Model, Record
 from mesh.state.model import CoordinatorState, Run
 from protocols.codec import decode
 from protocols.errors import ContentNotFound
@@ -137,14 +137,10 @@ class History:
         return Error(run.id, at_once, len(pairs), under / len(pairs), pace, at_pace)
 
     async def _model(self, runs: Sequence[Run]) -> Model:
-        steps = learn(await self._records(runs))
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                model: Model = end.value
-                return model
+        learning = Learning(await self._records(runs))
+        for _ in learning:
             await trio.lowlevel.checkpoint()
+        return learning.model
 
     async def _records(self, runs: Sequence[Run]) -> list[Record]:
         """Of those whose manifests can be had in time; the others are of a mesh that was restored without its

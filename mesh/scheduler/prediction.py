@@ -117,24 +117,29 @@ class Model:
         return self._likes.get(module_of(test), self._overall)
 
 
-def learn(records: Sequence[Record]) -> Generator[None, None, Model]:
-    """`records` of one project's runs, the newest first. In steps: the model is what the generator returns."""
-    table = _Table()
-    for record in records:
-        yield from table.add(record)
-    yield from table.polish()
-    return (yield from table.model())
+class Learning:
+    """Learns from `records` of one project's runs, the newest first, in the steps that it is iterated over; then there
+    is the `model`."""
+
+    model: Model
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._records = records
+
+    def __iter__(self) -> Iterator[None]:
+        table = _Table()
+        for record in self._records:
+            yield from table.add(record)
+        yield from table.polish()
+        self.model = yield from table.model()
 
 
 def learnt(records: Sequence[Record]) -> Model:
     """The same at once."""
-    steps = learn(records)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            model: Model = end.value
-            return model
+    learning = Learning(records)
+    for _ in learning:
+        pass
+    return learning.model
 
 
 @dataclass(slots=True)

@@ -80,7 +80,7 @@ async def test_the_same_is_not_learnt_twice(monkeypatch) -> None:
     history = History(lab.content)
     learnt = []
     monkeypatch.setattr(
-        module, "learn", lambda records, real=module.learn: learnt.append(len(records)) or real(records)
+        module, "Learning", lambda records, real=module.Learning: learnt.append(len(records)) or real(records)
     )
     await lab.run({"a::x": 3.0})
     first = await history.learn(lab.state, "suite")
@@ -120,7 +120,7 @@ async def test_what_is_learnt_from_is_bounded_and_the_newest_run_always_is(monke
         await lab.run({"a::x": seconds, "a::y": seconds})
     counted = []
     monkeypatch.setattr(
-        module, "learn", lambda records, real=module.learn: counted.append(len(records)) or real(records)
+        module, "Learning", lambda records, real=module.Learning: counted.append(len(records)) or real(records)
     )
     for runs_max, tests_max, expected in ((3, 99, 3), (9, 5, 2), (9, 1, 1)):
         monkeypatch.setattr(module, "RUNS_MAX", runs_max)

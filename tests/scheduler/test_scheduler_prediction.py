@@ -13,10 +13,10 @@ from mesh.scheduler.prediction import (
     FACTOR_MAX,
     OBSERVATIONS_MAX,
     STEP_TESTS,
+    Learning,
     Model,
     Record,
     by_length,
-    learn,
     learnt,
     weighted_median,
 )
@@ -168,8 +168,7 @@ class TestUpperEstimates:
 class TestSteps:
     def test_the_caller_has_its_turn(self) -> None:
         tests = {f"t{n}": 1.0 for n in range(3 * STEP_TESTS)}
-        steps = learn([record(tests)] * 2)
-        turns = sum(1 for _ in steps)
+        turns = sum(1 for _ in Learning([record(tests)] * 2))
         assert turns >= 2 * 3 + 3, "each run, and each look over the tests, in steps"
 
     @given(
