@@ -23,6 +23,7 @@ from mesh.state.model import (
     Lease,
     Run,
     RunPhase,
+    Task,
     Worker,
 )
 from mesh.state.results import Applied, Rejected, Result
@@ -116,13 +117,14 @@ def _register(state: CoordinatorState, index: int, command: Register) -> Result:
     return Applied(closed=closed)
 
 
-def _put_back(state: CoordinatorState, lease: Lease) -> None:
-    """Close a lease; its tests are pending again, without a loss."""
+def _put_back(state: CoordinatorState, lease: Lease) -> list[Task]:
+    """Close a lease; its tests are pending again, without a loss (but those that another worker runs, too)."""
     run = state.runs[lease.run]
     taken, _ = leasing.take_out(state, lease, leasing.tests_of(lease))
     leasing.close(state, lease)
     for task in taken:
         ranges.insert(run.pending, task)
+    return taken
 
 
 def _forget_worker(state: CoordinatorState) -> bool:
@@ -259,10 +261,7 @@ def _preempt(state: CoordinatorState, index: int, command: Preempt) -> Result:
     tests = leasing.tests_of(lease)
     if any(run.preempted.get(test, 0) >= PREEMPTIONS_MAX for test in tests):
         return Rejected(f"a test of lease {lease.id} was preempted {PREEMPTIONS_MAX} times already", run.id)
-    taken, _ = leasing.take_out(state, lease, tests)
-    leasing.close(state, lease)
-    for task in taken:
-        ranges.insert(run.pending, task)
+    for task in _put_back(state, lease):
         for test in range(task.first, ranges.end(task)):
             run.preempted[test] = run.preempted.get(test, 0) + 1
     return Applied(run.id, lease.id, tuple(tests), closed=(lease.id,))
