@@ -12,7 +12,7 @@ from pathlib import Path
 from mesh.cli.client import read_endpoint
 from mesh.cli.node_flags import parse
 from mesh.options import NodeOptions
-from protocols.errors import MeshError
+from protocols.errors import MeshError, cause
 
 EXIT_INTERNAL = 3
 
@@ -64,10 +64,8 @@ def announcer(home: Path) -> Callable[[str, str], None]:
 
 def _explain(error: BaseException) -> int:
     """One sentence for what a user can mend; a bug goes to the log with its traceback."""
-    found = error.subgroup(_is_users) if isinstance(error, BaseExceptionGroup) else error
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    if found is not None and _is_users(found):
+    found = cause(error, _is_users)
+    if _is_users(found):
         where = f"{found.filename}: " if isinstance(found, OSError) and found.filename else ""
         print(f"node.py: {where}{found.strerror if isinstance(found, OSError) else found}", file=sys.stderr)
         return found.exit_code if isinstance(found, MeshError) else EXIT_INTERNAL

@@ -4,6 +4,8 @@
 Everything else a user can meet is a `MeshError` whose text is one clear sentence that names the thing.
 """
 
+from collections.abc import Callable
+
 
 class MeshError(Exception):
     """Root of every error that this project raises on purpose; exit code 3 unless a subclass says otherwise."""
@@ -89,3 +91,17 @@ class RemoteCallError(MeshError):
     def __init__(self, text: str, exit_code: int = 12) -> None:
         super().__init__(text)
         self.exit_code = exit_code
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether it was raised on purpose."""
+    return isinstance(error, MeshError)
+
+
+def cause(error: BaseException, wanted: Callable[[BaseException], bool] = is_ours) -> BaseException:
+    """What an exception group is about: the first error in it that is `wanted`, however deep, else the first of all."""
+    known = error.subgroup(wanted) if isinstance(error, BaseExceptionGroup) else None
+    found: BaseException = error if known is None else known
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found

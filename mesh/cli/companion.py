@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mesh.cli.client import Endpoint, read_endpoint
-from protocols.errors import MeshError, MeshFailed
+from protocols.errors import MeshError, MeshFailed, cause
 
 if TYPE_CHECKING:
     import trio
@@ -105,11 +105,9 @@ def main(home: str, slots: str) -> int:
     try:
         trio.run(run)
     except BaseExceptionGroup as group:
-        found: BaseException | None = group.subgroup(MeshError)
-        if found is None:
+        found = cause(group)
+        if not isinstance(found, MeshError):
             raise
-        while isinstance(found, BaseExceptionGroup):
-            found = found.exceptions[0]
         print(found, file=sys.stderr)
         return MeshFailed.exit_code
     return 0

@@ -15,7 +15,7 @@ from mesh.cli.arguments import checked_home, default_home
 from mesh.cli.client import Client, read_endpoint
 from mesh.cli.companion import home_for_once
 from mesh.cli.signals import Strokes
-from protocols.errors import MeshFailed, NodeUnavailable
+from protocols.errors import MeshFailed, NodeUnavailable, cause
 
 if TYPE_CHECKING:
     import trio
@@ -127,7 +127,7 @@ def _run(
     try:
         trio.run(main, strict_exception_groups=True)
     except BaseExceptionGroup as group:
-        raise _first(group) from None
+        raise cause(group) from None
     if not ended:
         raise KeyboardInterrupt
     return ended[0]
@@ -156,14 +156,3 @@ async def _interruptible(client: Client, interrupt: Interrupt, everything: "trio
                     return
                 everything.deadline = trio.current_time() + INTERRUPT_SECONDS_MAX
                 nursery.start_soon(_in_thread, interrupt, client)
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What ended the program: an error of ours before any other."""
-    from protocols.errors import MeshError
-
-    known = group.subgroup(MeshError)
-    found: BaseException = known if known is not None else group
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found

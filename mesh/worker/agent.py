@@ -26,6 +26,7 @@ from protocols.errors import (
     RemoteCallError,
     RemoteProtocolError,
     UsageError,
+    cause,
 )
 from protocols.ids import Cid, LeaseId, PeerId, RunId
 from protocols.manifests import Chunk, Outcome, Record
@@ -412,9 +413,7 @@ class WorkerAgent:
 def _told(error: Exception) -> tuple[str, int]:
     """Why a run can't be prepared here, and the exit code that this means. What nobody foresaw is told as such, and
     costs this node the run, not its life: the next worker would only die of the same."""
-    found: BaseException = error
-    while isinstance(found, BaseExceptionGroup):
-        found = next((one for one in found.exceptions if isinstance(one, MeshError)), found.exceptions[0])
+    found = cause(error)
     if isinstance(found, MeshError):
         return str(found), found.exit_code
     log.error("a run could not be prepared: %r", found, exc_info=error)
