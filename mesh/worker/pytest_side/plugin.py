@@ -123,6 +123,8 @@ class MeshPlugin:
             # pytest-randomly draws one in each process; all hosts of a run must have the same
             config.option.randomly_seed = zlib.crc32(str(self._settings["uid"]).encode())
         rerun: Any = sys.modules.get("pytest_rerunfailures")
+        if rerun is not None:  # it takes us for an xdist of long ago, which ended a test with its first report
+            rerun.works_with_current_xdist = lambda: True
         if hasattr(rerun, "ServerStatusDB") and hasattr(rerun, "StatusDB"):
             rerun.ServerStatusDB = rerun.StatusDB  # beside xdist it serves xdist's workers from a thread: no fork then
         config.pluginmanager.register(fixtures, "mesh-fixtures")

@@ -149,9 +149,6 @@ class Slot:
         for plugin_name in ("lfplugin", "nfplugin", "stepwiseplugin"):
             if config.pluginmanager.hasplugin(plugin_name):
                 config.pluginmanager.unregister(name=plugin_name)
-        rerun: Any = sys.modules.get("pytest_rerunfailures")
-        if rerun is not None:  # it takes us for an xdist of long ago, which ended a test with its first report
-            rerun.works_with_current_xdist = lambda: True
         random.seed()
         self._coverage = coverages.Coverage(config, f"{settings['worker'][-8:]}-{self._number}-{os.getpid()}")
         self._root_fd = os.open(settings["root"], os.O_RDONLY)
