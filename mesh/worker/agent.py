@@ -13,9 +13,11 @@ from typing import TypeVar
 
 import trio
 
+from mesh.content.unixfs.cid import as_raw
 from mesh.ports import Content, Finished, Network, Outbox, RunnerEvent, Started
+from mesh.state.signing import Sign
 from mesh.worker.machine import Collect, Feed, Instruction, Kill, Offer, Prepare, WorkerMachine
-from mesh.worker.results import Ended, ResultBuffer
+from mesh.worker.results import Ended, ResultBuffer, encode_batch, encode_record
 from mesh.worker.sessions import RunSession, Workshop
 from protocols.codec import decode, encode
 from protocols.errors import (
@@ -29,7 +31,7 @@ from protocols.errors import (
     cause,
 )
 from protocols.ids import Cid, LeaseId, PeerId, RunId
-from protocols.manifests import Chunk, Outcome, Record
+from protocols.manifests import Outcome, Record
 from protocols.work import (
     PROTOCOL,
     Ack,
@@ -81,6 +83,7 @@ class WorkerAgent:
         name: str,
         incarnation: Callable[[], int],
         slots: int,
+        sign: Sign,
         coordinator: Callable[[], PeerId | None],
         changed: Callable[[], None],
         heartbeat_interval: float,
@@ -92,6 +95,7 @@ class WorkerAgent:
         self._outbox = outbox
         self._name = name
         self._incarnation = incarnation
+        self._sign = sign
         self._coordinator = coordinator
         self._changed = changed
         self._interval = heartbeat_interval
@@ -241,14 +245,20 @@ class WorkerAgent:
             self._machine.started(event.lease, event.index)
             self._changed()
             return
-        record = await self._workshop.complete(event)
+        record = await self._workshop.complete(event, self._sessions[run].origin)
         if self._machine.finished(event.lease, event.index):
             await self._keep(event, record)
 
     async def _keep(self, event: Finished, record: Record) -> None:
         held = self._machine.held[event.lease]  # which may be closed while its results are written
         ended = Ended(
-            event.lease, event.index, record.outcome, max(0, math.ceil(record.duration * 1e6)), encode(record)
+            held.assign.run,
+            event.lease,
+            event.index,
+            record.outcome,
+            max(0, math.ceil(record.duration * 1e6)),
+            encode_record(record),
+            record.origin,
         )
         batch = self._buffer.add(ended)
         if batch is not None:
@@ -272,12 +282,11 @@ class WorkerAgent:
     async def _report(self, batch: list[Ended]) -> None:
         """Put a batch where no crash can lose it, then queue it for the coordinator."""
         tests = tuple(ended.test for ended in batch)
-        records = [ended.record for ended in batch]
-        chunk = encode(Chunk(tests, tuple(records)))
-        cids = await self._content.put_many([*records, chunk], "dag-cbor")
+        chunk = encode_batch(batch, self._network.peer_id, self._sign)
+        cids = await self._content.put_many([*(ended.record for ended in batch), chunk], "dag-cbor")
         result = Result(
             batch[0].lease,
-            cids[-1],
+            as_raw(cids[-1]),
             tests,
             bytes(ended.outcome.code for ended in batch),
             tuple(ended.duration for ended in batch),

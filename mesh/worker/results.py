@@ -5,10 +5,13 @@ by bytes, or when the agent asks for all (it does so several times a second, and
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from protocols.ids import LeaseId, TestIndex
-from protocols.manifests import Outcome
+from mesh.state.signing import Sign, signed_chunk
+from protocols.codec import encode, encode_block
+from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
+from protocols.manifests import Chunk, Outcome, Record
 
 BATCH_TESTS_MAX = 512
 BATCH_BYTES_MAX = 512 * 1024
@@ -19,11 +22,28 @@ BATCH_BYTES_MAX = 512 * 1024
 class Ended:
     """A test's result, its record encoded. Duration in microseconds."""
 
+    run: RunId
     lease: LeaseId
     test: TestIndex
     outcome: Outcome
     duration: int
     record: bytes
+    origin: Cid | None = None
+    """Of the record; None: its run's results are not signed."""
+
+
+def encode_record(record: Record) -> bytes:
+    """One that links its origin is a strict IPLD block."""
+    return encode(record) if record.origin is None else encode_block(record)
+
+
+def encode_batch(batch: Sequence[Ended], worker: PeerId, sign: Sign) -> bytes:
+    """The chunk of a batch, signed if its records tell where they come from."""
+    tests, records = tuple(ended.test for ended in batch), tuple(ended.record for ended in batch)
+    first = batch[0]
+    if first.origin is None:
+        return encode(Chunk(tests, records))
+    return encode_block(signed_chunk(Chunk(tests, records, first.run, first.lease, worker, first.origin), sign))
 
 
 class ResultBuffer:
