@@ -11,6 +11,7 @@ from typing import Any
 
 import trio
 
+from mesh.autopilot import reads_format
 from mesh.coordinator import collected, gangs
 from mesh.coordinator.clients import ClientDesk
 from mesh.coordinator.fleet import Fleet
@@ -31,6 +32,7 @@ from mesh.scheduler.outlook import Outlook
 from mesh.scheduler.plan import plan
 from mesh.scheduler.proposal import Plan
 from mesh.scheduler.supply import Memory
+from mesh.state import signing
 from mesh.state.model import CoordinatorState, Lease, RunPhase
 from mesh.state.results import Applied
 from protocols.codec import decode, encode
@@ -100,7 +102,7 @@ class TestCoordinator:
         self._history = History(content)
         self._replicas = Replicas(network, content, lambda: log.configuration.voters)
         self._names = SharedNames(log, self._replicas)
-        self._reports = ReportBuilder(content, self._history, scratch)
+        self._reports = ReportBuilder(network, content, self._history, scratch)
         self._unrun = UnrunTests(
             content=content,
             replicas=self._replicas,
@@ -108,7 +110,7 @@ class TestCoordinator:
             replicated=log,
             nodes=nodes,
             clock=clock,
-            here=lambda: network.peer_id,
+            network=network,
         )
         self._clock = clock
         self._name = name
@@ -325,7 +327,14 @@ class TestCoordinator:
         spec = upstream.handed_over(self._state, run.spec)
         tasks = tuple(lease.open)
         hosts = gangs.hosts_of(self._state, lease, nodes)
-        return Assign(lease.id, run.id, spec, run.manifest, tasks, tuple(holders), first, total, lease.devices, hosts)
+        signed = (
+            self._state.format >= signing.LOG_FORMAT_MIN
+            and lease.worker in nodes
+            and (reads_format(nodes[lease.worker].presence) >= signing.LOG_FORMAT_MIN)
+        )
+        return Assign(
+            lease.id, run.id, spec, run.manifest, tasks, tuple(holders), first, total, lease.devices, hosts, signed
+        )  # fmt: skip
 
     # Requests of workers
 
@@ -407,6 +416,8 @@ class TestCoordinator:
         records = await self._unpack(request.chunk)
         for artifacts in (record.artifacts for record in records if record.artifacts is not None):
             await self._replicas.secure(artifacts, peer, nodes)
+        for origin in dict.fromkeys(record.origin for record in records if record.origin is not None):
+            await self._replicas.secure_origin(origin, peer, nodes)
         await self._log.propose(
             Complete(request.lease, request.chunk, request.tests, request.outcomes, request.durations)
         )

@@ -16,6 +16,9 @@ from protocols.codec import encode_block
 from protocols.ids import PeerId
 from protocols.manifests import Chunk, Seal
 
+LOG_FORMAT_MIN = 4
+"""Results are signed in logs from this format on: readers before it know no such fields."""
+
 Sign = Callable[[bytes], bytes]
 """An Ed25519 signature by this node's key."""
 

@@ -15,7 +15,6 @@ import trio
 
 from mesh.content.unixfs.cid import as_raw
 from mesh.ports import Content, Finished, Network, Outbox, RunnerEvent, Started
-from mesh.state.signing import Sign
 from mesh.worker.machine import Collect, Feed, Instruction, Kill, Offer, Prepare, WorkerMachine
 from mesh.worker.results import Ended, ResultBuffer, encode_batch, encode_record
 from mesh.worker.sessions import RunSession, Workshop
@@ -83,7 +82,6 @@ class WorkerAgent:
         name: str,
         incarnation: Callable[[], int],
         slots: int,
-        sign: Sign,
         coordinator: Callable[[], PeerId | None],
         changed: Callable[[], None],
         heartbeat_interval: float,
@@ -95,7 +93,6 @@ class WorkerAgent:
         self._outbox = outbox
         self._name = name
         self._incarnation = incarnation
-        self._sign = sign
         self._coordinator = coordinator
         self._changed = changed
         self._interval = heartbeat_interval
@@ -222,7 +219,7 @@ class WorkerAgent:
                 self._perform(self._machine.ready(run))
                 with session.scope:
                     async for event in session.events():
-                        await self._take(run, event)
+                        await self._take(run, event, session.origin)
         except Exception as error:
             if session is not None:
                 raise  # results are in our hands: only a new process of this node knows what to offer again
@@ -240,12 +237,12 @@ class WorkerAgent:
         else:
             self._machine.closed_session(run)
 
-    async def _take(self, run: RunId, event: RunnerEvent) -> None:
+    async def _take(self, run: RunId, event: RunnerEvent, origin: Cid | None) -> None:
         if isinstance(event, Started):
             self._machine.started(event.lease, event.index)
             self._changed()
             return
-        record = await self._workshop.complete(event, self._sessions[run].origin)
+        record = await self._workshop.complete(event, origin)
         if self._machine.finished(event.lease, event.index):
             await self._keep(event, record)
 
@@ -282,7 +279,7 @@ class WorkerAgent:
     async def _report(self, batch: list[Ended]) -> None:
         """Put a batch where no crash can lose it, then queue it for the coordinator."""
         tests = tuple(ended.test for ended in batch)
-        chunk = encode_batch(batch, self._network.peer_id, self._sign)
+        chunk = encode_batch(batch, self._network.peer_id, self._network.sign)
         cids = await self._content.put_many([*(ended.record for ended in batch), chunk], "dag-cbor")
         result = Result(
             batch[0].lease,

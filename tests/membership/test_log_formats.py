@@ -103,11 +103,15 @@ def test_the_format_is_raised_and_never_lowered() -> None:
 
 def test_what_is_newer_stops_a_node_with_a_sentence() -> None:
     entry = Entry(7, 1, EntryKind.NORMAL, encode(RaiseFormat(NEXT)))
-    with pytest.raises(StorageError, match=rf"entry 7 .*format {NEXT}, and this version reads 1 to {NEXT - 1}\): update"):
+    with pytest.raises(
+        StorageError, match=rf"entry 7 .*format {NEXT}, and this version reads 1 to {NEXT - 1}\): update"
+    ):
         command_of(entry)
     newer = encode(Versioned(NEXT, b"whatever it will be"))
     assert format_of(newer) == NEXT
-    with pytest.raises(StorageError, match=rf"snapshot at 9 .*format {NEXT}, and this version reads 1 to {NEXT - 1}\): update"):
+    with pytest.raises(
+        StorageError, match=rf"snapshot at 9 .*format {NEXT}, and this version reads 1 to {NEXT - 1}\): update"
+    ):
         state_of(Snapshot(9, 1, Configuration(), newer))
     with pytest.raises(RemoteProtocolError, match="format 0"):
         decode_state(encode(Versioned(0, b"")))
