@@ -30,6 +30,7 @@ VERBS = {
     "retry": "run again what went wrong in a run",
     "logs": "captured output of a run's tests",
     "results": "fetch a report by run or CID and write it out",
+    "verify": "check a report's hashes, signatures and completeness",
     "ticket": "print the line that lets a node join",
     "add": "add a file or directory as IPFS content",
     "cat": "print a file by CID",

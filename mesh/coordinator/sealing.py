@@ -16,11 +16,10 @@ from mesh.content.unixfs.nodes import decode_dag_pb
 from mesh.ports import Content, Network
 from mesh.state.model import NO_WORKER, Completion, Run
 from mesh.state.signing import signed_seal
+from mesh.state.verify import SEAL_FILE
 from protocols.codec import encode_block
 from protocols.ids import Cid, PeerId
 from protocols.manifests import Chunk, Seal
-
-SEAL_FILE = "seal.cbor"
 
 
 @dataclass(slots=True)

@@ -2,8 +2,8 @@
 
 A worker signs each chunk of records, the coordinator that closes a run the list of all that its report holds. One
 signature stands for up to hundreds of records, and each of them can be checked by itself with its chunk alone: what is
-signed holds the records, and with them test, attempt, outcome and origin. Rejected: a signature in each record (a record
-of a test that passes is 300 bytes and takes a tenth of a millisecond in all).
+signed holds the records, and with them test, attempt, outcome and origin. Rejected: a signature in each record (the one
+of a test that passes has 300 bytes, and all that a node does for it takes a few tenths of a millisecond).
 
 What is signed begins with what it is (a domain), so that a signature of one thing never passes for one of another.
 """

@@ -1,8 +1,8 @@
 """Content in memory: each node's blocks outlive its process (a disk), and come from nodes that the `Lan` reaches.
 
 A batch that is under way at a crash is there in part: each block is a file of its own. A damaged block is found when it
-is read, and counts as missing. Only a tree's root is fetched, and a checkout makes an empty directory: what the services
-do with content is under test, not IPFS. Every block is under its raw CID.
+is read, and counts as missing. Only a tree's root is fetched, and a checkout makes an empty directory: what the
+services do with content is under test, not IPFS. Every block is under its raw CID.
 """
 
 import hashlib
