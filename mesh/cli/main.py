@@ -28,6 +28,7 @@ VERBS = {
     "why": "why something waits or failed",
     "cancel": "stop a run",
     "retry": "run again what went wrong in a run",
+    "replay": "run a recorded test again from its record alone",
     "logs": "captured output of a run's tests",
     "results": "fetch a report by run or CID and write it out",
     "verify": "check a report's hashes, signatures and completeness",
