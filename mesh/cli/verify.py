@@ -7,7 +7,6 @@ but who belongs to its mesh. A directory that `mesh results`, or `ipfs get`, wro
 import argparse
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,15 +14,15 @@ from typing import Any
 from mesh.api.checks import parse_cid
 from mesh.cli.client import Client
 from mesh.cli.companion import home_for_once
-from mesh.cli.output import note, print_document
+from mesh.cli.output import print_document
 from mesh.cli.results import report_of
 from mesh.cli.session import connect, find
 from mesh.net.identity import is_signed_by
 from mesh.state.verify import SEAL_FILE, Files, Findings, verify
-from protocols.errors import MeshFailed, UsageError
+from protocols.errors import MeshError, StorageError, UsageError
 
-HELP = """Check a report: the hashes of all that is in it, the signatures of who ran its tests and of who closed it, that
-every test has one verdict, and that its documents agree."""
+HELP = """Check a report: the hashes of all that is in it, the signatures of those who ran its tests and of who closed
+it, that every test has one verdict, and that its documents agree."""
 
 EXIT_WRONG = 1
 
@@ -53,8 +52,7 @@ def run(args: argparse.Namespace) -> int:
         client = connect(args)
         cid = _cid(client, args.report)
         mesh = _mesh(client)
-        with _fetched(client, cid) as directory:
-            findings = _verify(directory, cid)
+        findings = _fetched(client, cid)
     if findings.seal is not None:
         _judge(findings, mesh, cid, args.trust)
     if args.json:
@@ -82,19 +80,19 @@ def _mesh(client: Client | None) -> _Mesh:
     return _Mesh(nodes, {run["report"]: run["run"] for run in runs if run.get("report")})
 
 
-@contextmanager
-def _fetched(client: Client, cid: str) -> Iterator[Path]:
-    """The report's files, for as long as they are looked at."""
+def _fetched(client: Client, cid: str) -> Findings:
+    """What is found in the report's files, which are here meanwhile."""
     with home_for_once(client.home) as folder:
         target = folder / "report"
         try:
             client.post("/api/checkout", {"cid": cid, "target": str(target)})
-        except MeshFailed as error:  # a block that is damaged here is gone now, and others may have it
-            note(f"{error}; looking for it on other nodes")
-            client.post("/api/checkout", {"cid": cid, "target": str(target)})
+        except MeshError as error:
+            if error.exit_code != StorageError.exit_code:
+                raise
+            return Findings([str(error)])
         if not target.is_dir():
             raise UsageError(f"{cid} is a file, not a report's directory")
-        yield target
+        return _verify(target, cid)
 
 
 def _verify(directory: Path, cid: str | None = None) -> Findings:
@@ -139,7 +137,7 @@ def _is_file(path: Path) -> bool:
 def _all(directory: Path, name: str) -> Iterator[tuple[str, bytes]]:
     folder = directory / name
     for path in sorted(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else ():
-        if _is_file(path):
+        if _is_file(path) and path.suffix in (".cbor", ".jsonl"):
             yield f"{name}/{path.name}", path.read_bytes()
 
 

@@ -23,6 +23,7 @@ from urllib.parse import quote
 
 import trio
 
+from mesh.content.unixfs.cid import as_raw
 from mesh.coordinator.history import History
 from mesh.coordinator.sealing import Evidence, seal
 from mesh.ports import Content, Network
@@ -35,7 +36,7 @@ from protocols.codec import decode, encode
 from protocols.commands import Finish
 from protocols.errors import ContentNotFound, MeshFailed, RemoteProtocolError
 from protocols.ids import Cid, PeerId, TestIndex
-from protocols.manifests import Chunk, Manifest, Outcome, Record, Uncollected
+from protocols.manifests import Chunk, Manifest, Origin, Outcome, Record, Uncollected
 
 log = logging.getLogger(__name__)
 
@@ -139,9 +140,9 @@ class ReportBuilder:
                         files["collection.notes"] = said.notes
             if manifest is not None and manifest.environment is not None and manifest.environment.distributions:
                 files["distributions.txt"] = manifest.environment.distributions
-            files |= material.evidence.files(run)
-            root = await self._content.add_files(await search.those_here(files))
-            root = await seal(self._network, self._content, root, run, material.evidence, now, names)
+            files = await search.those_here({**files, **material.evidence.files(run)})
+            root = await self._content.add_files(files)
+            root = await seal(self._network, self._content, root, run, material.evidence, files, now, names)
         finally:
             await trio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
         return Finish(run.id, root, report.exit_code(run), now, reason)
@@ -161,7 +162,16 @@ class ReportBuilder:
 
         await together(take, list(run.chunks))
         await together(take_tries, list(run.tries))
+        for origin in material.evidence.origins(run):
+            await self._look_at(origin, search, material.evidence)
         return material
+
+    async def _look_at(self, origin: Cid, search: _Search, evidence: Evidence) -> None:
+        """What was installed where records come from."""
+        if await search.has(as_raw(origin)):
+            environment = decode(await self._content.get(as_raw(origin)), Origin).environment
+            if environment is not None and environment.distributions is not None:
+                evidence.installed[origin] = environment.distributions
 
     async def _records(
         self, done: Completion, search: _Search, evidence: Evidence

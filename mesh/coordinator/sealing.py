@@ -8,7 +8,8 @@ can't write such a directory out); a DAG-CBOR root over the directory (two CIDs 
 knows would be the unsigned one).
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mesh.content.unixfs.cid import as_raw
@@ -21,6 +22,8 @@ from protocols.codec import encode_block
 from protocols.ids import Cid, PeerId
 from protocols.manifests import Chunk, Seal
 
+CHUNKS, ORIGINS = "chunks/", "origins/"
+
 
 @dataclass(slots=True)
 class Evidence:
@@ -28,6 +31,9 @@ class Evidence:
 
     chunks: dict[Cid, Chunk] = field(default_factory=dict)
     """Each without its records."""
+
+    installed: dict[Cid, Cid] = field(default_factory=dict)
+    """By origin, the list of the distributions that its worker had."""
 
     def add(self, done: Completion, chunk: Chunk) -> None:
         self.chunks[done.chunk] = Chunk((), (), chunk.run, chunk.lease, chunk.worker, chunk.origin)
@@ -41,8 +47,12 @@ class Evidence:
         return list(dict.fromkeys(origin for origin in found if origin is not None))
 
     def files(self, run: Run) -> dict[str, Cid]:
-        files = {f"chunks/{number:06d}.cbor": as_raw(cid) for number, cid in enumerate(self.ordered(run))}
-        files |= {f"origins/{number}.cbor": as_raw(cid) for number, cid in enumerate(self.origins(run))}
+        files = {f"{CHUNKS}{number:06d}.cbor": as_raw(cid) for number, cid in enumerate(self.ordered(run))}
+        for number, origin in enumerate(self.origins(run)):
+            files[f"{ORIGINS}{number}.cbor"] = as_raw(origin)
+            installed = self.installed.get(origin)
+            if installed is not None:
+                files[f"{ORIGINS}{number}.txt"] = installed
         return files if run.manifest is None else {**files, "manifest.cbor": run.manifest}
 
     def signers(self, run: Run) -> list[PeerId]:
@@ -52,9 +62,17 @@ class Evidence:
 
 
 async def seal(
-    network: Network, content: Content, root: Cid, run: Run, evidence: Evidence, now: float, names: Mapping[PeerId, str]
+    network: Network,
+    content: Content,
+    root: Cid,
+    run: Run,
+    evidence: Evidence,
+    files: Iterable[str],
+    now: float,
+    names: Mapping[PeerId, str],
 ) -> Cid:
-    """The report again, with this node's signature over all that is in it."""
+    """The report `root`, which has these files, again: with this node's signature over all that is in it."""
+    kinds = Counter(name.partition("/")[0] + "/" for name in files if name.endswith(".cbor"))
     links, _ = decode_dag_pb(await content.get(root))
     entries = {link.name: link.cid for link in links}
     made = signed_seal(
@@ -63,8 +81,8 @@ async def seal(
             network.peer_id,
             now,
             tuple((peer, names.get(peer, "")) for peer in evidence.signers(run)),
-            sum(name.startswith("origins/") for name in evidence.files(run)),
-            len(evidence.chunks),
+            kinds[ORIGINS],
+            kinds[CHUNKS],
             tuple(sorted(entries.items())),
         ),
         network.sign,
