@@ -30,8 +30,11 @@ CURSOR_MAX = 2**53
 
 STATUS_OF_EXIT = {3: 500, 4: 400, 10: 409, 11: 503, 12: 502, 13: 401}
 
-HEAL_SECONDS = 15.0
+HEAL_SECONDS = 5.0
 """How long other nodes are asked for a block that is damaged here."""
+
+HEALS_MAX = 32
+"""How often that is done for one tree: damaged blocks are found as they are read, a few at a time."""
 
 log = logging.getLogger("mesh.api")
 
@@ -178,11 +181,14 @@ class Api:
         _check_vacant(target)
         if target.is_dir():
             target.rmdir()
-        try:
-            await self._content.checkout(cid, target)
-        except ContentNotFound:  # all of it was here: a block is damaged, and does not count as being here any more
-            await self._heal(cid)
-            await self._content.checkout(cid, target)
+        for heals_left in reversed(range(HEALS_MAX)):
+            try:
+                await self._content.checkout(cid, target)
+                break
+            except ContentNotFound:  # all of it was here: a block is damaged, and does not count as being here any more
+                if not heals_left:
+                    raise
+                await self._heal(cid)
         return JSONResponse({"cid": cid, "target": str(target)})
 
     async def _heal(self, cid: Cid) -> None:

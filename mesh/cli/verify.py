@@ -45,12 +45,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    directory = Path(args.report)
-    if directory.is_dir():
-        cid, mesh, findings = None, _mesh(find(args)), _verify(directory)
+    cid, directory = None, _directory(args.report)
+    if directory is not None:
+        mesh, findings = _mesh(find(args)), _verify(directory)
     else:
         client = connect(args)
-        cid = _cid(client, args.report)
+        cid = report_of(client, args.report) if args.report.isdigit() else parse_cid(args.report)
         mesh = _mesh(client)
         findings = _fetched(client, cid)
     if findings.seal is not None:
@@ -58,18 +58,22 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_document(_document(findings, mesh, cid))
     else:
-        _print(findings, mesh, cid or str(directory))
+        _print(findings, mesh, cid or args.report)
     return EXIT_WRONG if findings.problems else 0
 
 
-def _cid(client: Client, text: str) -> str:
+def _directory(text: str) -> Path | None:
+    """The one that is named; None for a run or a CID."""
     if text.isdigit():
-        return report_of(client, text)
+        return None
     try:
-        return parse_cid(text)
+        parse_cid(text)
     except UsageError:
+        if Path(text).is_dir():
+            return Path(text)
         expected = "a run (a number), a report's CID (bafy…) or a report's directory"
         raise UsageError(f"{text[:80]!r} is none of these: {expected}") from None
+    return None
 
 
 def _mesh(client: Client | None) -> _Mesh:
