@@ -170,7 +170,8 @@ def _judge(findings: Findings, mesh: _Mesh, cid: str | None, trusted: list[str])
 
 
 def _document(findings: Findings, mesh: _Mesh, cid: str | None) -> dict[str, Any]:
-    seal, names = findings.seal, {**findings.names, **mesh.peers}
+    seal = findings.seal
+    names: dict[str, str] = {**findings.names, **mesh.peers}
     return {
         "report": cid,
         "ok": not findings.problems,

@@ -249,7 +249,7 @@ def _check_verdicts(
     places = {test.id: index for index, test in enumerate(manifest.tests)} if manifest is not None else {}
     for entry in document["tests"]:
         test, cid = entry["test"], entry.get("record")
-        signed = records.get(cid) if isinstance(cid, str) else None
+        signed = records.get(Cid(cid)) if isinstance(cid, str) else None
         if cid is None:
             found.wrong(f"{test} has a verdict and no record: it was lost with the nodes that held it")
         elif signed is None:
