@@ -7,7 +7,6 @@ is told to us. Rejected: pushing records to the coordinator in messages (a chunk
 """
 
 import logging
-import math
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -16,7 +15,7 @@ import trio
 from mesh.content.unixfs.cid import as_raw
 from mesh.ports import Content, Finished, Network, Outbox, RunnerEvent, Started
 from mesh.worker.machine import Collect, Feed, Instruction, Kill, Offer, Prepare, WorkerMachine
-from mesh.worker.results import Ended, ResultBuffer, encode_batch, encode_record
+from mesh.worker.results import Ended, ResultBuffer, encode_batch, ended_as
 from mesh.worker.sessions import RunSession, Workshop
 from protocols.codec import decode, encode
 from protocols.errors import (
@@ -40,6 +39,7 @@ from protocols.work import (
     GiveBack,
     Heartbeat,
     HeartbeatAck,
+    MakeReady,
     NameClaimed,
     RecallLease,
     Refused,
@@ -62,6 +62,9 @@ RESULTS_QUEUED_MAX = 1024
 """Results that wait for a sender; more make the runner's events wait."""
 
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.1, 2.0
+
+READYING_MAX = 2
+"""Runs prepared at once for which there is no lease yet."""
 
 SESSION_IDLE_SECONDS = 30.0
 """How long the processes of a run stay after its last lease here."""
@@ -100,6 +103,8 @@ class WorkerAgent:
         self._buffer = ResultBuffer()
         self._sessions: dict[RunId, RunSession] = {}
         self._collecting: dict[LeaseId, trio.CancelScope] = {}
+        self._readying: dict[RunId, trio.Event] = {}
+        """Runs that are prepared before they have a lease here."""
         self._nursery: trio.Nursery
         self._send_keys, self._keys = trio.open_memory_channel[str](RESULTS_QUEUED_MAX)
         self._waiting = trio.Event()
@@ -131,6 +136,15 @@ class WorkerAgent:
     def take(self, assign: Assign) -> None:
         """The coordinator grants a lease."""
         self._perform(self._machine.assigned(assign))
+
+    def make_ready(self, request: MakeReady) -> None:
+        """Leases of a run may come soon, which another worker collects."""
+        is_free = not self._machine.draining and not self._machine.held and len(self._readying) < READYING_MAX
+        if is_free and request.run not in self._readying and request.run not in self._sessions:
+            self._readying[request.run] = trio.Event()
+            self._nursery.start_soon(
+                self._get_ready, Assign(LeaseId(0), request.run, request.spec, None, (), request.holders)
+            )
 
     def recall(self, request: RecallLease) -> None:
         """The coordinator wants a lease back: what has not started of it, or all."""
@@ -214,6 +228,9 @@ class WorkerAgent:
         reason, code = "its processes ended", MeshFailed.exit_code
         session: RunSession | None = None
         try:
+            await self._free_processes(assign)
+            if run in self._readying:
+                await self._readying[run].wait()
             async with self._workshop.open(assign, self) as session:
                 self._sessions[run] = session
                 self._perform(self._machine.ready(run))
@@ -248,15 +265,7 @@ class WorkerAgent:
 
     async def _keep(self, event: Finished, record: Record) -> None:
         held = self._machine.held[event.lease]  # which may be closed while its results are written
-        ended = Ended(
-            held.assign.run,
-            event.lease,
-            event.index,
-            record.outcome,
-            max(0, math.ceil(record.duration * 1e6)),
-            encode_record(record),
-            record.origin,
-        )
+        ended = ended_as(event, held.assign.run, record)
         batch = self._buffer.add(ended)
         if batch is not None:
             await self._report(batch)
@@ -308,6 +317,15 @@ class WorkerAgent:
                     del self._collecting[assign.lease]
         self._machine.collected(assign.lease)
         self._changed()
+
+    async def _get_ready(self, assign: Assign) -> None:
+        try:
+            await self._free_processes(assign)
+            await self._workshop.warm_up(assign)
+        except Exception as error:  # who has a lease of the run meets the same, and says so
+            log.debug("run %d can't be prepared yet: %s", assign.run, _told(error)[0])
+        finally:
+            self._readying.pop(assign.run).set()
 
     # The talk with the coordinator
 

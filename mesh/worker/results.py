@@ -4,10 +4,12 @@ Invariant: a test lies in exactly one batch; a batch belongs to one lease. A bat
 by bytes, or when the agent asks for all (it does so several times a second, and at the end of a lease).
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mesh.ports import Finished
 from mesh.state.signing import Sign, signed_chunk
 from protocols.codec import encode, encode_block
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
@@ -32,9 +34,11 @@ class Ended:
     """Of the record; None: its run's results are not signed."""
 
 
-def encode_record(record: Record) -> bytes:
-    """One that links its origin is a strict IPLD block."""
-    return encode(record) if record.origin is None else encode_block(record)
+def ended_as(event: Finished, run: RunId, record: Record) -> Ended:
+    """A record that links its origin is a strict IPLD block."""
+    data = encode(record) if record.origin is None else encode_block(record)
+    micros = max(0, math.ceil(record.duration * 1e6))
+    return Ended(run, event.lease, event.index, record.outcome, micros, data, record.origin)
 
 
 def encode_batch(batch: Sequence[Ended], worker: PeerId, sign: Sign) -> bytes:
