@@ -171,7 +171,7 @@ def _judge(findings: Findings, mesh: _Mesh, cid: str | None, trusted: list[str])
 
 def _document(findings: Findings, mesh: _Mesh, cid: str | None) -> dict[str, Any]:
     seal = findings.seal
-    names: dict[str, str] = {**findings.names, **mesh.peers}
+    names: Mapping[str, str] = {**{str(peer): name for peer, name in findings.names.items()}, **mesh.peers}
     return {
         "report": cid,
         "ok": not findings.problems,
