@@ -16,6 +16,7 @@ Rejected: pickle (executes code), maps with field names (twice the bytes; names 
 
 import dataclasses
 import enum
+import functools
 import io
 import math
 import types
@@ -35,6 +36,9 @@ INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 
 LINK_TAG = 42
 """DAG-CBOR's only tag: a link, as the byte 0 and the binary CID."""
+
+LINKS_REMEMBERED = 1_024
+"""All records of a run link the same origin."""
 
 if typing.TYPE_CHECKING:
     Value = str | int | float | bool | bytes | None | tuple["Value", ...] | Mapping[str, "Value"]
@@ -129,15 +133,22 @@ def encode_block(value: Any) -> bytes:
     return cbor2.dumps(_lower_block(value))
 
 
+_PLAIN = frozenset((str, bytes, bool, float, type(None)))
+"""What stands in a block as it is."""
+
+
 def _lower_block(value: Any) -> Any:
-    tag = _tag_of.get(type(value))
+    kind = type(value)
+    if kind in _PLAIN or (kind is tuple and not value):
+        return value
+    tag = _tag_of.get(kind)
     if tag is not None:
-        lowered = [_lower_block(item) for item in _told(type(value), value)]
-        for place, link in _links(type(value)):
+        lowered = [item if type(item) in _PLAIN else _lower_block(item) for item in _told(kind, value)]
+        for place, link in _links(kind):
             if place < len(lowered):
                 lowered[place] = link(lowered[place])
         return [tag, *lowered]
-    if isinstance(value, tuple | list) and not (value and _all_int(value)):
+    if isinstance(value, tuple | list) and not _all_int(value):
         return [_lower_block(item) for item in value]
     if isinstance(value, Mapping):
         keys = sorted(map(_key, value), key=lambda key: (len(key.encode()), key.encode()))
@@ -177,6 +188,7 @@ def _linking(hint: Any) -> Linking | None:
     raise LocalProtocolError(f"no links can be made of {hint!r}")
 
 
+@functools.lru_cache(maxsize=LINKS_REMEMBERED)
 def _link_to(text: str) -> Any:
     """No link of an empty text: nothing is meant."""
     try:
