@@ -6,12 +6,11 @@ until `BUNDLES_MAX` newer ones push it out. Rejected: a checkout for each run (c
 
 import dataclasses
 import json
-import os
 import re
 import tempfile
 import zlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -135,12 +134,12 @@ def host_variables(hosts: Sequence[GangHost]) -> tuple[tuple[str, str], ...]:
     return (("MESH_HOSTS", json.dumps(told)),)
 
 
-def seeds(spec: RunSpec, ambient: Mapping[str, str]) -> dict[str, str]:
+def seeds(spec: RunSpec, given: str) -> dict[str, str]:
     """What Python's hashes begin with: the same on every host of a run and in each run of the same bundle, so that a
-    test can be run again as it was; unless the run, or the node's own environment, says what it is to be."""
+    test can be run again as it was; unless the run, or the node's own environment (`given`), says what it is to be."""
     if HASH_SEED in dict(spec.variables):
         return {}
-    return {HASH_SEED: ambient.get(HASH_SEED) or str(zlib.crc32(spec.bundle.encode()))}
+    return {HASH_SEED: given or str(zlib.crc32(spec.bundle.encode()))}
 
 
 class Workshop:
@@ -155,6 +154,7 @@ class Workshop:
         peer: PeerId,
         slots: int,
         environments: Environments,
+        hash_seed: str = "",
     ) -> None:
         self._content = content
         self._runner = runner
@@ -162,6 +162,7 @@ class Workshop:
         self._peer = peer
         self._slots = slots
         self._environments = environments
+        self._hash_seed = hash_seed
         self._in_use: dict[Cid, int] = {}
         self._checkouts: dict[Cid, trio.Lock] = {}
         """For each bundle: one that takes long to come keeps no other waiting."""
@@ -234,9 +235,9 @@ class Workshop:
     async def _origin(self, assign: Assign, environment: Environment) -> Cid:
         """The block that tells where the records come from, stored."""
         assert assign.manifest is not None, "tests have a manifest"
-        chosen = dict(seeds(assign.spec, os.environ))
         info = await self._info(environment)
-        origin = Origin(assign.run, assign.spec, assign.manifest, info, tuple(sorted(chosen.items())))
+        chosen = tuple(seeds(assign.spec, self._hash_seed).items())
+        origin = Origin(assign.run, assign.spec, assign.manifest, info, chosen)
         return await self._content.put(encode_block(origin), "dag-cbor")
 
     async def complete(self, event: Finished, origin: Cid | None) -> Record:
@@ -263,7 +264,7 @@ class Workshop:
             files=spec.files,
             timeout=spec.timeout,
             python=environment.python,
-            variables={**dict(environment.variables), **seeds(spec, os.environ), **dict(spec.variables)},
+            variables={**dict(environment.variables), **seeds(spec, self._hash_seed), **dict(spec.variables)},
             slots=self._slots,
             run=str(assign.run),
             worker=self._peer,
