@@ -61,6 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     client = connect(args)
     recorded = _recorded(client, args.report, args.test)
+    _look_for(client, recorded.origin.spec.bundle)
     with home_for_once(client.home) as folder:
         spec = replay_spec(recorded)
         if not recorded.whole:
@@ -137,6 +138,16 @@ def _recorded(client: Client, what: str, test: str | None) -> Recorded:
     if found["record"] is None:
         raise UsageError(f"the record of {test} was lost with the nodes that held it")
     return _of_record(client, _record_of(client, cid, seal, found["record"]))
+
+
+def _look_for(client: Client, bundle: Cid) -> None:
+    """Bundles go before reports do: said at once, not when the coordinator has waited for it."""
+    try:
+        next(client.read(bundle), b"")
+    except UsageError:
+        return  # it is no file to be read, but here
+    except MeshFailed as error:
+        raise MeshFailed(f"what was tested is no longer to be had: {error}") from None
 
 
 def _of_record(client: Client, record: Record) -> Recorded:
