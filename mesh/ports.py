@@ -47,6 +47,9 @@ class Network(Protocol):
     @property
     def peer_id(self) -> PeerId: ...
 
+    def sign(self, data: bytes) -> bytes:
+        """A signature by the key that is this node's peer ID."""
+
     def addresses(self) -> tuple[str, ...]:
         """Full multiaddrs, "/p2p/…" included, under which others can reach this node."""
 

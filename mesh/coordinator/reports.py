@@ -3,10 +3,10 @@
 `report.json` and `junit.xml` name every test once; `records/` has the records as lines of JSON, in the manifest's
 order; `tries.jsonl` those of tries that `--retries` had followed by others, and `retried.json` what both say together;
 `artifacts/<test>/` what tests left; `warnings.json` each warning once; `teardowns.json` what fixtures raised after the
-last test; `collection.txt` (and packed, for pytest
-itself, `collection.notes`) what pytest said when nothing could be collected. It is made of the log's completions and
-their chunks alone, so any coordinator makes the same one. Long documents are written to files in a thread, piece by
-piece: a run of a hundred thousand tests never stands in memory decoded.
+last test; `collection.txt` (and packed, for pytest itself, `collection.notes`) what pytest said when nothing could be
+collected; and what it takes to check all that (`sealing.py`). It is made of the log's completions and their chunks
+alone, so any coordinator makes the same one, but for its signature. Long documents are written to files in a thread,
+piece by piece: a run of a hundred thousand tests never stands in memory decoded.
 """
 
 import hashlib
@@ -23,8 +23,10 @@ from urllib.parse import quote
 
 import trio
 
+from mesh.content.unixfs.cid import as_raw
 from mesh.coordinator.history import History
-from mesh.ports import Content
+from mesh.coordinator.sealing import Evidence, seal
+from mesh.ports import Content, Network
 from mesh.state import junit, report
 from mesh.state.model import NO_VERDICT, NO_WORKER, Completion, Run
 from mesh.state.remarks import Remarks
@@ -34,7 +36,7 @@ from protocols.codec import decode, encode
 from protocols.commands import Finish
 from protocols.errors import ContentNotFound, MeshFailed, RemoteProtocolError
 from protocols.ids import Cid, PeerId, TestIndex
-from protocols.manifests import Chunk, Manifest, Outcome, Record, Uncollected
+from protocols.manifests import Chunk, Manifest, Origin, Outcome, Record, Uncollected
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +69,7 @@ class _Material:
     cids: dict[TestIndex, Cid] = field(default_factory=dict)
     tries: dict[TestIndex, dict[int, tuple[Cid, bytes]]] = field(default_factory=dict)
     """Records of tries before the verdict, by their number."""
+    evidence: Evidence = field(default_factory=Evidence)
 
 
 class _Search:
@@ -106,7 +109,8 @@ class _Search:
 class ReportBuilder:
     """Builds reports, in folders under `scratch` that are gone afterwards."""
 
-    def __init__(self, content: Content, history: History, scratch: Path) -> None:
+    def __init__(self, network: Network, content: Content, history: History, scratch: Path) -> None:
+        self._network = network
         self._content = content
         self._history = history
         self._scratch = scratch
@@ -142,7 +146,9 @@ class ReportBuilder:
                         files["collection.notes"] = said.notes
             if manifest is not None and manifest.environment is not None and manifest.environment.distributions:
                 files["distributions.txt"] = manifest.environment.distributions
-            root = await self._content.add_files(await search.those_here(files))
+            files = await search.those_here({**files, **material.evidence.files(run)})
+            root = await self._content.add_files(files)
+            root = await seal(self._network, self._content, root, run, material.evidence, files, now, names)
         finally:
             await trio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
         return Finish(run.id, root, code, now, reason)
@@ -152,23 +158,35 @@ class ReportBuilder:
         material = _Material()
 
         async def take(done: Completion) -> None:
-            for test, data, cid in await self._records(done, search):
+            for test, data, cid in await self._records(done, search, material.evidence):
                 material.records[test], material.cids[test] = data, cid
 
         async def take_tries(tried: Completion) -> None:
             number = dict(zip(tried.tests, tried.attempts, strict=True))
-            for test, data, cid in await self._records(tried, search):
+            for test, data, cid in await self._records(tried, search, material.evidence):
                 material.tries.setdefault(test, {})[number[test]] = (cid, data)
 
         await together(take, list(run.chunks))
         await together(take_tries, list(run.tries))
+        for origin in material.evidence.origins(run):
+            await self._look_at(origin, search, material.evidence)
         return material
 
-    async def _records(self, done: Completion, search: _Search) -> list[tuple[TestIndex, bytes, Cid]]:
+    async def _look_at(self, origin: Cid, search: _Search, evidence: Evidence) -> None:
+        """What was installed where records come from."""
+        if await search.has(as_raw(origin)):
+            environment = decode(await self._content.get(as_raw(origin)), Origin).environment
+            if environment is not None and environment.distributions is not None:
+                evidence.installed[origin] = environment.distributions
+
+    async def _records(
+        self, done: Completion, search: _Search, evidence: Evidence
+    ) -> list[tuple[TestIndex, bytes, Cid]]:
         """Of the tests of a completion; none if no node has its chunk."""
         if not await search.has(done.chunk, done.worker):
             return []
         chunk = decode(await self._content.get(done.chunk), Chunk)
+        evidence.add(done, chunk)
         cids = await self._content.put_many(chunk.records, "dag-cbor")
         wanted = set(done.tests)
         return [one for one in zip(chunk.tests, chunk.records, cids, strict=True) if one[0] in wanted]

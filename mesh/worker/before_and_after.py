@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
-from protocols.errors import cause
+from protocols.errors import MeshError, MeshFailed, cause
 from protocols.ids import LeaseId, RunId
 from protocols.work import Assign, MakeReady
 
@@ -65,3 +65,13 @@ class Endings:
 
     def of(self, run: RunId) -> tuple[str, ...]:
         return self._errors.get(run, ())
+
+
+def told(error: Exception) -> tuple[str, int]:
+    """Why a run can't be prepared here, and the exit code that this means. What nobody foresaw is told as such, and
+    costs this node the run, not its life: the next worker would only die of the same."""
+    found = cause(error)
+    if isinstance(found, MeshError):
+        return str(found), found.exit_code
+    log.error("a run could not be prepared: %r", found, exc_info=error)
+    return f"{type(found).__name__}: {found}", MeshFailed.exit_code
