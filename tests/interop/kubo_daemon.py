@@ -44,14 +44,14 @@ class Kubo:
     def peer(self) -> str:
         return self.run("id", "-f", "<id>").strip()
 
-    def run(self, *arguments: str, data: bytes | None = None) -> str:
+    def run(self, *arguments: str, data: bytes | None = None, timeout: float = 60) -> str:
         """The output of one `ipfs` command."""
         done = subprocess.run(
             [str(kubo_program()), *arguments],
             env=self._environment,
             input=data,
             capture_output=True,
-            timeout=60,
+            timeout=timeout,
             check=False,
         )
         assert done.returncode == 0, done.stderr.decode()
@@ -100,3 +100,9 @@ def new_kubo(home: Path, swarm_key: bytes) -> Kubo:
     kubo.run("config", "--json", "Ipns.DelegatedPublishers", "[]")
     (home / "swarm.key").write_text(f"/key/swarm/psk/1.0.0/\n/base16/\n{swarm_key.hex()}\n")
     return kubo
+
+
+def kubo_cid(kubo: Kubo, path: Path, executable: bool = False) -> str:
+    """What Kubo calls a file or a tree, with its hidden files; its mode counts only for executables."""
+    how = ["--preserve-mode"] if executable else ["--only-hash"]  # the two do not go together
+    return kubo.run("add", "-Qr", "--hidden", "--cid-version=1", *how, str(path), timeout=300).strip()

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from mesh.content.kubo import open_kubo_content
-from mesh.content.store import EmbeddedContent, open_content
+from mesh.content.store import EmbeddedContent
 from protocols.errors import ContentNotFound, NodeUnavailable, UsageError
 from protocols.ids import Cid, PeerId
 from tests.content.content_nodes import KEY, node_maker, poll
@@ -30,28 +30,6 @@ def kubo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubo]:
 
 def random_bytes(count: int, seed: int = 1) -> bytes:
     return random.Random(seed).randbytes(count)
-
-
-def make_tree(root: Path) -> None:
-    (root / "b" / "c").mkdir(parents=True)
-    (root / "b" / "c" / "deep").write_bytes(random_bytes(300))
-    (root / "b.d").write_bytes(b"")
-    (root / "ä").write_bytes(b"umlaut")
-    (root / "large").write_bytes(random_bytes(50_000_000))
-    (root / "link").symlink_to("b/c/deep")
-    (root / "many").mkdir()
-    for number in range(4200):
-        (root / "many" / f"n{number:031d}").write_bytes(b"%d" % (number % 10))
-
-
-async def test_a_tree_has_the_same_cid_in_both(kubo: Kubo, tmp_path: Path) -> None:
-    make_tree(tmp_path / "tree")
-    async with open_content(tmp_path / "home") as content:
-        ours = await content.add_path(tmp_path / "tree")
-    theirs = await trio.to_thread.run_sync(
-        lambda: kubo.run("add", "-Qr", "--cid-version=1", "--only-hash", str(tmp_path / "tree"))
-    )
-    assert ours == theirs.strip()
 
 
 async def test_blocks_go_both_ways_by_bitswap(kubo: Kubo, tmp_path: Path) -> None:
