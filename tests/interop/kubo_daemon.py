@@ -46,6 +46,13 @@ class Kubo:
 
     def run(self, *arguments: str, data: bytes | None = None, timeout: float = 60) -> str:
         """The output of one `ipfs` command."""
+        return self._run(arguments, data, timeout).decode()
+
+    def export(self, cid: str) -> bytes:
+        """The CAR file of all under a CID."""
+        return self._run(("dag", "export", "--progress=false", cid), None, 60)
+
+    def _run(self, arguments: tuple[str, ...], data: bytes | None, timeout: float) -> bytes:
         done = subprocess.run(
             [str(kubo_program()), *arguments],
             env=self._environment,
@@ -55,11 +62,21 @@ class Kubo:
             check=False,
         )
         assert done.returncode == 0, done.stderr.decode()
-        return done.stdout.decode()
+        return done.stdout
+
+    @property
+    def blocks(self) -> Path:
+        """Where a block is a file."""
+        return self._home / "blocks"
+
+    def kill(self) -> None:
+        """End the running daemon as a power cut would."""
+        self._daemon.kill()
+        self._daemon.wait()
 
     @contextmanager
     def running(self) -> Iterator["Kubo"]:
-        daemon = subprocess.Popen(
+        daemon = self._daemon = subprocess.Popen(
             [str(kubo_program()), "daemon"],
             env=self._environment,
             stdout=subprocess.PIPE,
