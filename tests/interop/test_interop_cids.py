@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,43 +27,44 @@ needs_importer = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every case on disk, under its name."""
+def path_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Case], Path]:
+    """Where a case lies on disk; it is made when it is first asked for."""
     folder = tmp_path_factory.mktemp("cases")
-    for case in [*LIVE, *EXECUTABLES]:
-        case.make(folder / case.name)
-    return folder
+
+    def path(case: Case) -> Path:
+        if not (folder / case.name).exists():
+            case.make(folder / case.name)
+        return folder / case.name
+
+    return path
 
 
 @pytest.mark.parametrize("case", [*PLAIN, *EXECUTABLES, *LONG], ids=lambda case: case.name)
-def test_our_cid(case: Case, tmp_path: Path) -> None:
-    if isinstance(case, Tree):
-        case.make(tmp_path / case.name)
-    assert ours(case, tmp_path / case.name) == GOLDEN[case.name]
+def test_our_cid(case: Case, path_of: Callable[[Case], Path]) -> None:
+    assert ours(case, path_of(case) if isinstance(case, Tree) else None) == GOLDEN[case.name]
 
 
 @pytest.mark.parametrize("size", [case.size for case in EXECUTABLES[:5]])
-def test_a_files_cid_is_the_same_when_it_is_read_from_disk(size: int, tmp_path: Path) -> None:
+def test_a_files_cid_is_the_same_when_it_is_read_from_disk(size: int, path_of: Callable[[Case], Path]) -> None:
     for case in (File(size), File(size, executable=True)):
-        case.make(tmp_path / case.name)
-        assert ours(case, tmp_path / case.name) == GOLDEN[case.name]
+        assert ours(case, path_of(case)) == GOLDEN[case.name]
 
 
 @pytest.mark.kubo
 @needs_kubo
-def test_kubos_cids(made: Path, tmp_path: Path) -> None:
+def test_kubos_cids(path_of: Callable[[Case], Path], tmp_path: Path) -> None:
     kubo = new_kubo(tmp_path / "kubo", bytes(32))
-    found = {case.name: kubo_cid(kubo, made / case.name) for case in LIVE}
-    found |= {case.name: kubo_cid(kubo, made / case.name, executable=True) for case in EXECUTABLES}
+    found = {case.name: kubo_cid(kubo, path_of(case)) for case in LIVE}
+    found |= {case.name: kubo_cid(kubo, path_of(case), executable=True) for case in EXECUTABLES}
     assert found == {name: GOLDEN[name] for name in found}
 
 
 @needs_importer
-def test_the_reference_importers_cids(made: Path) -> None:
+def test_the_reference_importers_cids(path_of: Callable[[Case], Path]) -> None:
     cases = [case for case in LIVE if isinstance(case, File) or not case.links]
     assert len(cases) > len(TREES)
     script = (Path(__file__).parent / "importer.mjs").read_text()
-    asked = [str(made / case.name) for case in cases]
+    asked = [str(path_of(case)) for case in cases]
     done = subprocess.run(
         ["node", "--input-type=module", "--eval", script],
         cwd=IMPORTER,

@@ -217,7 +217,7 @@ def test_a_daemon_that_dies_amid_a_get_and_an_add(together: Together, tmp_path: 
 
 def write_large(path: Path, seed: int) -> None:
     with path.open("wb") as file:
-        for part in range(100):
+        for part in range(60):
             file.write(some_bytes(1_000_000, 1000 * seed + part))
 
 
