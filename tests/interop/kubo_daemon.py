@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,6 +74,15 @@ class Kubo:
         """End the running daemon as a power cut would."""
         self._daemon.kill()
         self._daemon.wait()
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """The daemon takes requests and answers none."""
+        self._daemon.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._daemon.send_signal(signal.SIGCONT)
 
     @contextmanager
     def running(self) -> Iterator["Kubo"]:

@@ -10,6 +10,7 @@ import trio
 
 from mesh.content.kubo import open_kubo_content
 from mesh.content.store import EmbeddedContent
+from mesh.entries import ContentKind
 from protocols.errors import ContentNotFound, NodeUnavailable, UsageError
 from protocols.ids import Cid, PeerId
 from tests.content.content_nodes import KEY, node_maker, poll
@@ -83,6 +84,12 @@ async def test_the_port_on_kubo(kubo: Kubo, tmp_path: Path) -> None:
         await content.checkout(root, tmp_path / "out")
         assert os.access(tmp_path / "out" / "run.sh", os.X_OK)
         assert b"".join([data async for data in content.read(root, "run.sh")]) == b"#!/bin/sh\n"
+        entry = await content.look(root, "run.sh")
+        assert (entry.kind, entry.size) == (ContentKind.FILE, 10)
+        assert [one.name for one in await content.entries(root)] == ["run.sh"]
+        await content.export_archive(root, tmp_path / "x.car")
+        assert (tmp_path / "x.car").read_bytes() == await trio.to_thread.run_sync(kubo.export, root)
+        assert (await content.import_archive(tmp_path / "x.car")).roots == (root,)
         await content.unpin(root)
         await content.unpin(root)
         assert root not in await content.pins()
@@ -110,6 +117,27 @@ async def test_a_daemon_that_is_gone_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no address of a Kubo"):
         async with open_kubo_content("/ip4/127.0.0.1/udp/1"):
             pass
+
+
+async def test_a_daemon_that_hangs_is_said_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh.content.kubo.CALL_SECONDS_MAX", 1.0)
+    monkeypatch.setattr("mesh.content.kubo.PIN_SECONDS_MAX", 1.0)
+    kubo = new_kubo(tmp_path / "kubo", KEY)
+    with kubo.running():
+        async with open_kubo_content(kubo.api) as content:
+            cid = await content.put(b"x")
+            with kubo.stopped():
+                for call in (
+                    lambda: content.put(b"y"),
+                    lambda: content.get(cid),
+                    lambda: content.pin(cid, "a report"),
+                    lambda: content.has(cid),
+                    content.stat,
+                    content.pins,
+                ):
+                    with trio.fail_after(30), pytest.raises(NodeUnavailable, match="does not answer"):
+                        await call()  # type: ignore[operator]
+            assert await content.get(cid) == b"x"
 
 
 async def get_for_ever(content: EmbeddedContent, cid: Cid) -> None:
