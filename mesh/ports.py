@@ -251,8 +251,8 @@ class Content(Protocol):
     async def look(self, root: Cid, path: str = "") -> ContentEntry:
         """What lies at `path` under `root`, fetched as needed; `UsageError` if nothing does."""
 
-    async def entries(self, directory: Cid) -> Sequence[NamedContent]:
-        """What is in a directory, sorted by name; fetched as needed."""
+    async def entries(self, directory: Cid, most: int) -> Sequence[NamedContent]:
+        """What is in a directory, sorted by name; fetched as needed. Of over `most` entries some, more than `most`."""
 
     def archive(self, entry: ContentEntry, deep: bool = True) -> AsyncIterator[bytes]:
         """A CAR file of the blocks on the way to an entry, and of all under it if `deep`; fetched before it begins."""

@@ -11,6 +11,8 @@ and asks for nothing but what lies beside it, and its type is never guessed by t
 import html
 import mimetypes
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
@@ -19,7 +21,7 @@ from starlette.responses import RedirectResponse, Response
 
 from mesh.api.checks import parse_cid
 from mesh.api.streams import FileStream
-from mesh.entries import ContentEntry, ContentKind
+from mesh.entries import ContentEntry, ContentKind, NamedContent
 from mesh.ports import Content
 from protocols.errors import ContentNotFound, MeshError, UsageError
 from protocols.ids import Cid
@@ -142,18 +144,16 @@ class Gateway:
         if asked.last:
             # Relative to where this is, whatever stands before it.
             return RedirectResponse(f"./{asked.last}/", 302, SAFE_HEADERS)
-        entries = await self._content.entries(entry.cid)
-        index = next((one for one in entries if one.name == INDEX), None)
-        if index is not None:
-            page = await self._content.look(index.cid)
+        with suppress(UsageError):
+            page = await self._content.look(entry.cid, INDEX)
             if page.kind is ContentKind.FILE:
                 return await self._file(asked, page, INDEX, headers)
         headers["etag"] = f'"DirIndex-1.{entry.cid}"'
         headers["cache-control"] = "private, no-cache"  # how it is shown may change
         if (same := _unchanged(asked, headers)) is not None:
             return same
-        shown = [(one.name, one.cid, one.tsize) for one in entries[:LISTED_MAX]]
-        return Response(_page(asked, shown, len(entries)), 200, headers, "text/html")
+        entries = await self._content.entries(entry.cid, LISTED_MAX)
+        return Response(_page(asked, entries), 200, headers, "text/html")
 
     async def _file(self, asked: _Asked, entry: ContentEntry, name: str, headers: dict[str, str]) -> Response:
         headers["etag"] = f'"{entry.cid}"'
@@ -246,18 +246,18 @@ def _only_head(headers: dict[str, str], kind: str) -> Response:
     return response
 
 
-def _page(asked: _Asked, entries: list[tuple[str, Cid, int]], count: int) -> bytes:
+def _page(asked: _Asked, entries: Sequence[NamedContent]) -> bytes:
     """A directory as a page of links, relative ones, so that it works wherever it is."""
     title = html.escape(_readable(f"/ipfs/{asked.root}/{asked.path}"))
     rows = ['<tr><td><a href="../">..</a></td></tr>'] if asked.path else []
-    for name, cid, tsize in entries:
-        link = "./" + quote(name, safe="", errors="surrogateescape")
+    for entry in entries[:LISTED_MAX]:
+        link = "./" + quote(entry.name, safe="", errors="surrogateescape")
         rows.append(
-            f'<tr><td><a href="{link}">{html.escape(_readable(name))}</a></td>'
-            f"<td>{tsize:,}</td><td><code>{cid}</code></td></tr>"
+            f'<tr><td><a href="{link}">{html.escape(_readable(entry.name))}</a></td>'
+            f"<td>{entry.tsize:,}</td><td><code>{entry.cid}</code></td></tr>"
         )
-    if count > len(entries):
-        rows.append(f"<tr><td>and {count - len(entries):,} more</td></tr>")
+    if len(entries) > LISTED_MAX:
+        rows.append(f"<tr><td>and others: over {LISTED_MAX:,} in all</td></tr>")
     body = "\n".join(rows)
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">

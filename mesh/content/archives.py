@@ -52,10 +52,10 @@ async def look(load: Load, root: Cid, path: str) -> ContentEntry:
     return ContentEntry(tuple(way), _KINDS[node.kind], node.size, target)
 
 
-async def entries(load: Load, cid: Cid) -> list[NamedContent]:
-    """What is in a directory, by name."""
+async def entries(load: Load, cid: Cid, most: int) -> list[NamedContent]:
+    """What is in a directory, by name; of one with over `most` entries some of them."""
     node = decode_node(cid, (await load([cid]))[0])
-    links = await directory_entries(load, cid, node)
+    links = await directory_entries(load, cid, node, most)
     return [NamedContent(link.name, link.cid, link.tsize) for link in sorted(links, key=lambda link: link.name)]
 
 

@@ -124,8 +124,8 @@ class EmbeddedContent:
     async def look(self, root: Cid, path: str = "") -> ContentEntry:
         return await archives.look(self._load, check_cid(root), path)
 
-    async def entries(self, directory: Cid) -> Sequence[NamedContent]:
-        return await archives.entries(self._load, check_cid(directory))
+    async def entries(self, directory: Cid, most: int) -> Sequence[NamedContent]:
+        return await archives.entries(self._load, check_cid(directory), most)
 
     async def archive(self, entry: ContentEntry, deep: bool = True) -> AsyncIterator[bytes]:
         if deep:

@@ -30,12 +30,12 @@ DAG_BLOCKS_MAX = 1_000_000
 """Different blocks under the roots of one archive (256 GB of full chunks), and links that wait to be followed."""
 
 
-async def directory_entries(load: Load, cid: Cid, node: Node) -> list[Link]:
-    """The entries of a directory, sharded or not, in the order of its blocks; `RemoteProtocolError` for an unsafe
-    name, or for shards without end."""
+async def directory_entries(load: Load, cid: Cid, node: Node, most: int = ENTRIES_MAX) -> list[Link]:
+    """The entries of a directory, sharded or not, in the order of its blocks; when there are over `most`, some of them,
+    more than `most`. `RemoteProtocolError` for an unsafe name, or for shards without end."""
     entries, shards = shard_entries(node) if node.kind is Kind.SHARD else (list(node.links), [])
     seen = set()
-    while shards:
+    while shards and len(entries) <= most:
         some, shards = shards[:LOOKAHEAD_BLOCKS], shards[LOOKAHEAD_BLOCKS:]
         for link, data in zip(some, await load([link.cid for link in some]), strict=True):
             inner = decode_node(link.cid, data)

@@ -47,7 +47,7 @@ async def test_a_page_loads_what_is_beside_it_and_runs_no_script(
         listing = await trio.to_thread.run_sync(dom, f"{url}{view_path('t0ken', root)}/", tmp_path / "profile")
         nursery.cancel_scope.cancel()
     assert '<p id="p">as written</p>' in page
-    assert sorted(asked) == ["", "below/picture.svg", "beside.css", "page.html"]
+    assert sorted(asked) == ["", "below/picture.svg", "beside.css", "index.html", "page.html"]
     assert '<a href="./page.html">page.html</a>' in listing
 
 

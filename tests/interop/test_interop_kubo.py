@@ -86,7 +86,7 @@ async def test_the_port_on_kubo(kubo: Kubo, tmp_path: Path) -> None:
         assert b"".join([data async for data in content.read(root, "run.sh")]) == b"#!/bin/sh\n"
         entry = await content.look(root, "run.sh")
         assert (entry.kind, entry.size) == (ContentKind.FILE, 10)
-        assert [one.name for one in await content.entries(root)] == ["run.sh"]
+        assert [one.name for one in await content.entries(root, 10)] == ["run.sh"]
         await content.export_archive(root, tmp_path / "x.car")
         assert (tmp_path / "x.car").read_bytes() == await trio.to_thread.run_sync(kubo.export, root)
         assert (await content.import_archive(tmp_path / "x.car")).roots == (root,)
