@@ -135,7 +135,7 @@ class EmbeddedContent:
 
     async def export_archive(self, root: Cid, target: Path) -> Archived:
         await self.fetch(root)
-        return await archives.write_archive(self._load_local, check_cid(root), target)
+        return await archives.write_archive(self._load, check_cid(root), target)
 
     async def import_archive(self, path: Path) -> Archived:
         found = await archives.read_archive(self._store, path)
