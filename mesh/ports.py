@@ -357,6 +357,11 @@ class RunnerSession(Protocol):
     def events(self) -> AsyncIterator[RunnerEvent]:
         """Each submitted test ends with exactly one `Finished`, also when its process crashes or hangs."""
 
+    @property
+    def endings(self) -> Sequence[str]:
+        """What went wrong as its processes ended, in pytest's words: errors of fixtures that outlive a test. Some of
+        them, if there are many."""
+
 
 class Runner(Protocol):
     async def collect(self, job: Job) -> "Manifest | CollectionFailed":

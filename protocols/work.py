@@ -86,6 +86,20 @@ class MakeReady:
     """As in `Assign`."""
 
 
+@message("w.end-run")
+class EndRun:
+    """coordinator -> worker: the run has all its verdicts; end its processes, in order, and answer with `RunEnded`."""
+
+    run: RunId
+
+
+@message("w.run-ended")
+class RunEnded:
+    """What went wrong as they ended, in pytest's words: errors of fixtures that outlive a test."""
+
+    errors: tuple[str, ...] = ()
+
+
 @message("w.recall")
 class RecallLease:
     """coordinator -> worker: give back what you have not started of a lease; or, if it is `closed`, stop all of it.

@@ -2,11 +2,11 @@
 
 `report.json` and `junit.xml` name every test once; `records/` has the records as lines of JSON, in the manifest's
 order; `tries.jsonl` those of tries that `--retries` had followed by others, and `retried.json` what both say together;
-`artifacts/<test>/` what tests left; `warnings.json` each warning once; `collection.txt` (and packed, for pytest
-itself, `collection.notes`) what pytest said when nothing could be collected; and what it takes to check all that
-(`sealing.py`). It is made of the log's completions and their chunks alone, so any coordinator makes the same one, but
-for its signature. Long documents are written to files in a thread, piece by
-piece: a run of a hundred thousand tests never stands in memory decoded.
+`artifacts/<test>/` what tests left; `warnings.json` each warning once; `teardowns.json` what fixtures raised after the
+last test; `collection.txt` (and packed, for pytest itself, `collection.notes`) what pytest said when nothing could be
+collected; and what it takes to check all that (`sealing.py`). It is made of the log's completions and their chunks
+alone, so any coordinator makes the same one, but for its signature. Long documents are written to files in a thread,
+piece by piece: a run of a hundred thousand tests never stands in memory decoded.
 """
 
 import hashlib
@@ -117,21 +117,27 @@ class ReportBuilder:
         scratch.mkdir(parents=True, exist_ok=True)
 
     async def finish(
-        self, run: Run, now: float, hostname: str, names: Mapping[PeerId, str] = MappingProxyType({})
+        self,
+        run: Run,
+        now: float,
+        hostname: str,
+        names: Mapping[PeerId, str] = MappingProxyType({}),
+        endings: report.Endings = report.NO_ENDINGS,
     ) -> Finish:
         """The command that closes the run, its report stored on this node. `names`: of workers."""
-        reason = run.cancelled or (run.failure.reason if run.failure else "")
+        reason, code = report.reason(run, endings, names), report.exit_code(run, endings)
         try:
             manifest = await self._history.manifest(run.manifest, tuple(run.workers)) if run.manifest else None
         except ContentNotFound:  # of a mesh that was founded anew, or whose disks are gone
-            code = report.exit_code(run) if reason else MeshFailed.exit_code
-            return Finish(run.id, None, code, now, reason or NO_REPORT)
+            return Finish(run.id, None, code if reason else MeshFailed.exit_code, now, reason or NO_REPORT)
         search = _Search(self._content, run)
         material = await self._gather(run, search)
         folder = Path(tempfile.mkdtemp(dir=self._scratch, prefix=f"report-{run.id}-"))
         try:
             files: dict[str, bytes | Cid | Path] = {}
-            files |= await trio.to_thread.run_sync(_write, folder, run, manifest, material, now, hostname, names)
+            files |= await trio.to_thread.run_sync(
+                _write, folder, run, manifest, material, now, hostname, names, endings
+            )  # fmt: skip
             if run.failure is not None and run.failure.record is not None:
                 with suppress(ContentNotFound):
                     said = _said(await self._content.get(run.failure.record))
@@ -145,7 +151,7 @@ class ReportBuilder:
             root = await seal(self._network, self._content, root, run, material.evidence, files, now, names)
         finally:
             await trio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
-        return Finish(run.id, root, report.exit_code(run), now, reason)
+        return Finish(run.id, root, code, now, reason)
 
     async def _gather(self, run: Run, search: _Search) -> _Material:
         """Every chunk of the run, from this node or from the worker that made it."""
@@ -194,6 +200,7 @@ def _write(
     now: float,
     hostname: str,
     names: Mapping[PeerId, str],
+    endings: report.Endings,
 ) -> dict[str, Path | Cid]:
     """The report's files: name -> file in `folder`, or CID."""
     files: dict[str, Path | Cid] = {}
@@ -203,8 +210,9 @@ def _write(
     seconds = max(0.0, now - run.submitted_at)
     remarks = Remarks(run)
     shell = run.spec.command is not None
+    teardowns = report.teardowns(endings, names)
     with (folder / "junit.xml").open("wb") as xml:
-        xml.write(junit.head(run.counts, seconds, run.submitted_at, hostname))
+        xml.write(junit.head(run.counts, seconds, run.submitted_at, hostname, len(teardowns)))
         for start in range(0, len(done), RECORDS_PER_FILE):
             group = done[start : start + RECORDS_PER_FILE]
             lines = folder / f"records-{start}.jsonl"
@@ -224,9 +232,11 @@ def _write(
                     if record.artifacts is not None:
                         files[f"artifacts/{artifact_folder(record.test)}"] = record.artifacts
             files[f"records/{group[0]:06d}-{group[-1]:06d}.jsonl"] = lines
+        for ending in teardowns:
+            xml.write(junit.teardown(ending["name"] or ending["worker"], ending["error"]))
         xml.write(junit.tail())
     cids = [material.cids.get(TestIndex(index)) for index in range(len(tests))]
-    _write_pieces(folder / "report.json", report.report_json(run, manifest, cids, now, remarks.tried, names))
+    _write_pieces(folder / "report.json", report.report_json(run, manifest, cids, now, remarks.tried, names, endings))
     if material.tries:
         files["tries.jsonl"] = folder / "tries.jsonl"
         _write_pieces(folder / "tries.jsonl", _tries(material))
@@ -234,6 +244,9 @@ def _write(
     if retried is not None:
         files["retried.json"] = folder / "retried.json"
         (folder / "retried.json").write_text(json.dumps(retried))
+    if teardowns:
+        files["teardowns.json"] = folder / "teardowns.json"
+        (folder / "teardowns.json").write_text(json.dumps(teardowns))
     warnings = remarks.warnings()
     if warnings is not None:
         files["warnings.json"] = folder / "warnings.json"

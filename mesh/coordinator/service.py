@@ -11,7 +11,7 @@ from typing import Any
 
 import trio
 
-from mesh.coordinator import ahead, collected, gangs
+from mesh.coordinator import ahead, collected, endings, gangs
 from mesh.coordinator.clients import ClientDesk
 from mesh.coordinator.fleet import Fleet
 from mesh.coordinator.history import History
@@ -278,7 +278,8 @@ class TestCoordinator:
         """Build the report, have it held twice, and finish the run."""
         try:
             run, names = self._state.runs[run_id], self._worker_names()
-            finish = await self._reports.finish(run, self._clock.now(), self._name, names)
+            ended = await endings.end(self._network, run_id, run.workers)
+            finish = await self._reports.finish(run, self._clock.now(), self._name, names, ended)
             if finish.report is not None:
                 nodes = self._nodes.nodes()
                 await self._replicas.secure(finish.report, self._network.peer_id, nodes, f"report of run {run_id}")

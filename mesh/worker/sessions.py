@@ -108,6 +108,11 @@ class RunSession:
     def events(self) -> AsyncIterator[RunnerEvent]:
         return self._session.events()
 
+    @property
+    def endings(self) -> Sequence[str]:
+        """See `mesh.ports.RunnerSession`."""
+        return self._session.endings
+
 
 def device_variables(devices: Sequence[Device]) -> tuple[tuple[str, str], ...]:
     """How a test finds the devices that its lease holds; nothing if it holds none."""
