@@ -260,7 +260,8 @@ def arguments(settings: dict[str, Any]) -> list[str]:
     """pytest's, with the root fixed and the cache kept out of the tree."""
     root, given = settings["root"], settings["arguments"]
     added = [f"--rootdir={root}"]
-    if not any(text in ("--lf", "--last-failed", "--ff", "--failed-first") for text in given):
+    has_cache = "no:cacheprovider" not in f"{given} {os.environ.get('PYTEST_ADDOPTS')}"  # else it is no option at all
+    if has_cache and not any(text in ("--lf", "--last-failed", "--ff", "--failed-first") for text in given):
         added += ["-o", "cache_dir=" + os.path.join(settings["directory"], "cache")]
     if not settings["configured"]:
         added += ["-c", os.path.join(settings["directory"], "pytest.ini"), f"--confcutdir={root}"]
