@@ -49,6 +49,7 @@ def finished_event(run: Run | RunSummary) -> dict[str, Any]:
         "state": run.state,
         "exit_code": run.exit_code,
         "counts": counts(run),
+        "reused": run.reused,
         "tests": run.tests,
         "wall_seconds": round(max(0.0, run.finished_at - run.submitted_at), 3),
         "report": run.report,

@@ -101,11 +101,11 @@ def test_the_format_is_raised_and_never_lowered() -> None:
 
 def test_what_is_newer_stops_a_node_with_a_sentence() -> None:
     entry = Entry(7, 1, EntryKind.NORMAL, encode(RaiseFormat(LOG_FORMAT_NEWEST + 1)))
-    with pytest.raises(StorageError, match=r"entry 7 .*format 4, and this version reads 1 to 3\): update"):
+    with pytest.raises(StorageError, match=r"entry 7 .*format 5, and this version reads 1 to 4\): update"):
         command_of(entry)
     newer = encode(Versioned(LOG_FORMAT_NEWEST + 1, b"whatever it will be"))
-    assert format_of(newer) == 4
-    with pytest.raises(StorageError, match=r"snapshot at 9 .*format 4, and this version reads 1 to 3\): update"):
+    assert format_of(newer) == 5
+    with pytest.raises(StorageError, match=r"snapshot at 9 .*format 5, and this version reads 1 to 4\): update"):
         state_of(Snapshot(9, 1, Configuration(), newer))
     with pytest.raises(RemoteProtocolError, match="format 0"):
         decode_state(encode(Versioned(0, b"")))
