@@ -75,6 +75,8 @@ class VerdictIndex:
     durations: tuple[int, ...]
     """Microseconds."""
     records: tuple[Cid, ...]
+    refused: tuple[TestIndex, ...] = ()
+    """Tests of the manifest with a verdict that no later run may take over: nor any older one."""
     distrusted: tuple[tuple[str, str], ...] = ()
     """Tests that did not pass although no input had changed: not reused until the file that holds them is another.
     (test, that file's CID)."""
