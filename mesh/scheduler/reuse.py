@@ -93,6 +93,8 @@ class Tree:
     def _file(self, path: str) -> str:
         """A module's state tells, too, what else is there that an import would find in its place."""
         cid = self._files.get(path, Cid(""))
+        if not cid and path in self._inside:
+            return "directory"
         folder, _, name = path.rpartition("/")
         if not cid or not name.endswith(".py"):
             return cid
@@ -110,7 +112,7 @@ class Tree:
         kept = []
         for name in inputs:
             kind, _, what = name.partition(":")
-            strange = kind in ("file", "none") and bool(self.state(name)) != (kind == "file")
+            strange = kind in ("file", "none", "list") and bool(self.state(name)) != (kind != "none")
             kept.append(f"files:{what} is not of the bundle" if strange else name)
         return tuple(kept)
 

@@ -15,7 +15,7 @@ import trio
 
 from mesh.ports import Content, Finished, Network, Outbox, RunnerEvent, Started
 from mesh.worker.machine import Collect, Feed, Instruction, Kill, Offer, Prepare, WorkerMachine
-from mesh.worker.results import Ended, ResultBuffer
+from mesh.worker.results import Ended, ResultBuffer, packed_inputs
 from mesh.worker.sessions import RunSession, Workshop
 from protocols.codec import decode, encode
 from protocols.errors import (
@@ -29,6 +29,7 @@ from protocols.errors import (
     cause,
 )
 from protocols.ids import Cid, LeaseId, PeerId, RunId
+from protocols.inputs import Place
 from protocols.manifests import Chunk, Outcome, Record
 from protocols.work import (
     PROTOCOL,
@@ -218,7 +219,7 @@ class WorkerAgent:
                 self._perform(self._machine.ready(run))
                 with session.scope:
                     async for event in session.events():
-                        await self._take(run, event)
+                        await self._take(event, session.place())
         except Exception as error:
             if session is not None:
                 raise  # results are in our hands: only a new process of this node knows what to offer again
@@ -236,20 +237,19 @@ class WorkerAgent:
         else:
             self._machine.closed_session(run)
 
-    async def _take(self, run: RunId, event: RunnerEvent) -> None:
+    async def _take(self, event: RunnerEvent, place: Place | None) -> None:
         if isinstance(event, Started):
             self._machine.started(event.lease, event.index)
             self._changed()
             return
         record = await self._workshop.complete(event)
         if self._machine.finished(event.lease, event.index):
-            await self._keep(event, record)
+            await self._keep(event, record, place)
 
-    async def _keep(self, event: Finished, record: Record) -> None:
+    async def _keep(self, event: Finished, record: Record, place: Place | None) -> None:
         held = self._machine.held[event.lease]  # which may be closed while its results are written
-        ended = Ended(
-            event.lease, event.index, record.outcome, max(0, math.ceil(record.duration * 1e6)), encode(record)
-        )
+        duration = max(0, math.ceil(record.duration * 1e6))
+        ended = Ended(event.lease, event.index, record.outcome, duration, encode(record), event.inputs, place)
         batch = self._buffer.add(ended)
         if batch is not None:
             await self._report(batch)
@@ -273,7 +273,7 @@ class WorkerAgent:
         """Put a batch where no crash can lose it, then queue it for the coordinator."""
         tests = tuple(ended.test for ended in batch)
         records = [ended.record for ended in batch]
-        chunk = encode(Chunk(tests, tuple(records)))
+        chunk = encode(Chunk(tests, tuple(records), packed_inputs(batch)))
         cids = await self._content.put_many([*records, chunk], "dag-cbor")
         result = Result(
             batch[0].lease,

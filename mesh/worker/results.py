@@ -5,14 +5,19 @@ by bytes, or when the agent asks for all (it does so several times a second, and
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from protocols.ids import LeaseId, TestIndex
+from protocols.inputs import Inputs, Place, pack, table
 from protocols.manifests import Outcome
 
 BATCH_TESTS_MAX = 512
 BATCH_BYTES_MAX = 512 * 1024
 """A batch closes once it is over this; with one record of at most about 1 MiB it still fits a block."""
+
+INPUTS_BYTES_MAX = 256 * 1024
+"""Of what a batch's tests read, packed; more is left out, and these tests will run again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,9 @@ class Ended:
     outcome: Outcome
     duration: int
     record: bytes
+    inputs: Inputs | None = None
+    place: Place | None = None
+    """Where it ran, for those who may reuse its verdict."""
 
 
 class ResultBuffer:
@@ -50,3 +58,13 @@ class ResultBuffer:
     def take_all(self) -> list[list[Ended]]:
         """Every open batch, oldest lease first."""
         return [self.take(lease) for lease in sorted(self._open)]
+
+
+def packed_inputs(batch: Sequence[Ended]) -> bytes:
+    """What the tests of a batch, of one lease, read; nothing where that is not known."""
+    place = batch[0].place
+    inputs = [ended.inputs for ended in batch]
+    if place is None or not any(inputs):
+        return b""
+    packed = pack(table(place.setting, place.hardware, inputs))
+    return packed if len(packed) <= INPUTS_BYTES_MAX else b""
