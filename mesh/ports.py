@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from mesh.raft.configuration import Change
 from mesh.raft.raft import RaftStatus
 from mesh.raft.ready import Configuration, Entry, HardState, Snapshot
-from protocols.inputs import Inputs
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
+from protocols.inputs import Inputs
 from protocols.manifests import Manifest, Record, RunSpec
 from protocols.presence import Link, NodeState, Presence
 from protocols.work import CommandVerb

@@ -41,8 +41,6 @@ class InputTable:
     sets: tuple[bytes, ...]
     of: tuple[int, ...]
     """For each of the chunk's tests its set, or `UNKNOWN`."""
-    sampled: tuple[TestIndex, ...] = ()
-    """Of a chunk of reused verdicts: tests that could have been reused as well, and are run to see that they pass."""
 
 
 @message("i.place")
@@ -124,9 +122,7 @@ class Names:
         return self._sets.setdefault(packed_set(numbers), len(self._sets))
 
 
-def table(
-    setting: str, hardware: str, inputs: Sequence[Inputs | None], sampled: tuple[TestIndex, ...] = ()
-) -> InputTable:
+def table(setting: str, hardware: str, inputs: Sequence[Inputs | None]) -> InputTable:
     """The table of some tests' inputs (None: not known)."""
     names = Names()
     known: dict[int, int] = {}  # most tests share the very same tuple
@@ -138,7 +134,7 @@ def table(
         if id(one) not in known:
             known[id(one)] = names.set_of(one)
         of.append(known[id(one)])
-    return InputTable(setting, hardware, names.names, names.sets, tuple(of), sampled)
+    return InputTable(setting, hardware, names.names, names.sets, tuple(of))
 
 
 def unpacked_sets(names: Sequence[str], sets: Sequence[bytes]) -> list[Inputs]:

@@ -23,6 +23,7 @@ from urllib.parse import quote
 import trio
 
 from mesh.coordinator.history import History
+from mesh.coordinator.reuse import Readings, Reuser
 from mesh.ports import Content
 from mesh.state import junit, report
 from mesh.state.model import NO_VERDICT, NO_WORKER, Completion, Run
@@ -66,6 +67,7 @@ class _Material:
     cids: dict[TestIndex, Cid] = field(default_factory=dict)
     tries: dict[TestIndex, dict[int, tuple[Cid, bytes]]] = field(default_factory=dict)
     """Records of tries before the verdict, by their number."""
+    readings: Readings = field(default_factory=Readings)
 
 
 class _Search:
@@ -105,9 +107,10 @@ class _Search:
 class ReportBuilder:
     """Builds reports, in folders under `scratch` that are gone afterwards."""
 
-    def __init__(self, content: Content, history: History, scratch: Path) -> None:
+    def __init__(self, content: Content, history: History, scratch: Path, reuser: Reuser | None = None) -> None:
         self._content = content
         self._history = history
+        self._reuser = reuser
         self._scratch = scratch
         scratch.mkdir(parents=True, exist_ok=True)
 
@@ -127,6 +130,8 @@ class ReportBuilder:
         try:
             files: dict[str, bytes | Cid | Path] = {}
             files |= await trio.to_thread.run_sync(_write, folder, run, manifest, material, now, hostname, names)
+            if run.spec.cached and manifest is not None and self._reuser is not None:
+                files |= await self._reuser.listed(run, manifest, material.readings, material.records, material.cids)
             if run.failure is not None and run.failure.record is not None:
                 with suppress(ContentNotFound):
                     said = _said(await self._content.get(run.failure.record))
@@ -145,25 +150,28 @@ class ReportBuilder:
         material = _Material()
 
         async def take(done: Completion) -> None:
-            for test, data, cid in await self._records(done, search):
+            for test, data, cid in await self._records(done, search, material.readings):
                 material.records[test], material.cids[test] = data, cid
 
         async def take_tries(tried: Completion) -> None:
             number = dict(zip(tried.tests, tried.attempts, strict=True))
-            for test, data, cid in await self._records(tried, search):
+            for test, data, cid in await self._records(tried, search, Readings()):
                 material.tries.setdefault(test, {})[number[test]] = (cid, data)
 
         await together(take, list(run.chunks))
         await together(take_tries, list(run.tries))
         return material
 
-    async def _records(self, done: Completion, search: _Search) -> list[tuple[TestIndex, bytes, Cid]]:
-        """Of the tests of a completion; none if no node has its chunk."""
+    async def _records(
+        self, done: Completion, search: _Search, readings: Readings
+    ) -> list[tuple[TestIndex, bytes, Cid]]:
+        """Of the tests of a completion; none if no node has its chunk. What these tests read goes to `readings`."""
         if not await search.has(done.chunk, done.worker):
             return []
         chunk = decode(await self._content.get(done.chunk), Chunk)
         cids = await self._content.put_many(chunk.records, "dag-cbor")
         wanted = set(done.tests)
+        readings.add(chunk, wanted, done.worker)
         return [one for one in zip(chunk.tests, chunk.records, cids, strict=True) if one[0] in wanted]
 
 
@@ -184,6 +192,7 @@ def _write(
     seconds = max(0.0, now - run.submitted_at)
     remarks = Remarks(run)
     shell = run.spec.command is not None
+    sources: dict[int, tuple[Cid, PeerId]] = {}
     with (folder / "junit.xml").open("wb") as xml:
         xml.write(junit.head(run.counts, seconds, run.submitted_at, hostname))
         for start in range(0, len(done), RECORDS_PER_FILE):
@@ -200,14 +209,18 @@ def _write(
                     earlier = material.tries.get(index, {})
                     remarks.add(index, record, last, {number: cid for number, (cid, _) in earlier.items()})
                     told = remarks.tried.get(index)
-                    xml.write(junit.case(record, told.properties(names) if told else (), shell=shell))
+                    properties = told.properties(names) if told else ()
+                    if record.reused is not None:
+                        properties = (*properties, ("reused", record.reused))
+                        sources[index] = (record.reused, record.worker)
+                    xml.write(junit.case(record, properties, shell=shell))
                     out.write(report.record_line(index, record, cid or Cid("")))
                     if record.artifacts is not None:
                         files[f"artifacts/{artifact_folder(record.test)}"] = record.artifacts
             files[f"records/{group[0]:06d}-{group[-1]:06d}.jsonl"] = lines
         xml.write(junit.tail())
     cids = [material.cids.get(TestIndex(index)) for index in range(len(tests))]
-    _write_pieces(folder / "report.json", report.report_json(run, manifest, cids, now, remarks.tried, names))
+    _write_pieces(folder / "report.json", report.report_json(run, manifest, cids, now, remarks.tried, names, sources))
     if material.tries:
         files["tries.jsonl"] = folder / "tries.jsonl"
         _write_pieces(folder / "tries.jsonl", _tries(material))

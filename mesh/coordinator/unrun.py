@@ -4,6 +4,7 @@ pass. Their records are made here, as content; whether they count, the log decid
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from mesh.coordinator.history import History
 from mesh.coordinator.replicas import Replicas
@@ -27,25 +28,32 @@ ENDED = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What those need who record verdicts that no lease ended."""
+
+    content: Content
+    replicas: Replicas
+    history: History
+    log: ReplicatedLog
+    nodes: Nodes
+    clock: Clock
+    here: Callable[[], PeerId]
+
+    async def keep(self, tests: Sequence[TestIndex], records: Sequence[Record], inputs: bytes = b"") -> Cid:
+        """A chunk of these tests' records, as content that lies on two nodes."""
+        encoded = tuple(encode(record) for record in records)
+        chunk = encode(Chunk(tuple(tests), encoded, inputs))
+        cids = await self.content.put_many([*encoded, chunk], "dag-cbor")
+        await self.replicas.secure(cids[-1], self.here(), self.nodes.nodes())
+        return cids[-1]
+
+
 class UnrunTests:
-    def __init__(
-        self,
-        *,
-        content: Content,
-        replicas: Replicas,
-        history: History,
-        replicated: ReplicatedLog,
-        nodes: Nodes,
-        clock: Clock,
-        here: Callable[[], PeerId],
-    ) -> None:
-        self._content = content
-        self._replicas = replicas
-        self._history = history
-        self._log = replicated
-        self._nodes = nodes
-        self._clock = clock
-        self._here = here
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        self._history = recording.history
+        self._log = recording.log
         self._busy = False
         self._newest: tuple[Sequence[tuple[RunId, TestIndex]], Sequence[Skipped]] = ((), ())
 
@@ -98,13 +106,11 @@ class UnrunTests:
             log.warning("tests of run %d can't be skipped yet: %s", skipped.run, error)
 
     async def _chunk(self, manifest: Manifest, tests: Sequence[TestIndex], outcome: Outcome, why: str) -> Cid:
-        """Records of tests that ran nowhere, as content that lies on two nodes."""
-        now = self._clock.now()
+        """Records of tests that ran nowhere."""
+        now = self._recording.clock.now()
         nobody = PeerId("")
-        records = tuple(
-            encode(Record(manifest.tests[test].id, outcome, 0.0, now, nobody, 0, 1, message=why, longrepr=why))
+        records = [
+            Record(manifest.tests[test].id, outcome, 0.0, now, nobody, 0, 1, message=why, longrepr=why)
             for test in tests
-        )
-        cids = await self._content.put_many([*records, encode(Chunk(tuple(tests), records))], "dag-cbor")
-        await self._replicas.secure(cids[-1], self._here(), self._nodes.nodes())
-        return cids[-1]
+        ]
+        return await self._recording.keep(tests, records)

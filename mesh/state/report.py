@@ -66,10 +66,12 @@ def report_json(
     finished_at: float,
     tried: Mapping[int, Told] = MappingProxyType({}),
     names: Mapping[PeerId, str] = MappingProxyType({}),
+    sources: Mapping[int, tuple[Cid, PeerId]] = MappingProxyType({}),
 ) -> Iterator[bytes]:
     """`report.json` in pieces. `records[i]` is the CID of the i-th test's record. Tests without a verdict (of a
     cancelled run) have no entry; the others are sorted by their IDs; those that were `tried` more than once tell it.
-    `finished_at`: what `Finish` will say. `names`: of workers."""
+    `finished_at`: what `Finish` will say. `names`: of workers. `sources`: of reused verdicts, the record and the worker
+    that they came from."""
     code = exit_code(run)
     head = {
         "run": str(run.id),
@@ -95,11 +97,12 @@ def report_json(
                     "test": test,
                     "outcome": Outcome.of_code(run.outcomes[index]).value,
                     "duration": run.durations[index] / 1e6,
-                    "worker": workers[index],
+                    "worker": sources[index][1] if index in sources else workers[index],
                     "attempt": attempts[index],
                     "record": records[index],
                     "flaky": index in tried and tried[index].flaky,
                     **(tried[index].document(names) if index in tried else {}),
+                    **({"reused": True, "source": sources[index][0]} if index in sources else {}),
                 }
             )
             for test, index in order[start : start + TESTS_PER_PIECE]
@@ -152,6 +155,7 @@ def record_line(index: TestIndex, record: Record, cid: Cid) -> bytes:
                 "flaky": record.flaky,
                 "subtests": [{"name": p.name, "outcome": p.outcome, "duration": p.duration} for p in record.subtests],
                 "record": cid,
+                **({"reused": record.reused} if record.reused is not None else {}),
             }
         )
         + b"\n"

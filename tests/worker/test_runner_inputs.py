@@ -280,7 +280,7 @@ def test_junk_from_a_slot_is_refused() -> None:
         {"key": 1, "set": 0, "names": ["file:a"], "numbers": [1]},
         {"key": "x", "set": 0},
     ):
-        with pytest.raises(ValueError, match="invalid|words|not there"):
+        with pytest.raises(ValueError, match=r"invalid|words|not there"):
             inputs.hear(json.loads(json.dumps(junk)))
     inputs.hear({"key": 1, "set": 3, "names": ["file:b"], "numbers": [1]})
     inputs.hear({"key": 2, "set": 3})

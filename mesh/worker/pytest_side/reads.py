@@ -1,9 +1,9 @@
 """What this process reads of the bundle, and on whose behalf: for verdicts that later runs may reuse.
 
 An audit hook hears of files opened, directories listed, modules looked for, processes started and sockets used; and
-`import` statements are heard even where the module is loaded already. What is read while a module of the bundle is imported
-belongs to that module (`graph`), and so to all who import it, at whatever time; anything else to the `sink` of the
-moment: a test, a fixture, the session. Words are those of `protocols/inputs.py`.
+`import` statements are heard even where the module is loaded already. What is read while a module of the bundle is
+imported belongs to that module (`graph`), and so to all who import it, at whatever time; anything else to the `sink` of
+the moment: a test, a fixture, the session. Words are those of `protocols/inputs.py`.
 
 A function that keeps what it read (`functools.cache`, a global) reads for its module, too: the next test that calls it
 reads nothing. What is not heard: `os.stat` and its kin, reads by C libraries, variables of the environment, and what an
@@ -51,6 +51,9 @@ CHANGES = (
 )
 UNHEARD_PROCESSES = ("multiprocessing.popen_spawn_posix", "multiprocessing.popen_forkserver")
 """Modules that start processes without a word: who imports one may do so at any time."""
+
+MESH = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+"""The runner's own package."""
 
 _BOOTSTRAP = "importlib._bootstrap"
 _STORE_GLOBAL, _STORE_SUBSCR = opcode.opmap["STORE_GLOBAL"], opcode.opmap["STORE_SUBSCR"]
@@ -230,22 +233,27 @@ class Recorder:
             path = os.readlink(f"/proc/self/fd/{path}")
         absolute = os.path.abspath(os.fsdecode(path or "."))
         inside = "" if os.path.realpath(absolute) == self.root else self.inside(absolute)
+        is_metadata = f"{os.sep}importlib{os.sep}metadata{os.sep}" in caller
         if inside is None:
-            if not (os.path.realpath(absolute) + os.sep).startswith((*self._own, *self._allowed)):
+            real = os.path.realpath(absolute) + os.sep
+            if not is_metadata and not real.startswith((*self._own, *self._allowed)):
                 self._read({_entry("files", absolute)})
-        elif f"{os.sep}importlib{os.sep}metadata{os.sep}" in caller:
+        elif is_metadata:
             self._read({"meta:"})
         elif "__pycache__" not in inside.split("/"):
             self._read({_entry("list" if os.path.isdir(absolute) else "none", inside)} | self._links(absolute))
 
-    def _is_of_bundle(self) -> bool:
-        """Whether code of the bundle runs now."""
+    def _is_of_bundle(self, imports_count: bool = True) -> bool:
+        """Whether code of the bundle runs now; `imports_count`: even if it waits for an import of a module outside."""
         frame: FrameType | None = sys._getframe(2)
         while frame is not None:
             if self._of_code(frame.f_code.co_filename) is not None:
                 return True
+            if not imports_count and frame.f_code.co_name == "<module>" and frame.f_back is not None:
+                if _BOOTSTRAP in frame.f_back.f_code.co_filename:
+                    return False
             frame = frame.f_back
-        return False
+        return self._sink is not self.session
 
     def _sought(self, name: str, *_: Any) -> None:
         """A module that is not loaded yet."""
@@ -255,6 +263,8 @@ class Recorder:
             self._read({_entry("name", name)})
 
     def _unseen(self, kind: str, event: str, *arguments: Any) -> None:
+        if not self._is_of_bundle(imports_count=kind != "processes"):
+            return  # a package of the environment looks for a library, say, while it is imported
         what = arguments[1] if event in ("socket.connect", "socket.bind", "socket.sendto") else arguments[:1]
         what = what[0] if isinstance(what, tuple) and what else what
         self._read({_entry(kind, f"{event} {what!s}"[:EXAMPLE_CHARACTERS_MAX])})
@@ -369,7 +379,7 @@ def _environment_folders() -> tuple[str, ...]:
     bases = {"base": sys.base_prefix, "platbase": sys.base_exec_prefix}
     found = {*(sysconfig.get_path(name) for name in names[:-1])}
     found |= {sysconfig.get_path(name, vars=bases | {"installed_base": sys.base_prefix}) for name in names[:-1]}
-    found |= {*getattr(site, "getsitepackages", list)(), os.path.dirname(os.path.abspath(__file__))}
+    found |= {*getattr(site, "getsitepackages", list)(), MESH}
     found |= {os.path.join(prefix, name) for prefix in (sys.prefix, sys.base_prefix) for name in ("share", "etc")}
     found |= {os.path.join(sys.prefix, "pyvenv.cfg"), *SYSTEM_FOLDERS}
     found |= {path for path in sys.path if path.startswith(sys.base_prefix) and path.endswith(".zip")}
