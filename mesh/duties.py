@@ -14,7 +14,18 @@ from mesh.worker.agent import WorkerAgent
 from protocols import client, work
 from protocols.codec import decode, encode
 from protocols.ids import PeerId
-from protocols.work import Ack, Assign, CommandVerb, Hold, NodeCommand, RecallLease, Refused, Tailed, TailTest
+from protocols.work import (
+    Ack,
+    Assign,
+    CommandVerb,
+    Hold,
+    MakeReady,
+    NodeCommand,
+    RecallLease,
+    Refused,
+    Tailed,
+    TailTest,
+)
 
 
 class Duties:
@@ -39,7 +50,7 @@ class Duties:
         network.on_call(client.PROTOCOL, self._client)
 
     async def _work(self, peer: PeerId, payload: bytes) -> bytes:
-        request = decode(payload, *WORK_REQUESTS, Assign, RecallLease, Hold, NodeCommand, TailTest)
+        request = decode(payload, *WORK_REQUESTS, Assign, MakeReady, RecallLease, Hold, NodeCommand, TailTest)
         match request:
             case Hold(root, holders, reason):
                 await self._content.fetch(root, (peer, *holders))
@@ -51,6 +62,9 @@ class Duties:
                 if self._agent is None:
                     return encode(Refused("this node does not work"))
                 self._agent.take(request)
+            case MakeReady():
+                if self._agent is not None:
+                    self._agent.make_ready(request)
             case RecallLease():
                 if self._agent is not None:
                     self._agent.recall(request)

@@ -73,6 +73,17 @@ class Assign:
     """Of a test that needs several: this worker first. Empty for others."""
 
 
+@message("w.ready")
+class MakeReady:
+    """coordinator -> worker: you may get leases of this run, which another worker collects. A hint, of which nothing
+    depends but how soon the first of them begins: it may get lost."""
+
+    run: RunId
+    spec: RunSpec
+    holders: tuple[PeerId, ...]
+    """As in `Assign`."""
+
+
 @message("w.recall")
 class RecallLease:
     """coordinator -> worker: give back what you have not started of a lease; or, if it is `closed`, stop all of it.

@@ -11,7 +11,7 @@ from typing import Any
 
 import trio
 
-from mesh.coordinator import collected, gangs
+from mesh.coordinator import ahead, collected, gangs
 from mesh.coordinator.clients import ClientDesk
 from mesh.coordinator.fleet import Fleet
 from mesh.coordinator.history import History
@@ -48,6 +48,7 @@ from protocols.work import (
     GiveBack,
     Heartbeat,
     HeartbeatAck,
+    MakeReady,
     RecallLease,
     Refused,
     RegisterWorker,
@@ -184,7 +185,7 @@ class TestCoordinator:
         asked, taken = self._recalls.due(self._plan.recalls, now)
         holders = {lease: state.leases[lease].worker for lease in (*asked, *(take.lease for take in taken))}
         for lease in asked:
-            self._nursery.start_soon(self._recall, holders[lease], RecallLease(lease))
+            self._nursery.start_soon(self._tell, holders[lease], RecallLease(lease))
         ends = (*self._plan.cancels, *self._give_up_hopeless(fleet))
         commands: list[Command] = [*self._plan.expires, *ends, *taken, *self._plan.grants, *self._plan.hedges]
         if commands:
@@ -196,9 +197,10 @@ class TestCoordinator:
             for one in applied:
                 if isinstance(one.result, Applied) and one.result.lease in self._state.leases:
                     self._nursery.start_soon(self._assign, one.result.lease)
+                    self._make_ready(self._state.leases[one.result.lease])
             for take in taken:
                 if take.lease not in self._state.leases:
-                    self._nursery.start_soon(self._recall, holders[take.lease], RecallLease(take.lease, closed=True))
+                    self._nursery.start_soon(self._tell, holders[take.lease], RecallLease(take.lease, closed=True))
         self._nursery.start_soon(self._unrun.record, self._plan.abandons, self._plan.skips)
 
     def _stop_what_is_over(self, state: CoordinatorState) -> None:
@@ -209,7 +211,7 @@ class TestCoordinator:
             run = state.runs.get(held.run)
             is_over = run is None or run.phase in (RunPhase.REPORTING, RunPhase.FINISHED)
             if held.companions or (held.open and is_over):
-                self._nursery.start_soon(self._recall, held.worker, RecallLease(lease, closed=True))
+                self._nursery.start_soon(self._tell, held.worker, RecallLease(lease, closed=True))
         self._held = dict(state.leases)
 
     def _give_up_hopeless(self, fleet: Mapping[PeerId, WorkerView]) -> list[Cancel]:
@@ -297,16 +299,22 @@ class TestCoordinator:
         if lease is None:
             return
         self._sent[lease_id] = trio.current_time()
-        try:
-            await self._network.call(lease.worker, PROTOCOL, encode(self._assignment(lease)), timeout=ASSIGN_SECONDS)
-        except (NodeUnavailable, RemoteCallError) as error:
-            log.info("lease %d did not reach %s: %s", lease_id, lease.worker, error)
+        await self._tell(lease.worker, self._assignment(lease))
 
-    async def _recall(self, worker: PeerId, request: RecallLease) -> None:
+    def _make_ready(self, lease: Lease) -> None:
+        """Whoever may work on the run beside the one that collects it prepares meanwhile."""
+        if lease.collects:
+            known = self._assignment(lease)
+            hint = MakeReady(known.run, known.spec, (*known.holders, lease.worker))
+            for worker in ahead.told(self._state, self._views, lease):
+                self._nursery.start_soon(self._tell, worker, hint)
+
+    async def _tell(self, worker: PeerId, what: Assign | RecallLease | MakeReady) -> None:
+        """What gets lost is told again, by a heartbeat or its answer, where it matters."""
         try:
-            await self._network.call(worker, PROTOCOL, encode(request), timeout=ASSIGN_SECONDS)
+            await self._network.call(worker, PROTOCOL, encode(what), timeout=ASSIGN_SECONDS)
         except (NodeUnavailable, RemoteCallError) as error:
-            log.info("%s was not told to give back lease %d: %s", worker, request.lease, error)
+            log.info("%s did not reach %s: %s", type(what).__name__, worker, error)
 
     def _assignment(self, lease: Lease) -> Assign:
         run = self._state.runs[lease.run]

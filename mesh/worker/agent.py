@@ -40,6 +40,7 @@ from protocols.work import (
     GiveBack,
     Heartbeat,
     HeartbeatAck,
+    MakeReady,
     NameClaimed,
     RecallLease,
     Refused,
@@ -62,6 +63,9 @@ RESULTS_QUEUED_MAX = 1024
 """Results that wait for a sender; more make the runner's events wait."""
 
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.1, 2.0
+
+READYING_MAX = 2
+"""Runs prepared at once for which there is no lease yet."""
 
 SESSION_IDLE_SECONDS = 30.0
 """How long the processes of a run stay after its last lease here."""
@@ -100,6 +104,8 @@ class WorkerAgent:
         self._buffer = ResultBuffer()
         self._sessions: dict[RunId, RunSession] = {}
         self._collecting: dict[LeaseId, trio.CancelScope] = {}
+        self._readying: dict[RunId, trio.Event] = {}
+        """Runs that are prepared before they have a lease here."""
         self._nursery: trio.Nursery
         self._send_keys, self._keys = trio.open_memory_channel[str](RESULTS_QUEUED_MAX)
         self._waiting = trio.Event()
@@ -131,6 +137,15 @@ class WorkerAgent:
     def take(self, assign: Assign) -> None:
         """The coordinator grants a lease."""
         self._perform(self._machine.assigned(assign))
+
+    def make_ready(self, request: MakeReady) -> None:
+        """Leases of a run may come soon, which another worker collects."""
+        is_free = not self._machine.draining and not self._machine.held and len(self._readying) < READYING_MAX
+        if is_free and request.run not in self._readying and request.run not in self._sessions:
+            self._readying[request.run] = trio.Event()
+            self._nursery.start_soon(
+                self._get_ready, Assign(LeaseId(0), request.run, request.spec, None, (), request.holders)
+            )
 
     def recall(self, request: RecallLease) -> None:
         """The coordinator wants a lease back: what has not started of it, or all."""
@@ -214,6 +229,9 @@ class WorkerAgent:
         reason, code = "its processes ended", MeshFailed.exit_code
         session: RunSession | None = None
         try:
+            await self._free_processes(assign)
+            if run in self._readying:
+                await self._readying[run].wait()
             async with self._workshop.open(assign, self) as session:
                 self._sessions[run] = session
                 self._perform(self._machine.ready(run))
@@ -302,6 +320,15 @@ class WorkerAgent:
                     del self._collecting[assign.lease]
         self._machine.collected(assign.lease)
         self._changed()
+
+    async def _get_ready(self, assign: Assign) -> None:
+        try:
+            await self._free_processes(assign)
+            await self._workshop.warm_up(assign)
+        except Exception as error:  # who has a lease of the run meets the same, and says so
+            log.debug("run %d can't be prepared yet: %s", assign.run, _told(error)[0])
+        finally:
+            self._readying.pop(assign.run).set()
 
     # The talk with the coordinator
 

@@ -202,6 +202,11 @@ class Workshop:
             cid = await self._content.add_path(Path(file.name))
         return Collection(assign.lease, cid, 0, "", None)
 
+    async def warm_up(self, assign: Assign) -> None:
+        """Bring the run's bundle here, and leave a process that has collected it, for its session."""
+        async with self._tree(assign) as root, self._environments.hold(assign.spec, root) as environment:
+            await self._runner.collect(self._job(assign, root, environment))
+
     async def _info(self, environment: Environment) -> EnvironmentInfo:
         """What the manifest tells of the environment; the list of distributions is stored."""
         lines = "".join(f"{line}\n" for line in environment.distributions)
