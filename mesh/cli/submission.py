@@ -101,7 +101,7 @@ def allowed_unseen(text: str) -> list[str]:
 
 def _check_expressions(args: argparse.Namespace) -> None:
     if args.cached_allow and not args.cached:
-        raise UsageError("--cached-allow says which verdicts --cached may reuse, which is not given")
+        raise UsageError("--cached-allow is of use beside --cached, which is not given")
     for flag, expression in (("--requires", args.requires), ("--prefers", args.prefers)):
         try:
             parse_requirement(expression)

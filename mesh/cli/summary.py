@@ -125,8 +125,8 @@ def untrusted(client: Client, finished: dict[str, Any]) -> list[str]:
     """What there is to say of tests whose verdicts could have been reused, and that did not pass when they ran."""
     told = _document(client, finished, "cached.json") if finished["exit_code"] else {}
     return [
-        f"{human.clean(lie['test'])} {lie['outcome']} though nothing that it was seen to read has changed: its verdicts "
-        "are not reused until its file is another"
+        f"{human.clean(lie['test'])} {lie['outcome']}, though nothing that it was seen to read has changed: "
+        "its verdicts are not reused until its file is another"
         for lie in told.get("lies", [])
     ]
 

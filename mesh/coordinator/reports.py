@@ -211,7 +211,7 @@ def _write(
                     told = remarks.tried.get(index)
                     properties = told.properties(names) if told else ()
                     if record.reused is not None:
-                        properties = (*properties, ("reused", record.reused))
+                        properties = (*properties, ("mesh.reused", record.reused))
                         sources[index] = (record.reused, record.worker)
                     xml.write(junit.case(record, properties, shell=shell))
                     out.write(report.record_line(index, record, cid or Cid("")))

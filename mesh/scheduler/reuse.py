@@ -44,6 +44,7 @@ def context(spec: RunSpec) -> str:
         environment=spec.environment,
         python=spec.python,
         variables=tuple(sorted(spec.variables)),
+        after=spec.after,
     )
     return hashlib.sha256(encode(said)).hexdigest()[:CONTEXT_CHARACTERS]
 

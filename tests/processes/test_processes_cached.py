@@ -2,6 +2,8 @@
 read it, and a test that does not bear its verdict out is not believed again."""
 
 import json
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +74,8 @@ def ran(two: Lab, suite: Path, *options: str) -> tuple[dict[str, Any], set[str],
     report = json.loads(two.mesh("cat", f"{finished['report']}/report.json", home="a").stdout)
     told = json.loads(two.mesh("cat", f"{finished['report']}/cached.json", home="a").stdout)
     assert len(report["tests"]) == finished["tests"], "every test once"
+    verdicts = [event for event in events if event["event"] == "verdict"]
+    assert sum(event.get("reused", False) for event in verdicts) == finished["reused"]
     fresh = {entry["test"].rpartition("::")[2] for entry in report["tests"] if not entry.get("reused")}
     assert finished["reused"] == told["reused"] == finished["tests"] - len(fresh)
     return finished, fresh, told
@@ -133,7 +137,7 @@ def _check_report(two: Lab, first: dict[str, Any], second: dict[str, Any]) -> No
     lines = [json.loads(line) for path in (out / "records").iterdir() for line in path.read_text().splitlines()]
     assert {line["test"]: line["reused"] for line in lines if "reused" in line}.items() <= records.items()
     cases = ElementTree.parse(out / "junit.xml").getroot().iter("testcase")
-    marked = [case for case in cases for one in case.iter("property") if one.get("name") == "reused"]
+    marked = [case for case in cases for one in case.iter("property") if one.get("name") == "mesh.reused"]
     assert len(marked) == len(reused) == second["reused"]
 
 
@@ -158,12 +162,10 @@ def test_a_lie_is_caught_and_its_test_is_not_believed_again(two: Lab) -> None:
 def test_pytest_shows_what_was_reused_as_passed(two: Lab) -> None:
     suite = two.suite("shown", "import pytest\n@pytest.mark.parametrize('n', range(5))\ndef test(n): ...\n")
     for reused in (0, 4):
-        command = two.command("--mesh-home", str(two.home("b")))[:1]
-        done = two.run(
-            [*command, "-m", "pytest", "--mesh", "--mesh-cached", "--mesh-home", str(two.home("b")), str(suite)]
-        )
-        assert "5 passed" in done
-        assert f"{reused} of 5 tests" in done
+        options = ["--mesh", "--mesh-cached", "--mesh-home", str(two.home("b")), str(suite)]
+        done = subprocess.run([sys.executable, "-m", "pytest", *options], **two.options(), timeout=120, check=False)
+        assert "5 passed" in done.stdout, done.stdout + done.stderr
+        assert f"{reused} of 5 tests" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 """Which verdicts are taken over: what counts as a change, whom it concerns, and who is never trusted."""
 
 import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 
@@ -38,14 +41,18 @@ def manifest(*tests: str) -> Manifest:
 
 
 def earlier(
-    *, inputs: dict[str, tuple[str, ...]] = INPUTS, place: Place = HERE, refused: tuple[int, ...] = (), **more: str
+    lied: Mapping[str, str] = MappingProxyType({}),
+    *,
+    inputs: dict[str, tuple[str, ...]] = INPUTS,
+    place: Place = HERE,
+    refused: tuple[int, ...] = (),
 ) -> Earlier:
     verdicts = [
         (TestIndex(number), Verdict(inputs[test], place, 1000 * number, Cid(f"record{number}")))
         for number, test in enumerate(inputs)
         if number not in refused
     ]
-    index = index_of(Cid("manifest"), "same", tree(), verdicts, map(TestIndex, refused), more.items())
+    index = index_of(Cid("manifest"), "same", tree(), verdicts, map(TestIndex, refused), lied.items())
     return Earlier(unpack_index(pack(index)), tuple(inputs))
 
 
@@ -109,10 +116,10 @@ def test_the_newest_verdict_counts_and_a_bad_one_shuts_out_the_older_ones() -> N
 
 
 def test_a_test_that_lied_is_not_trusted_until_its_file_changes() -> None:
-    lied = earlier(**{"tests/test_b.py::three": tree().state(own_file("tests/test_b.py::three"))})
+    lied = earlier({"tests/test_b.py::three": tree().state(own_file("tests/test_b.py::three"))})
     assert taken(lied, tree()) == ["one", "two"]
     again = earlier(
-        inputs={**INPUTS, "tests/test_b.py::three": ("file:lib/__init__.py",)}, **dict(lied.index.distrusted)
+        dict(lied.index.distrusted), inputs={**INPUTS, "tests/test_b.py::three": ("file:lib/__init__.py",)}
     )
     assert taken(again, tree(**{"tests/test_b.py": "tb2"})) == ["one", "two", "three"]
 
@@ -137,12 +144,16 @@ def test_the_context_is_what_the_run_says_and_not_who_says_it() -> None:
         spec, bundle=Cid("other"), submitter=PeerId("you"), priority=1, variables=(("A", "2"), ("B", "1"))
     )
     assert context(spec) == context(same)
-    for change in ({"arguments": ("-v",)}, {"variables": ()}, {"python": "3.12"}, {"requires": "gpu"}):
-        assert context(dataclasses.replace(spec, **change)) != context(spec)  # type: ignore[arg-type]
+    for change in ({"arguments": ("-v",)}, {"variables": ()}, {"python": "3.12"}, {"requires": "gpu"}, {"after": (1,)}):
+        assert context(dataclasses.replace(spec, **change)) != context(spec)
 
 
 def test_hardware_is_told_once_a_node_knows_it() -> None:
-    has = {"os": "linux", "arch": "x86_64", "gpu": ({"name": "NVIDIA H200", "index": 0}, {"name": "NVIDIA H200"})}
+    has: dict[str, Any] = {
+        "os": "linux",
+        "arch": "x86_64",
+        "gpu": ({"name": "NVIDIA H200", "index": 0}, {"name": "NVIDIA H200"}),
+    }
     assert hardware_class(has) == "linux x86_64, NVIDIA H200"
     assert hardware_class({**has, "gpu": ()}) == "linux x86_64"
     assert hardware_class({**has, "probing": True}) == ""

@@ -249,10 +249,11 @@ class Recorder:
         while frame is not None:
             if self._of_code(frame.f_code.co_filename) is not None:
                 return True
-            if not imports_count and frame.f_code.co_name == "<module>" and frame.f_back is not None:
-                if _BOOTSTRAP in frame.f_back.f_code.co_filename:
-                    return False
-            frame = frame.f_back
+            caller = frame.f_back
+            is_import = caller is not None and _BOOTSTRAP in caller.f_code.co_filename
+            if not imports_count and is_import and frame.f_code.co_name == "<module>":
+                return False
+            frame = caller
         return self._sink is not self.session
 
     def _sought(self, name: str, *_: Any) -> None:
