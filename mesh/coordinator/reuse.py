@@ -252,6 +252,8 @@ def _listed(
 ) -> dict[str, bytes]:
     of_run = reuse.context(run.spec)
     known = reuse.candidates(manifest, earlier, tree, of_run, hardware, run.spec.cached_allow)
+    settled: dict[int, Inputs] = {}
+    """By the identity of what `readings` hold: most tests share it."""
     verdicts: dict[TestIndex, Verdict] = {}
     refused, lies = [], []
     for test, data in sorted(records.items()):
@@ -262,10 +264,12 @@ def _listed(
         if not passed or record.attempt > 1 or record.subtests or record.artifacts is not None:
             refused.append(test)
         elif test in readings.verdicts:
-            inputs, place = readings.verdicts[test]
+            read, place = readings.verdicts[test]
+            if id(read) not in settled:
+                settled[id(read)] = tree.settled(read)
             if record.reused is not None:
                 place = replace(place, worker=record.worker)
-            verdicts[test] = Verdict(inputs, place, run.durations[test], record.reused or cids[test])
+            verdicts[test] = Verdict(settled[id(read)], place, run.durations[test], record.reused or cids[test])
     distrusted = reuse.distrusted(earlier, tree)
     for test in lies:
         name = manifest.tests[test].id

@@ -144,13 +144,13 @@ def index_of(
     refused: Iterable[TestIndex],
     distrusted: Iterable[tuple[str, str]],
 ) -> VerdictIndex:
-    """What a later run needs to know of a run on `tree`. `of_run`: its `context`."""
-    names, settled, places = Names(), dict[int, int](), dict[Place, int]()
+    """What a later run needs to know of a run on `tree`. `of_run`: its `context`; inputs as `Tree.settled` has them."""
+    names, known, places = Names(), dict[int, int](), dict[Place, int]()
     rows: list[tuple[TestIndex, int, int, int, Cid]] = []
     for test, verdict in sorted(verdicts, key=lambda one: one[0]):
-        number = settled.get(id(verdict.inputs))
+        number = known.get(id(verdict.inputs))
         if number is None:
-            number = settled[id(verdict.inputs)] = names.set_of(tree.settled(verdict.inputs))
+            number = known[id(verdict.inputs)] = names.set_of(verdict.inputs)
         place = places.setdefault(verdict.place, len(places))
         rows.append((test, number, place, verdict.duration, verdict.record))
     return VerdictIndex(

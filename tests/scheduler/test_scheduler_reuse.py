@@ -48,7 +48,7 @@ def earlier(
     refused: tuple[int, ...] = (),
 ) -> Earlier:
     verdicts = [
-        (TestIndex(number), Verdict(inputs[test], place, 1000 * number, Cid(f"record{number}")))
+        (TestIndex(number), Verdict(tree().settled(inputs[test]), place, 1000 * number, Cid(f"record{number}")))
         for number, test in enumerate(inputs)
         if number not in refused
     ]
@@ -118,9 +118,7 @@ def test_the_newest_verdict_counts_and_a_bad_one_shuts_out_the_older_ones() -> N
 def test_a_test_that_lied_is_not_trusted_until_its_file_changes() -> None:
     lied = earlier({"tests/test_b.py::three": tree().state(own_file("tests/test_b.py::three"))})
     assert taken(lied, tree()) == ["one", "two"]
-    again = earlier(
-        dict(lied.index.distrusted), inputs={**INPUTS, "tests/test_b.py::three": ("file:lib/__init__.py",)}
-    )
+    again = earlier(dict(lied.index.distrusted), inputs={**INPUTS, "tests/test_b.py::three": ("file:lib/__init__.py",)})
     assert taken(again, tree(**{"tests/test_b.py": "tb2"})) == ["one", "two", "three"]
 
 
