@@ -18,11 +18,13 @@ from protocols.work import (
     Ack,
     Assign,
     CommandVerb,
+    EndRun,
     Hold,
     MakeReady,
     NodeCommand,
     RecallLease,
     Refused,
+    RunEnded,
     Tailed,
     TailTest,
 )
@@ -50,7 +52,7 @@ class Duties:
         network.on_call(client.PROTOCOL, self._client)
 
     async def _work(self, peer: PeerId, payload: bytes) -> bytes:
-        request = decode(payload, *WORK_REQUESTS, Assign, MakeReady, RecallLease, Hold, NodeCommand, TailTest)
+        request = decode(payload, *WORK_REQUESTS, Assign, EndRun, MakeReady, RecallLease, Hold, NodeCommand, TailTest)
         match request:
             case Hold(root, holders, reason):
                 await self._content.fetch(root, (peer, *holders))
@@ -65,6 +67,8 @@ class Duties:
             case MakeReady():
                 if self._agent is not None:
                     self._agent.make_ready(request)
+            case EndRun(run):
+                return encode(await self._agent.end_run(run) if self._agent is not None else RunEnded())
             case RecallLease():
                 if self._agent is not None:
                     self._agent.recall(request)

@@ -52,7 +52,7 @@ from mesh.scheduler.hopeless import PROBING
 from mesh.worker.agent import WorkerAgent
 from mesh.worker.environments import Environments
 from mesh.worker.runner import PytestRunner
-from mesh.worker.sessions import Workshop
+from mesh.worker.sessions import HASH_SEED, Workshop
 from protocols.errors import UsageError
 from protocols.ids import PeerId
 from protocols.presence import NodeState, Presence
@@ -302,6 +302,7 @@ class Node:
             slots=self._slots,
             environments=Environments(self._options.home / "environments", installed, find_uv),
             hardware=lambda: hardware_class(self._nodes.own.capabilities),
+            hash_seed=os.environ.get(HASH_SEED, ""),
         )
         return WorkerAgent(
             network=self._network,

@@ -22,12 +22,12 @@ from mesh.scheduler import reuse
 from mesh.scheduler.hardware import hardware_class
 from mesh.scheduler.hopeless import PROBING
 from mesh.scheduler.reuse import Earlier, Tree, Verdict
-from mesh.state.model import CoordinatorState, Run
+from mesh.state.model import Completion, CoordinatorState, Run
 from mesh.state.unrun import REUSE_FORMAT_MIN
 from protocols.codec import decode
 from protocols.commands import Reuse
 from protocols.errors import MeshError, RemoteProtocolError
-from protocols.ids import Cid, PeerId, RunId, TestIndex
+from protocols.ids import Cid, RunId, TestIndex
 from protocols.inputs import (
     INDEX_FILE,
     TABLE_BYTES_MAX,
@@ -74,8 +74,8 @@ class Readings:
 
     verdicts: dict[TestIndex, tuple[Inputs, Place]] = field(default_factory=dict)
 
-    def add(self, chunk: Chunk, wanted: set[int], worker: PeerId) -> None:
-        """`wanted`: those of the chunk's tests whose verdicts count."""
+    def add(self, done: Completion, chunk: Chunk) -> None:
+        """Of those of the chunk's tests whose verdicts count."""
         if not chunk.inputs:
             return
         try:
@@ -84,7 +84,7 @@ class Readings:
         except RemoteProtocolError as error:
             log.warning("what some tests read can't be told: %s", error)
             return
-        place = Place(told.setting, told.hardware, worker)
+        place, wanted = Place(told.setting, told.hardware, done.worker), set(done.tests)
         for test, number in zip(chunk.tests, told.of, strict=False):
             if test in wanted and 0 <= number < len(sets):
                 self.verdicts[test] = (sets[number], place)
@@ -132,13 +132,13 @@ class Reuser:
         for name, tests in sorted(by_hardware.items()):
             for start in range(0, len(tests), TESTS_PER_CHUNK):
                 group = tests[start : start + TESTS_PER_CHUNK]
-                chunk = await self._chunk(manifest, name, {test: found[test] for test in group})
+                chunk = await self._chunk(run.id, manifest, name, {test: found[test] for test in group})
                 durations = tuple(found[test].duration for test in group)
                 commands.append(Reuse(run.id, tuple(group), chunk, durations))
         log.info("run %d: %d verdicts are reused, and %d that could be are not", run.id, len(found), len(sampled))
         return commands
 
-    async def _chunk(self, manifest: Manifest, hardware: str, found: dict[TestIndex, Verdict]) -> Cid:
+    async def _chunk(self, run: RunId, manifest: Manifest, hardware: str, found: dict[TestIndex, Verdict]) -> Cid:
         """The records of reused verdicts, and what these tests read."""
         now = self._recording.clock.now()
         records = [
@@ -155,7 +155,7 @@ class Reuser:
             for test, verdict in found.items()
         ]
         inputs = pack(table(manifest.setting, hardware, [verdict.inputs for verdict in found.values()]))
-        return await self._recording.keep(tuple(found), records, inputs)
+        return await self._recording.keep(run, tuple(found), records, inputs)
 
     async def _hardware(self) -> set[str]:
         """The classes of the workers that are here."""

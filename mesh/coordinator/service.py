@@ -11,7 +11,7 @@ from typing import Any
 
 import trio
 
-from mesh.coordinator import ahead, collected, gangs
+from mesh.coordinator import ahead, collected, endings, gangs
 from mesh.coordinator.clients import ClientDesk
 from mesh.coordinator.fleet import Fleet
 from mesh.coordinator.history import History
@@ -20,6 +20,7 @@ from mesh.coordinator.replicas import Replicas
 from mesh.coordinator.reports import ReportBuilder
 from mesh.coordinator.reuse import Reuser
 from mesh.coordinator.sharing import SharedNames
+from mesh.coordinator.taking import signs, take_in
 from mesh.coordinator.unrun import Recording, UnrunTests
 from mesh.ports import Clock, Content, Network, Nodes, ReplicatedLog
 from mesh.scheduler import upstream
@@ -34,11 +35,10 @@ from mesh.scheduler.proposal import Plan
 from mesh.scheduler.supply import Memory
 from mesh.state.model import CoordinatorState, Lease, RunPhase
 from mesh.state.results import Applied
-from protocols.codec import decode, encode
+from protocols.codec import encode
 from protocols.commands import Cancel, Collected, CollectFailed, Command, Complete, Register, Return
 from protocols.errors import MeshError, MeshFailed, NodeUnavailable, RemoteCallError, RemoteProtocolError
-from protocols.ids import Cid, LeaseId, PeerId, RunId
-from protocols.manifests import Chunk, Record
+from protocols.ids import LeaseId, PeerId, RunId
 from protocols.work import (
     PROTOCOL,
     Ack,
@@ -102,9 +102,9 @@ class TestCoordinator:
         self._history = History(content)
         self._replicas = Replicas(network, content, lambda: log.configuration.voters)
         self._names = SharedNames(log, self._replicas)
-        recording = Recording(content, self._replicas, self._history, log, nodes, clock, lambda: network.peer_id)
+        recording = Recording(network, content, self._replicas, self._history, log, nodes, clock)
         self._reuser = Reuser(recording)
-        self._reports = ReportBuilder(content, self._history, scratch, self._reuser)
+        self._reports = ReportBuilder(network, content, self._history, scratch, self._reuser)
         self._unrun = UnrunTests(recording)
         self._clock = clock
         self._name = name
@@ -273,7 +273,8 @@ class TestCoordinator:
         """Build the report, have it held twice, and finish the run."""
         try:
             run, names = self._state.runs[run_id], self._worker_names()
-            finish = await self._reports.finish(run, self._clock.now(), self._name, names)
+            ended = await endings.end(self._network, run_id, run.workers)
+            finish = await self._reports.finish(run, self._clock.now(), self._name, names, ended)
             if finish.report is not None:
                 nodes = self._nodes.nodes()
                 await self._replicas.secure(finish.report, self._network.peer_id, nodes, f"report of run {run_id}")
@@ -328,7 +329,10 @@ class TestCoordinator:
         spec = upstream.handed_over(self._state, run.spec)
         tasks = tuple(lease.open)
         hosts = gangs.hosts_of(self._state, lease, nodes)
-        return Assign(lease.id, run.id, spec, run.manifest, tasks, tuple(holders), first, total, lease.devices, hosts)
+        signed = signs(self._state, nodes.get(lease.worker))
+        return Assign(
+            lease.id, run.id, spec, run.manifest, tasks, tuple(holders), first, total, lease.devices, hosts, signed
+        )  # fmt: skip
 
     # Requests of workers
 
@@ -407,23 +411,13 @@ class TestCoordinator:
         lease = self._open_lease(request.lease, peer)
         if lease is None:
             return Ack()
-        nodes = self._nodes.nodes()
-        await self._replicas.secure(request.chunk, peer, nodes)
-        records = await self._unpack(request.chunk)
-        for artifacts in (record.artifacts for record in records if record.artifacts is not None):
-            await self._replicas.secure(artifacts, peer, nodes)
+        records = await take_in(self._content, self._replicas, request.chunk, peer, self._nodes.nodes())
         await self._log.propose(
             Complete(request.lease, request.chunk, request.tests, request.outcomes, request.durations)
         )
         for record in records:
             self._history.contention.note(lease.run, peer, Stretch(record.test, record.started, record.duration))
         return Ack()
-
-    async def _unpack(self, chunk: Cid) -> list[Record]:
-        """Make the chunk's records blocks of their own on this node."""
-        found = decode(await self._content.get(chunk), Chunk)
-        await self._content.put_many(found.records, "dag-cbor")
-        return [decode(data, Record) for data in found.records]
 
     async def _given_back(self, peer: PeerId, request: GiveBack) -> Ack:
         lease = self._open_lease(request.lease, peer)

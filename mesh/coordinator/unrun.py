@@ -2,16 +2,19 @@
 pass. Their records are made here, as content; whether they count, the log decides.
 """
 
+import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mesh.content.unixfs.cid import as_raw
 from mesh.coordinator.history import History
 from mesh.coordinator.replicas import Replicas
-from mesh.ports import Clock, Content, Nodes, ReplicatedLog
+from mesh.ports import Clock, Content, Network, Nodes, ReplicatedLog
 from mesh.scheduler.waiting import Skipped
 from mesh.state.model import NO_VERDICT, Run
-from protocols.codec import encode
+from mesh.state.signing import LOG_FORMAT_MIN, signed_chunk
+from protocols.codec import encode_block
 from protocols.commands import Abandon, Skip
 from protocols.errors import MeshError
 from protocols.ids import Cid, PeerId, RunId, TestIndex
@@ -32,21 +35,25 @@ ENDED = {
 class Recording:
     """What those need who record verdicts that no lease ended."""
 
+    network: Network
     content: Content
     replicas: Replicas
     history: History
     log: ReplicatedLog
     nodes: Nodes
     clock: Clock
-    here: Callable[[], PeerId]
 
-    async def keep(self, tests: Sequence[TestIndex], records: Sequence[Record], inputs: bytes = b"") -> Cid:
-        """A chunk of these tests' records, as content that lies on two nodes."""
-        encoded = tuple(encode(record) for record in records)
-        chunk = encode(Chunk(tuple(tests), encoded, inputs))
-        cids = await self.content.put_many([*encoded, chunk], "dag-cbor")
-        await self.replicas.secure(cids[-1], self.here(), self.nodes.nodes())
-        return cids[-1]
+    async def keep(self, run: RunId, tests: Sequence[TestIndex], records: Sequence[Record], inputs: bytes = b"") -> Cid:
+        """A chunk of these tests' records, signed by this node, as content that lies on two nodes."""
+        me = self.network.peer_id
+        encoded = tuple(encode_block(record) for record in records)
+        chunk = Chunk(tuple(tests), encoded, inputs=inputs)
+        if self.log.state.format >= LOG_FORMAT_MIN:
+            chunk = signed_chunk(dataclasses.replace(chunk, run=run, worker=me), self.network.sign)
+        cids = await self.content.put_many([*encoded, encode_block(chunk)], "dag-cbor")
+        root = as_raw(cids[-1])
+        await self.replicas.secure(root, me, self.nodes.nodes())
+        return root
 
 
 class UnrunTests:
@@ -81,7 +88,7 @@ class UnrunTests:
             return
         try:
             manifest = await self._history.manifest(run.manifest, tuple(run.workers))
-            chunk = await self._chunk(manifest, (test,), Outcome.ERROR, ABANDONED)
+            chunk = await self._chunk(run_id, manifest, (test,), Outcome.ERROR, ABANDONED)
             await self._log.propose(Abandon(run_id, test, chunk))
         except MeshError as error:
             log.warning("test %d of run %d can't be abandoned yet: %s", test, run_id, error)
@@ -100,12 +107,14 @@ class UnrunTests:
             if skipped.on is not None:
                 ended = ENDED.get(Outcome.of_code(run.outcomes[skipped.on]), "did not pass")
                 why = f"depends on {manifest.tests[skipped.on].id}, which {ended}"
-            chunk = await self._chunk(manifest, tests, Outcome.SKIPPED, why)
+            chunk = await self._chunk(skipped.run, manifest, tests, Outcome.SKIPPED, why)
             await self._log.propose(Skip(skipped.run, tests, chunk))
         except MeshError as error:
             log.warning("tests of run %d can't be skipped yet: %s", skipped.run, error)
 
-    async def _chunk(self, manifest: Manifest, tests: Sequence[TestIndex], outcome: Outcome, why: str) -> Cid:
+    async def _chunk(
+        self, run: RunId, manifest: Manifest, tests: Sequence[TestIndex], outcome: Outcome, why: str
+    ) -> Cid:
         """Records of tests that ran nowhere."""
         now = self._recording.clock.now()
         nobody = PeerId("")
@@ -113,4 +122,4 @@ class UnrunTests:
             Record(manifest.tests[test].id, outcome, 0.0, now, nobody, 0, 1, message=why, longrepr=why)
             for test in tests
         ]
-        return await self._recording.keep(tests, records)
+        return await self._recording.keep(run, tests, records)

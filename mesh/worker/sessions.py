@@ -9,6 +9,7 @@ import json
 import os
 import re
 import tempfile
+import zlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -24,11 +25,21 @@ from mesh.worker.reading import setting_of
 from mesh.worker.selecting import select
 from mesh.worker.sharing import Names, Shares
 from mesh.worker.uv import BuildFailed
-from protocols.codec import decode, encode
+from protocols.codec import decode, encode, encode_block
 from protocols.errors import ContentNotFound, MeshError, UsageError
 from protocols.ids import Cid, LeaseId, PeerId, TestIndex
 from protocols.inputs import Place
-from protocols.manifests import THOUSAND, Device, EnvironmentInfo, Manifest, Record, Selection, Uncollected
+from protocols.manifests import (
+    THOUSAND,
+    Device,
+    EnvironmentInfo,
+    Manifest,
+    Origin,
+    Record,
+    RunSpec,
+    Selection,
+    Uncollected,
+)
 from protocols.work import Assign, Collection, GangHost
 
 BUNDLES_MAX = 8
@@ -44,16 +55,26 @@ DEVICE_VARIABLES = (
 )
 
 
+HASH_SEED = "PYTHONHASHSEED"
+
+
 class RunSession:
     """The processes of one run, fed with leases."""
 
     def __init__(
-        self, session: RunnerSession, manifest: Manifest, assign: Assign, place: Callable[[], Place | None]
+        self,
+        session: RunnerSession,
+        manifest: Manifest,
+        assign: Assign,
+        origin: Cid | None,
+        place: Callable[[], Place | None],
     ) -> None:
         self.scope = trio.CancelScope()
         self.dismissed = False
         """Ended by the agent because it was idle."""
         self.over = trio.Event()
+        self.origin = origin
+        """What its records link, stored here; None: their chunks are not signed."""
         self._spec = assign.spec
         self.last_used = trio.current_time()
         self._session = session
@@ -99,6 +120,11 @@ class RunSession:
     def events(self) -> AsyncIterator[RunnerEvent]:
         return self._session.events()
 
+    @property
+    def endings(self) -> Sequence[str]:
+        """See `mesh.ports.RunnerSession`."""
+        return self._session.endings
+
 
 def device_variables(devices: Sequence[Device]) -> tuple[tuple[str, str], ...]:
     """How a test finds the devices that its lease holds; nothing if it holds none."""
@@ -125,6 +151,14 @@ def host_variables(hosts: Sequence[GangHost]) -> tuple[tuple[str, str], ...]:
     return (("MESH_HOSTS", json.dumps(told)),)
 
 
+def seeds(spec: RunSpec, given: str) -> dict[str, str]:
+    """What Python's hashes begin with: the same on every host of a run and in each run of the same bundle, so that a
+    test can be run again as it was; unless the run, or the node's own environment (`given`), says what it is to be."""
+    if HASH_SEED in dict(spec.variables):
+        return {}
+    return {HASH_SEED: given or str(zlib.crc32(spec.bundle.encode()))}
+
+
 class Workshop:
     """Where this worker keeps bundles and runs their tests."""
 
@@ -138,6 +172,7 @@ class Workshop:
         slots: int,
         environments: Environments,
         hardware: Callable[[], str],
+        hash_seed: str = "",
     ) -> None:
         self._content = content
         self._runner = runner
@@ -146,6 +181,7 @@ class Workshop:
         self._slots = slots
         self._environments = environments
         self._hardware = hardware
+        self._hash_seed = hash_seed
         self._in_use: dict[Cid, int] = {}
         self._checkouts: dict[Cid, trio.Lock] = {}
         """For each bundle: one that takes long to come keeps no other waiting."""
@@ -166,12 +202,13 @@ class Workshop:
         async with self._tree(assign) as root, self._environments.hold(assign.spec, root) as environment:
             manifest = await self._manifest(assign.manifest)
             job = self._job(assign, root, environment)
+            origin = await self._origin(assign, environment) if assign.signed else None
             async with (
                 Shares(names, self._content, assign.run).serving() as socket,
                 self._runner.session(dataclasses.replace(job, share=str(socket))) as session,
             ):
                 setting = _setting(job, environment)
-                yield RunSession(session, manifest, assign, lambda: self._place(setting))
+                yield RunSession(session, manifest, assign, origin, lambda: self._place(setting))
 
     def _place(self, setting: str) -> Place | None:
         return Place(setting, self._hardware(), self._peer) if setting else None
@@ -220,10 +257,18 @@ class Workshop:
             cid,
         )
 
-    async def complete(self, event: Finished) -> Record:
+    async def _origin(self, assign: Assign, environment: Environment) -> Cid:
+        """The block that tells where the records come from, stored."""
+        assert assign.manifest is not None, "tests have a manifest"
+        info = await self._info(environment)
+        chosen = tuple(seeds(assign.spec, self._hash_seed).items())
+        origin = Origin(assign.run, assign.spec, assign.manifest, info, chosen)
+        return await self._content.put(encode_block(origin), "dag-cbor")
+
+    async def complete(self, event: Finished, origin: Cid | None) -> Record:
         """The record with what only this side knows; what the test left in its artifact folder is stored, and the
         folder removed."""
-        record = dataclasses.replace(event.record, worker=self._peer)
+        record = dataclasses.replace(event.record, worker=self._peer, origin=origin)
         if event.artifacts is None:
             return record
         try:
@@ -244,7 +289,7 @@ class Workshop:
             files=spec.files,
             timeout=spec.timeout,
             python=environment.python,
-            variables={**dict(environment.variables), **dict(spec.variables)},
+            variables={**dict(environment.variables), **seeds(spec, self._hash_seed), **dict(spec.variables)},
             slots=self._slots,
             run=str(assign.run),
             worker=self._peer,
@@ -298,8 +343,9 @@ class Workshop:
 
 
 def _setting(job: Job, environment: Environment) -> str:
-    """Empty for a run whose verdicts are not to be reused."""
-    return setting_of(environment.digest, {**os.environ, **job.variables}) if job.reads else ""
+    """Empty for a run whose verdicts are not to be reused. Its own variables are told by its spec, and the seeds that
+    follow from the bundle are no input: with them, no verdict would outlive an edit."""
+    return setting_of(environment.digest, {**os.environ, **dict(environment.variables)}) if job.reads else ""
 
 
 async def _remove(folder: Path) -> None:

@@ -49,13 +49,13 @@ class Desk:
 
         self.held = held
         recording = Recording(
+            cast("Any", SimpleNamespace(peer_id=ME, sign=lambda data: b"signed")),
             content,
             cast("Any", SimpleNamespace(secure=secure)),
             History(content),
             cast("Any", SimpleNamespace(state=self.state)),
             cast("Any", SimpleNamespace(nodes=lambda: {WORKER: view})),
             cast("Any", SimpleNamespace(now=lambda: 100.0)),
-            lambda: ME,
         )
         self.reuser = Reuser(recording)
         self.do(RaiseFormat(4))
@@ -83,12 +83,12 @@ class Desk:
         lease = LeaseId(self.do(Grant(run.id, WORKER, 1, tuple(run.pending))).lease)
         encoded = tuple(encode(record) for record in records.values())
         inputs = pack(table("environment", LINUX, [read] * len(records)))
-        chunk = Chunk(tuple(map(TestIndex, records)), encoded, inputs)
+        chunk = Chunk(tuple(map(TestIndex, records)), encoded, inputs=inputs)
         cids = await self.content.put_many(encoded, "dag-cbor")
         outcomes = bytes(record.outcome.code for record in records.values())
         self.do(Complete(lease, Cid("bafychunk"), chunk.tests, outcomes, (1000,) * len(records)))
         readings = Readings()
-        readings.add(chunk, set(chunk.tests), WORKER)
+        readings.add(run.chunks[-1], chunk)
         of_records = dict(zip(chunk.tests, encoded, strict=True))
         files = await self.reuser.listed(run, manifest, readings, of_records, dict(zip(chunk.tests, cids, strict=True)))
         report = await self.content.add_files(dict(files))
@@ -164,6 +164,7 @@ async def test_a_later_run_is_offered_what_did_not_change(tmp_path: Path, tree: 
         assert len(offer.tests) == len(TESTS) - 1, "one is the sample"
         assert made.held == [offer.chunk]
         chunk = decode(await made.content.get(offer.chunk), Chunk)
+        assert (chunk.run, chunk.lease, chunk.worker, chunk.signature) == (run.id, 0, ME, b"signed")
         records = [decode(data, Record) for data in chunk.records]
         assert [one.reused for one in records] == [index.records[test] for test in offer.tests]
         assert {(one.outcome, one.worker, one.duration) for one in records} == {(Outcome.PASSED, WORKER, 0.001)}

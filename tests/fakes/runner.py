@@ -65,6 +65,8 @@ class FakeRunner:
 
 
 class FakeSession:
+    endings: Sequence[str] = ()
+
     def __init__(self, suite: Suite, job: Job, nursery: trio.Nursery) -> None:
         self._suite = suite
         self._job = job

@@ -1,6 +1,7 @@
 """What each test read, as real processes tell it: files, modules, directories, and what can't be compared later."""
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -245,6 +246,29 @@ async def test_what_can_t_be_compared_later_is_told(tmp_path: Path) -> None:
         assert unseen(found[name]) == {"processes"}, name
     assert unseen(found["test_own_link"]) == set()
     assert "inside.txt" in files(found["test_own_link"])
+
+
+async def test_what_a_package_of_the_environment_does_while_it_is_imported_is_a_part_of_it(tmp_path: Path) -> None:
+    prefix = tmp_path / "prefix"  # its site-packages are made a part of the environment
+    site = prefix / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+    write(tmp_path, {"elsewhere/cache.txt": ""})
+    package = """
+        import os, subprocess, sys
+        def look():
+            open(os.environ["SOMEWHERE"]).close()
+            subprocess.run([sys.executable, "-c", ""], check=True)
+        look()
+    """
+    write(site, {"fontish.py": package, "sitecustomize.py": f"import site\nsite.PREFIXES.append({str(prefix)!r})"})
+    tree = {
+        "test_a.py": "import fontish\ndef test_imports(): ...",
+        "test_b.py": "import fontish\ndef test_calls(): fontish.look()",
+    }
+    variables = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(site)}
+    variables["SOMEWHERE"] = str(tmp_path / "elsewhere/cache.txt")
+    found = await suite(tmp_path, tree, variables=variables)
+    assert unseen(found["test_imports"]) == set()
+    assert unseen(found["test_calls"]) == {"files", "processes"}
 
 
 async def test_without_being_asked_nothing_is_told_and_imports_are_python_s_own(tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ class Recorder:
             return
         if fresh:
             self._made.add(real)
-        elif real not in self._made:
+        elif real not in self._made and self._whose() != "environment":
             self._read({_entry("files", real)})
 
     def _made_folder(self, path: Any) -> None:
@@ -227,7 +227,7 @@ class Recorder:
         caller = sys._getframe(2).f_code.co_filename
         if _BOOTSTRAP in caller or f"{os.sep}_pytest{os.sep}" in caller:
             return
-        if self._sink is self.session and not self._is_of_bundle():
+        if self._sink is self.session and self._whose() != "bundle":
             return  # pytest's own search for conftests
         if isinstance(path, int):
             path = os.readlink(f"/proc/self/fd/{path}")
@@ -236,25 +236,27 @@ class Recorder:
         is_metadata = f"{os.sep}importlib{os.sep}metadata{os.sep}" in caller
         if inside is None:
             real = os.path.realpath(absolute) + os.sep
-            if not is_metadata and not real.startswith((*self._own, *self._allowed)):
+            known = is_metadata or real.startswith((*self._own, *self._allowed))
+            if not known and self._whose() != "environment":
                 self._read({_entry("files", absolute)})
         elif is_metadata:
             self._read({"meta:"})
         elif "__pycache__" not in inside.split("/"):
             self._read({_entry("list" if os.path.isdir(absolute) else "none", inside)} | self._links(absolute))
 
-    def _is_of_bundle(self, imports_count: bool = True) -> bool:
-        """Whether code of the bundle runs now; `imports_count`: even if it waits for an import of a module outside."""
+    def _whose(self) -> str:
+        """Who does what is heard: the "bundle"; a module of the "environment" that is being imported, so
+        that what it does is a part of it, whoever imports it; or plugins, or pytest itself (empty)."""
         frame: FrameType | None = sys._getframe(2)
         while frame is not None:
-            if self._of_code(frame.f_code.co_filename) is not None:
-                return True
-            caller = frame.f_back
+            code, caller = frame.f_code, frame.f_back
+            if self._of_code(code.co_filename) is not None:
+                return "bundle"
             is_import = caller is not None and _BOOTSTRAP in caller.f_code.co_filename
-            if not imports_count and is_import and frame.f_code.co_name == "<module>":
-                return False
+            if is_import and code.co_name == "<module>" and code.co_filename.startswith(self._allowed):
+                return "environment"
             frame = caller
-        return self._sink is not self.session
+        return ""
 
     def _sought(self, name: str, *_: Any) -> None:
         """A module that is not loaded yet."""
@@ -264,8 +266,9 @@ class Recorder:
             self._read({_entry("name", name)})
 
     def _unseen(self, kind: str, event: str, *arguments: Any) -> None:
-        if not self._is_of_bundle(imports_count=kind != "processes"):
-            return  # a package of the environment looks for a library, say, while it is imported
+        whose = self._whose()
+        if (self._sink is self.session and not whose) or (kind == "processes" and whose == "environment"):
+            return  # a plugin at its start; a package that looks for a library, say, while it is imported
         what = arguments[1] if event in ("socket.connect", "socket.bind", "socket.sendto") else arguments[:1]
         what = what[0] if isinstance(what, tuple) and what else what
         self._read({_entry(kind, f"{event} {what!s}"[:EXAMPLE_CHARACTERS_MAX])})
