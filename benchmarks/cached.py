@@ -15,6 +15,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from benchmarks.measures import machine
 from benchmarks.suites import SUITES
 from mesh.scheduler.reuse import SAMPLE_SHARE
@@ -29,6 +31,9 @@ UNCHANGED_SHARE_MAX = 0.1
 @dataclass
 class Ran:
     seconds: float
+    cpu: float
+    """Seconds of processor time, of the node and all its processes: that of a run does not depend on what else the
+    host does."""
     tests: set[str]
     fresh: set[str]
     """Those that ran."""
@@ -38,9 +43,10 @@ class Ran:
 
 def run(made: Lab, path: Path, *options: str) -> Ran:
     out = Path(tempfile.mkdtemp(dir=made.folder)) / "report"
-    began = time.monotonic()
+    before, began = cpu(made), time.monotonic()
     made.mesh("run", str(path), "--report-dir", str(out), *options, home="a", check=False, timeout=1800)
     seconds = time.monotonic() - began
+    used = cpu(made) - before
     entries = json.loads((out / "report.json").read_text())["tests"]
     inputs: dict[str, frozenset[str]] = {}
     if (out / INDEX_FILE).exists():
@@ -52,10 +58,17 @@ def run(made: Lab, path: Path, *options: str) -> Ran:
         assert inputs.keys() <= set(names)
     return Ran(
         seconds,
+        used,
         {entry["test"] for entry in entries},
         {entry["test"] for entry in entries if not entry.get("reused")},
         inputs,
     )
+
+
+def cpu(made: Lab) -> float:
+    """Of the node's process, and of those that it started, ended ones too."""
+    node = psutil.Process(made.nodes["a"].pid)
+    return sum(sum(process.cpu_times()[:4]) for process in (node, *node.children(recursive=True)))
 
 
 def manifest_of(made: Lab, cid: str) -> list[str]:
@@ -78,9 +91,10 @@ def chosen(ran: Ran, root: Path) -> list[str]:
     return [*own[len(own) // 2 :][:1], *some[-1:], modules[-1][1]]
 
 
-def row(what: str, ran: Ran, first: float, expected: set[str] | None = None) -> None:
-    share = f"{ran.seconds / first:.2f}" if first else ""
-    line = f"{what:<64} {ran.seconds:>7.1f} {share:>6} {len(ran.fresh):>6} {len(ran.tests) - len(ran.fresh):>7}"
+def row(what: str, ran: Ran, first: Ran | None = None, expected: set[str] | None = None) -> None:
+    shares = f"{ran.seconds / first.seconds:>6.2f} {ran.cpu / first.cpu:>6.2f}" if first else f"{'':>13}"
+    line = f"{what:<64} {ran.seconds:>7.1f} {ran.cpu:>7.1f} {shares} {len(ran.fresh):>6} "
+    line += f"{len(ran.tests) - len(ran.fresh):>7}"
     if expected is not None:
         lacking, others = expected - ran.fresh, ran.fresh - expected
         line += f"  {len(expected):>6} {len(lacking):>7} {len(others):>7}"
@@ -95,7 +109,8 @@ def main() -> int:
     (suite,) = [suite for suite in SUITES if suite.name == options.suite]
     print(machine(Path(tempfile.gettempdir())))
     print(f"{suite.requirement or suite.name}, {SLOTS} slots; a sample is {SAMPLE_SHARE:.0%} of what could be reused")
-    print(f"{'':<64} {'seconds':>7} {'share':>6} {'ran':>6} {'reused':>7}  {'due':>6} {'lacking':>7} {'sample':>7}")
+    print(f"{'':<64} {'seconds':>7} {'cpu':>7} {'share':>6} {'of cpu':>6} {'ran':>6} {'reused':>7}", end="")
+    print(f"  {'due':>6} {'lacking':>7} {'sample':>7}")
     with tempfile.TemporaryDirectory() as name, lab(Path(name)) as made:
         root = Path(name) / "suite"
         shutil.copytree(suite.root(options.cache), root)
@@ -103,20 +118,20 @@ def main() -> int:
         made.agreed("a")
         path = root / suite.arguments[-1] if suite.wheel else root
         words = () if suite.wheel else ("--", *suite.options)
-        row("plain", run(made, path, *words), 0.0)
+        row("plain", run(made, path, *words))
         first = run(made, path, "--cached", *words)
-        row("--cached, the first time", first, 0.0)
+        row("--cached, the first time", first)
         never = first.tests - first.inputs.keys()
         never |= {test for test, inputs in first.inputs.items() if any(is_unseen(name) for name in inputs)}
         again = run(made, path, "--cached", *words)
-        row("--cached, unchanged", again, first.seconds, never)
+        row("--cached, unchanged", again, first, never)
         before = again
         for file in chosen(again, root):
             with (root / file).open("a") as edited:
                 edited.write("\n# edited\n")
             due = {test for test, inputs in before.inputs.items() if f"file:{file}" in inputs} | never
             before = run(made, path, "--cached", *words)
-            row(f"--cached, {file} edited", before, first.seconds, due)
+            row(f"--cached, {file} edited", before, first, due)
     return 0 if again.seconds <= UNCHANGED_SHARE_MAX * first.seconds else 1
 
 

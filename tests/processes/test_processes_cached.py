@@ -139,6 +139,11 @@ def _check_report(two: Lab, first: dict[str, Any], second: dict[str, Any]) -> No
     cases = ElementTree.parse(out / "junit.xml").getroot().iter("testcase")
     marked = [case for case in cases for one in case.iter("property") if one.get("name") == "mesh.reused"]
     assert len(marked) == len(reused) == second["reused"]
+    verified = json.loads(two.mesh("verify", second["report"], "--json", home="b").stdout)
+    assert not verified["problems"]
+    assert f"{len(reused)} of {len(again)} tests did not run" in " ".join(verified["notes"])
+    replayed = two.mesh("replay", second["report"], reused[0]["test"], home="b").stdout
+    assert "1 passed" in replayed, "from the record that its verdict comes from"
 
 
 def test_a_lie_is_caught_and_its_test_is_not_believed_again(two: Lab) -> None:
