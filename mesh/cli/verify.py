@@ -182,6 +182,7 @@ def _document(findings: Findings, mesh: _Mesh, cid: str | None) -> dict[str, Any
         "coordinator": {"peer": seal.coordinator, "name": names.get(seal.coordinator, "")} if seal else None,
         "closed": seal.closed if seal else None,
         "workers": _counted(findings.ran, names),
+        "reused": findings.reused,
         "ran_nowhere": _counted(findings.nowhere, names),
         "problems": findings.problems,
         "more_problems": findings.more,
@@ -199,6 +200,10 @@ def _print(findings: Findings, mesh: _Mesh, what: str) -> None:
         print(f"note: {told}")
     for worker in document["workers"]:
         print(f"{_tests(worker)} ran on {_who(worker)}, and the records are signed by it")
+    if findings.reused:
+        print(
+            f"{_tests({'tests': findings.reused})} took over the verdict of an earlier run, whose report has the record"
+        )
     for coordinator in document["ran_nowhere"]:
         print(f"{_tests(coordinator)} ran nowhere, as {_who(coordinator)} says, which coordinated then")
     if findings.seal is not None:
