@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Hundreds of short processes of ours start: each module is compiled once, whatever the machine's default is.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test properties simulate mutants chaos bench-prediction bench-raft bench-runner bench-scheduler bench-idle bench-cached bench-memory compare-suites check lock clean
+.PHONY: demo test interop properties simulate mutants chaos bench-prediction bench-raft bench-runner bench-scheduler bench-idle bench-cached bench-memory compare-suites check lock clean
 
 demo: $(STAMP)
 	@$(BIN)/python examples/demo.py
@@ -15,6 +15,10 @@ demo: $(STAMP)
 # Three at a time, a file each: many tests wait for real nodes.
 test: check
 	$(BIN)/python -m pytest -n 3 --dist loadfile
+
+# With the reference tools (.ci/kubo, .ci/importer), and files of 1 GiB among the cases: minutes.
+interop: $(STAMP)
+	MESH_LONG=1 $(BIN)/python -m pytest --timeout=600 tests/interop
 
 # Every property with MORE times the examples of `make test`, and fresh ones each time.
 MORE ?= 20

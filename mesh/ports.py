@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from mesh.entries import Archived, ContentEntry, NamedContent
 from mesh.raft.configuration import Change
 from mesh.raft.raft import RaftStatus
 from mesh.raft.ready import Configuration, Entry, HardState, Snapshot
@@ -247,8 +248,24 @@ class Content(Protocol):
     async def checkout(self, root: Cid, target: Path) -> None:
         """Write the tree under `root`, which is here, to `target`, which must not exist; complete or absent."""
 
-    def read(self, root: Cid, path: str = "") -> AsyncIterator[bytes]:
-        """The bytes of the UnixFS file at `path` under `root`, fetched as needed, in order."""
+    def read(self, root: Cid, path: str = "", start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes of the UnixFS file at `path` under `root`, from `start` to before `stop`, fetched as needed, in
+        order."""
+
+    async def look(self, root: Cid, path: str = "") -> ContentEntry:
+        """What lies at `path` under `root`, fetched as needed; `UsageError` if nothing does."""
+
+    async def entries(self, directory: Cid, most: int) -> Sequence[NamedContent]:
+        """What is in a directory, sorted by name; fetched as needed. Of over `most` entries some, more than `most`."""
+
+    def archive(self, entry: ContentEntry, deep: bool = True) -> AsyncIterator[bytes]:
+        """A CAR file of the blocks on the way to an entry, and of all under it if `deep`; fetched before it begins."""
+
+    async def export_archive(self, root: Cid, target: Path) -> Archived:
+        """Write the CAR file of all under `root` to `target`, which must not exist; complete or absent."""
+
+    async def import_archive(self, path: Path) -> Archived:
+        """Store the blocks of a CAR file, each checked; `UsageError` names what is wrong with the file."""
 
     async def pin(self, root: Cid, reason: str) -> None: ...
 

@@ -148,6 +148,13 @@ class MeshPlugin:
         self.files.setdefault(collecting.text(collector.nodeid), []).append(collector)
         return pytest.CollectReport(collector.nodeid, "passed", None, [])
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_make_parametrize_id(self, val: object) -> str | None:
+        """A path of the tree, as a parameter, goes by its place in the tree: the same on all hosts, and short (pytest
+        numbers parameters of over a hundred characters)."""
+        place = os.path.join(self._settings["root"], "")
+        return val.replace(place, "") if isinstance(val, str) and place in val else None
+
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
         if self._settings["collect"]:
             self.deselected += [item.nodeid for item in items]
