@@ -14,6 +14,7 @@ from mesh.raft.configuration import Change
 from mesh.raft.raft import RaftStatus
 from mesh.raft.ready import Configuration, Entry, HardState, Snapshot
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
+from protocols.inputs import Inputs
 from protocols.manifests import Manifest, Record, RunSpec
 from protocols.presence import Link, NodeState, Presence
 from protocols.work import CommandVerb
@@ -298,6 +299,8 @@ class Job:
     """Tests that go wrong here after which no other starts, until more is known of the run; 0: no limit."""
     test_type: str = ""
     """The type of the tests that are run; empty: any."""
+    reads: bool = False
+    """Whether it is to be told what each test read."""
     share: str = field(default="", compare=False)
     """Unix socket where its processes find what the run's tests share; empty: nowhere."""
 
@@ -340,6 +343,8 @@ class Finished:
     record: Record
     artifacts: Path | None = None
     """Directory of artifacts that the test left, to be added and then removed by the receiver."""
+    inputs: Inputs | None = None
+    """What it read, where that is asked for and known."""
 
 
 RunnerEvent = Started | Finished
