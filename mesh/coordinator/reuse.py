@@ -69,6 +69,8 @@ being reused."""
 
 Cids = Mapping[TestIndex, Cid]
 
+_UNSEEN = tuple(f"{kind}:" for kind in UNSEEN)
+
 
 @dataclass(slots=True)
 class Readings:
@@ -310,13 +312,16 @@ def _unseen(manifest: Manifest, verdicts: dict[TestIndex, Verdict]) -> dict[str,
     """By kind, how many tests did what can't be compared later, and some of them with what they did."""
     counts: Counter[str] = Counter()
     examples: dict[str, dict[str, str]] = {kind: {} for kind in UNSEEN}
-    for test, verdict in sorted(verdicts.items(), key=lambda one: one[0]):
-        for name in verdict.inputs:
-            kind, _, what = name.partition(":")
-            if kind in examples:
-                counts[kind] += 1
-                if len(examples[kind]) < EXAMPLES_MAX:
-                    examples[kind][manifest.tests[test].id] = what
+    known: dict[int, list[tuple[str, str]]] = {}  # by the identity of a set
+    for test, verdict in verdicts.items():
+        found = known.get(id(verdict.inputs))
+        if found is None:
+            words = [name.partition(":") for name in verdict.inputs if name.startswith(_UNSEEN)]
+            found = known[id(verdict.inputs)] = [(kind, what) for kind, _, what in words]
+        for kind, what in found:
+            counts[kind] += 1
+            if len(examples[kind]) < EXAMPLES_MAX:
+                examples[kind][manifest.tests[test].id] = what
     return {kind: {"tests": counts[kind], "examples": examples[kind]} for kind in UNSEEN if counts[kind]}
 
 
