@@ -28,6 +28,9 @@ INDEX_FILE = "inputs.cbor"
 
 Inputs = tuple[str, ...]
 
+_LITTLE = array("I", [1]).tobytes() == b"\x01\x00\x00\x00"
+"""Whether this machine holds such numbers as they are written."""
+
 
 @message("i.table")
 class InputTable:
@@ -91,13 +94,16 @@ class VerdictIndex:
 
 def packed_set(numbers: Iterable[int]) -> bytes:
     """A set of names, by their numbers."""
-    return b"".join(number.to_bytes(4, "little") for number in sorted(numbers))
+    packed = array("I", sorted(numbers))
+    if not _LITTLE:
+        packed.byteswap()
+    return packed.tobytes()
 
 
 def numbers_of(packed: bytes) -> Sequence[int]:
     """The numbers in a set."""
     numbers = array("I", packed)
-    if array("I", [1]).tobytes() != b"\x01\x00\x00\x00":
+    if not _LITTLE:
         numbers.byteswap()
     return numbers
 

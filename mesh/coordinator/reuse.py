@@ -26,7 +26,7 @@ from mesh.state.model import Completion, CoordinatorState, Run
 from mesh.state.unrun import REUSE_FORMAT_MIN
 from protocols.codec import decode
 from protocols.commands import Reuse
-from protocols.errors import MeshError, RemoteProtocolError
+from protocols.errors import MeshError, RemoteProtocolError, UsageError
 from protocols.ids import Cid, RunId, TestIndex
 from protocols.inputs import (
     INDEX_FILE,
@@ -58,6 +58,8 @@ OFFER_SECONDS = 20.0
 PROBE_SECONDS = 5.0
 """How long it is waited for workers that still look for what hardware they have."""
 TREE_ENTRIES_MAX = 2_000_000
+TREES_MAX = 2
+"""Kept in memory."""
 EXAMPLES_MAX = 20
 """Tests named in a report's `cached.json`, of each kind."""
 
@@ -66,6 +68,8 @@ TOLD_FILE = "cached.json"
 being reused."""
 
 Cids = Mapping[TestIndex, Cid]
+
+_UNSEEN = tuple(f"{kind}:" for kind in UNSEEN)
 
 
 @dataclass(slots=True)
@@ -100,23 +104,31 @@ class Reuser:
         self._log = recording.log
         self._earlier: OrderedDict[Cid, Earlier | None] = OrderedDict()
         """By report; None: it lists nothing."""
+        self._trees: OrderedDict[Cid, dict[str, Cid]] = OrderedDict()
+        self._turn = trio.Lock()
+        self._newest: tuple[RunId, list[Reuse]] = (RunId(0), [])
 
     async def offers(self, run: Run, manifest: Manifest) -> list[Reuse]:
         """Commands that give tests of a run that was just collected the verdicts of earlier ones."""
         if not run.spec.cached or not manifest.setting or self._log.state.format < REUSE_FORMAT_MIN:
             return []
-        with trio.move_on_after(OFFER_SECONDS):
-            try:
-                return await self._offers(run, manifest)
-            except MeshError as error:
-                log.warning("run %d reuses no verdict: %s", run.id, error)
-        return []
+        async with self._turn:
+            if self._newest[0] != run.id:  # a worker that waits for too long tells its collection again
+                commands: list[Reuse] = []
+                with trio.move_on_after(OFFER_SECONDS):
+                    try:
+                        await self._offer(run, manifest, commands)
+                    except MeshError as error:
+                        log.warning("run %d: no more verdicts are reused: %s", run.id, error)
+                self._newest = (run.id, commands)
+            return self._newest[1]
 
-    async def _offers(self, run: Run, manifest: Manifest) -> list[Reuse]:
+    async def _offer(self, run: Run, manifest: Manifest, commands: list[Reuse]) -> None:
+        """Append commands, one as good without the next."""
         of_run = reuse.context(run.spec)
         earlier = await self.earlier(run.id, run.spec)
         if not earlier:
-            return []
+            return
         tree = Tree(await self.tree(run.spec.bundle))
         hardware = await self._hardware()
         found = await trio.to_thread.run_sync(
@@ -128,7 +140,6 @@ class Reuser:
         by_hardware: dict[str, list[TestIndex]] = {}
         for test in sorted(found):
             by_hardware.setdefault(found[test].place.hardware, []).append(test)
-        commands: list[Reuse] = []
         for name, tests in sorted(by_hardware.items()):
             for start in range(0, len(tests), TESTS_PER_CHUNK):
                 group = tests[start : start + TESTS_PER_CHUNK]
@@ -136,7 +147,6 @@ class Reuser:
                 durations = tuple(found[test].duration for test in group)
                 commands.append(Reuse(run.id, tuple(group), chunk, durations))
         log.info("run %d: %d verdicts are reused, and %d that could be are not", run.id, len(found), len(sampled))
-        return commands
 
     async def _chunk(self, run: RunId, manifest: Manifest, hardware: str, found: dict[TestIndex, Verdict]) -> Cid:
         """The records of reused verdicts, and what these tests read."""
@@ -194,9 +204,11 @@ class Reuser:
                 index = await trio.to_thread.run_sync(unpack_index, bytes(data))
                 manifest = await self._recording.history.manifest(index.manifest, (), LOOK_SECONDS)
                 self._earlier[report] = Earlier(index, [test.id for test in manifest.tests])
-            except MeshError as error:  # of a run that was not to be cached, or that is too old to be here
-                log.debug("no verdict of report %s can be reused: %s", report, error)
+            except UsageError:  # of a run that was not to be cached
                 self._earlier[report] = None
+            except MeshError as error:  # of one that is too old to be here, or that is not to be had now
+                log.info("no verdict of report %s can be reused: %s", report, error)
+                return None
         self._earlier.move_to_end(report)
         while len(self._earlier) > REPORTS_MAX:
             self._earlier.popitem(last=False)
@@ -204,6 +216,8 @@ class Reuser:
 
     async def tree(self, root: Cid) -> dict[str, Cid]:
         """Path -> CID of every file and link of a bundle."""
+        if root in self._trees:
+            return self._trees[root]
         files: dict[str, Cid] = {}
         todo: list[tuple[str, Cid]] = [("", root)]
         while todo:
@@ -222,6 +236,9 @@ class Reuser:
                     todo.append((inner, link.cid))
             if len(files) + len(todo) > TREE_ENTRIES_MAX:
                 raise RemoteProtocolError(f"the tree {root} has over {TREE_ENTRIES_MAX} entries")
+        self._trees[root] = files
+        while len(self._trees) > TREES_MAX:
+            self._trees.popitem(last=False)
         return files
 
     # Closing
@@ -295,13 +312,16 @@ def _unseen(manifest: Manifest, verdicts: dict[TestIndex, Verdict]) -> dict[str,
     """By kind, how many tests did what can't be compared later, and some of them with what they did."""
     counts: Counter[str] = Counter()
     examples: dict[str, dict[str, str]] = {kind: {} for kind in UNSEEN}
-    for test, verdict in sorted(verdicts.items(), key=lambda one: one[0]):
-        for name in verdict.inputs:
-            kind, _, what = name.partition(":")
-            if kind in examples:
-                counts[kind] += 1
-                if len(examples[kind]) < EXAMPLES_MAX:
-                    examples[kind][manifest.tests[test].id] = what
+    known: dict[int, list[tuple[str, str]]] = {}  # by the identity of a set
+    for test, verdict in verdicts.items():
+        found = known.get(id(verdict.inputs))
+        if found is None:
+            words = [name.partition(":") for name in verdict.inputs if name.startswith(_UNSEEN)]
+            found = known[id(verdict.inputs)] = [(kind, what) for kind, _, what in words]
+        for kind, what in found:
+            counts[kind] += 1
+            if len(examples[kind]) < EXAMPLES_MAX:
+                examples[kind][manifest.tests[test].id] = what
     return {kind: {"tests": counts[kind], "examples": examples[kind]} for kind in UNSEEN if counts[kind]}
 
 

@@ -59,6 +59,7 @@ class Tree:
         self._importable: defaultdict[str, list[str]] = defaultdict(list)
         """Name -> the modules and directories that an import of it could find."""
         self._known: dict[str, str] = {}
+        self._settled: dict[str, str] = {}
         for path in sorted(files):
             inner = PurePosixPath(path)
             for parent in inner.parents:
@@ -110,12 +111,13 @@ class Tree:
 
     def settled(self, inputs: Inputs) -> Inputs:
         """What tests of this very tree say they read: of files that are not of the tree, as such."""
-        kept = []
+        known = self._settled
         for name in inputs:
-            kind, _, what = name.partition(":")
-            strange = kind in ("file", "none", "list") and bool(self.state(name)) != (kind != "none")
-            kept.append(f"files:{what} is not of the bundle" if strange else name)
-        return tuple(kept)
+            if name not in known:
+                kind, _, what = name.partition(":")
+                strange = kind in ("file", "none", "list") and bool(self.state(name)) != (kind != "none")
+                known[name] = f"files:{what} is not of the bundle" if strange else name
+        return tuple(map(known.__getitem__, inputs))
 
 
 def _digest(parts: Iterable[str]) -> str:
