@@ -13,11 +13,10 @@ from mesh.entries import Archived, ContentEntry, NamedContent
 from mesh.raft.configuration import Change
 from mesh.raft.raft import RaftStatus
 from mesh.raft.ready import Configuration, Entry, HardState, Snapshot
-from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
+from protocols.ids import Cid, LeaseId, PeerId, TestIndex
 from protocols.inputs import Inputs
-from protocols.manifests import Manifest, Record, RunSpec
+from protocols.manifests import Manifest, Record
 from protocols.presence import Link, NodeState, Presence
-from protocols.work import CommandVerb
 
 MESSAGE_BYTES_MAX = 900_000
 """Payload of one `send`, `call` or answer."""
@@ -390,55 +389,6 @@ class Runner(Protocol):
         """Collect the job's tests, in pytest's order. The manifest's `bundle` is left empty for the caller."""
 
     def session(self, job: Job) -> AbstractAsyncContextManager[RunnerSession]: ...
-
-
-class Backend(Protocol):
-    """What the HTTP API shows and does: one node's view of the mesh, forwarded to the coordinator where needed.
-
-    Documents are plain JSON data, as interface.md and docs/api.md give them. Every method may raise a `MeshError`.
-    """
-
-    async def status(self) -> dict[str, Any]: ...
-
-    async def ticket(self) -> str: ...
-
-    async def topology(self) -> dict[str, Any]: ...
-
-    async def overview(self) -> dict[str, Any]:
-        """What the pictures are drawn from: nodes, runs and recent verdicts."""
-
-    async def raft(self) -> dict[str, Any]:
-        """The group that keeps the log, as its leader sees it; without one, as this node does, and says so."""
-
-    async def snapshot(self) -> bytes:
-        """The file of `mesh snapshot save`: all that was committed when it was asked for. `NoQuorum`."""
-
-    async def runs(self) -> list[dict[str, Any]]: ...
-
-    async def run(self, run: RunId) -> dict[str, Any]: ...
-
-    async def submit(self, nonce: bytes, spec: RunSpec) -> RunId: ...
-
-    async def cancel(self, run: RunId) -> None: ...
-
-    def follow(self, run: RunId, cursor: int = 0, whole: bool = False) -> AsyncIterator[dict[str, Any]]:
-        """The run's events from `cursor` on, as interface.md names them, each with its own "cursor"; ends after
-        "finished". `whole`: verdicts carry what pytest told of their tests. Survives a change of coordinator."""
-
-    def output(self, run: RunId, test: str) -> AsyncIterator[dict[str, Any]]:
-        """What `test`, or those tests whose IDs hold that text, print while they run ("output": "test", "stream",
-        "text"), and their verdicts; "ended" with the run, or the one test named. `UsageError` if there is none."""
-
-    async def why(self, target: str) -> dict[str, Any]: ...
-
-    async def plan(self, specs: Sequence[RunSpec], manifests: Sequence[Cid | None]) -> dict[str, Any]:
-        """Where such runs would go and how long they would take; a manifest is a file's CID, None: as in the newest run
-        of the same. `UsageError`: a run would not be accepted."""
-
-    async def record(self, cid: Cid) -> Record: ...
-
-    async def command(self, node: str, verb: CommandVerb) -> None:
-        """`node` is a peer ID, an unambiguous beginning or end of one, or a name."""
 
 
 class Outbox(Protocol):
