@@ -299,6 +299,10 @@ class KuboExchange:
         if self._bitswap is not None:
             self._bitswap.stored(cids)
 
+    def blame(self, cid: Cid, reason: str) -> None:
+        if self._bitswap is not None:
+            self._bitswap.blame(cid, reason)
+
 
 def _client(address: str) -> Any:
     """A client with a connection of its own. `Client`, because `connect` refuses every daemon since 0.8 by version."""

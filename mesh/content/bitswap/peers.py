@@ -13,6 +13,7 @@ from typing import Any
 
 import trio
 
+from mesh.content.bitswap.conduct import Conduct
 from mesh.content.bitswap.wire import PROTOCOL, Entry, encode
 from mesh.content.repository import Repository
 from mesh.content.unixfs.cid import cid_from_bytes
@@ -65,6 +66,11 @@ class Peer:
         self.progress = trio.current_time()
         """When it last answered something that we asked."""
         self.slow_until = 0.0
+        self.partial_until = 0.0
+        """Until then it has a part of what we fetch."""
+        self.stalls = 0
+        """Since it gave something."""
+        self.conduct = Conduct(trio.current_time())
         self.scope = trio.CancelScope()
 
     # Our wants
@@ -77,7 +83,8 @@ class Peer:
     # Its wants
 
     def take(self, entries: tuple[Entry, ...], full: bool) -> None:
-        """A change of the peer's wantlist."""
+        """A change of the peer's wantlist; `RemoteProtocolError` for far too much."""
+        surplus = 0
         if full:
             self._theirs.clear()
         for entry in entries:
@@ -87,11 +94,13 @@ class Peer:
                 self._theirs.pop(key, None)
                 continue
             if known is None and len(self._theirs) >= WANTS_PER_PEER_MAX:
+                surplus += 1
                 continue
             if known is None or known.have or not entry.have:
                 self._theirs[key] = entry
             self._enqueue(key)
         self._wake.set()
+        self.conduct.overflowed(surplus, trio.current_time())
 
     def stored(self, keys: list[bytes]) -> None:
         """Blocks have come that the peer may have asked for in vain."""

@@ -18,6 +18,9 @@ PROTOCOL = "/ipfs/bitswap/1.2.0"
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 """As in go-bitswap."""
 
+ITEMS_PER_MESSAGE_MAX = 8192
+"""Wants, blocks, and what is told of others."""
+
 LENGTH_BYTES_MAX = 5
 MULTIHASH_BYTES = 34
 
@@ -81,6 +84,11 @@ class Decoder:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
+    @property
+    def unfinished(self) -> int:
+        """Bytes of a message whose end has not come."""
+        return len(self._buffer)
+
     def feed(self, data: bytes) -> list[Message]:
         """The messages that `data` completes; `RemoteProtocolError` for junk."""
         self._buffer += data
@@ -104,13 +112,15 @@ class Decoder:
 
 
 def decode(body: bytes) -> Message:
-    """An unframed message."""
+    """An unframed message; `RemoteProtocolError` for junk, and for more than anybody has to say."""
     entries: list[Entry] = []
     full = False
     blocks: list[tuple[bytes, bytes]] = []
     haves: list[bytes] = []
     missing: list[bytes] = []
-    for field, value in fields(memoryview(body)):
+    for items, (field, value) in enumerate(fields(memoryview(body)), 1):
+        if items + len(entries) > ITEMS_PER_MESSAGE_MAX:
+            raise RemoteProtocolError(f"a Bitswap message of over {ITEMS_PER_MESSAGE_MAX} wants and answers")
         if field == 1:
             more, full = _decode_wantlist(as_bytes(value))
             entries += more
@@ -126,7 +136,9 @@ def decode(body: bytes) -> Message:
 
 def _decode_wantlist(data: bytes) -> tuple[list[Entry], bool]:
     entries, full = [], False
-    for field, value in fields(data):
+    for count, (field, value) in enumerate(fields(data)):
+        if count > ITEMS_PER_MESSAGE_MAX:
+            raise RemoteProtocolError(f"a wantlist of over {ITEMS_PER_MESSAGE_MAX} entries")
         if field == 1:
             entry = _decode_entry(as_bytes(value))
             if entry is not None:
