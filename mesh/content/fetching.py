@@ -3,7 +3,7 @@
 The window is bounded twice, by wants and by the bytes they are expected to bring, so that thousands of small files
 travel as fast as a few large ones, and memory stays the same. A block's parent is stored before the block is asked
 for, so that a root in use protects whatever of it is here from the collector. Among blocks whose parents are here the
-order is random: nodes that fetch the same thing have different parts of it, and can give them to one another.
+order is random, but what another node gets first (bitswap/wants.py) comes last.
 
 A DAG whose size only its maker knows is followed up to limits. Whoever gave the block that went over them is dropped:
 a node that fetches has none of those.
@@ -15,6 +15,7 @@ from typing import Protocol
 
 import trio
 
+from mesh.content.bitswap.wants import Sources
 from mesh.content.repository import Repository
 from mesh.content.unixfs.cid import RAW, parse_cid
 from mesh.content.unixfs.nodes import Block, Link, child_links
@@ -49,12 +50,15 @@ DEPTH_MAX = 1024
 class Exchange(Protocol):
     """Gets blocks from other nodes."""
 
-    async def get(self, cid: Cid, sources: set[PeerId]) -> bytes:
+    async def get(self, cid: Cid, sources: Sources) -> bytes:
         """The block, verified; waits until somebody has it (the caller bounds that). `sources` are asked first, and
         whoever gives the block is added to them."""
 
     def stored(self, cids: Sequence[Cid]) -> None:
         """These blocks are here now: whoever asked for them in vain gets them."""
+
+    def is_ours(self, cid: Cid, sources: Sources) -> bool:
+        """Whether it is for this node to get the block first, among those that fetch the same."""
 
     def blame(self, cid: Cid, reason: str) -> None:
         """Something is wrong with what this block says, and not by accident: whoever gave it is dropped."""
@@ -68,11 +72,13 @@ class Fetch:
     ) -> None:
         self._repository = repository
         self._exchange = exchange
-        self._sources = set(holders)
+        self._sources = Sources(holders)
         self._timeout = timeout
         self._dice = random.Random()
         self._frontier: list[tuple[Link, int]] = []
         """Blocks to look for, and how deep they lie."""
+        self._later: list[tuple[Link, int]] = []
+        """Those that another node gets first, to be asked for when all others have been."""
         self._seen: set[bytes] = set()
         self._bytes = 0
         self._wanted: dict[Cid, int] = {}
@@ -88,9 +94,11 @@ class Fetch:
         with self._stall:
             async with trio.open_nursery() as nursery:
                 try:
-                    while (self._frontier or self._wanted) and self._failure is None:
+                    while (self._frontier or self._later or self._wanted) and self._failure is None:
                         if self._frontier:
                             await self._look(nursery)
+                        elif self._later:
+                            await self._ask(*self._later.pop(), nursery)
                         else:
                             await self._change()
                 except MeshError as error:  # the nursery would let it out in a group, which no caller expects
@@ -123,7 +131,10 @@ class Fetch:
                 self._frontier += [(child, depth + 1) for child in child_links(link.cid, data)]
         for (link, depth), here in zip(some, present, strict=True):
             if not here or link.cid in damaged:
-                await self._ask(link, depth, nursery)
+                if self._exchange is None or _is_inner(link) or self._exchange.is_ours(link.cid, self._sources):
+                    await self._ask(link, depth, nursery)
+                else:
+                    self._later.append((link, depth))
 
     def _draw(self) -> tuple[Link, int]:
         at = -1 - self._dice.randrange(min(len(self._frontier), DRAWN_FROM))

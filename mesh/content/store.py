@@ -13,6 +13,7 @@ import trio
 
 from mesh.content.adding import Adder, file_key
 from mesh.content.bitswap.exchange import open_bitswap
+from mesh.content.bitswap.wants import Sources
 from mesh.content.blocks import QUOTA_BYTES_DEFAULT, check_size
 from mesh.content.checkout import checkout
 from mesh.content.fetching import Exchange, Fetch
@@ -61,7 +62,7 @@ class EmbeddedContent:
         if self._exchange is None:
             raise ContentNotFound(f"the block {cid} is not here, and there is nobody to ask")
         with trio.move_on_after(timeout):
-            data = await self._exchange.get(cid, set(holders))
+            data = await self._exchange.get(cid, Sources(holders))
         if data is None:
             raise ContentNotFound(f"no node in reach gave the block {cid} within {timeout:.0f} s")
         await self._store([Block(cid, data)])

@@ -20,7 +20,7 @@ from libp2p.peer.id import ID
 
 from mesh.content.bitswap.conduct import SHUT_OUT_SECONDS, ShutOut
 from mesh.content.bitswap.peers import Peer
-from mesh.content.bitswap.wants import PARTIAL_SECONDS, Standing, Want, choose
+from mesh.content.bitswap.wants import FELLOW_SECONDS, Sources, Standing, Want, choose, deputy_of
 from mesh.content.bitswap.wire import PROTOCOL, Decoder, Entry, Message
 from mesh.content.repository import Repository
 from mesh.content.unixfs.cid import parse_cid
@@ -57,8 +57,8 @@ UNFINISHED_BYTES_MAX = 8 * 1024 * 1024
 SERVING_PEERS_MAX = 16
 """Peers whose answers are in memory at once, up to 3 MiB each."""
 
-GIVERS_MAX = 4096
-"""Blocks whose giver is remembered, in case that something is wrong with what they say."""
+ENDED_MAX = 4096
+"""Blocks remembered that came lately."""
 
 READ_BYTES = 256 * 1024
 HANG_UP_SECONDS_MAX = 1.0
@@ -78,8 +78,10 @@ class Bitswap:
         self._unfinished: Counter[PeerId] = Counter()
         """Bytes of messages that have begun."""
         self._shut_out = ShutOut()
-        self._givers: OrderedDict[bytes, PeerId] = OrderedDict()
-        self._dice = random.Random(str(host.get_id()))
+        self._ended: OrderedDict[bytes, tuple[PeerId, list[Sources]]] = OrderedDict()
+        """Blocks that came lately: who gave them, and for whom."""
+        self._me = _name(host.get_id())
+        self._dice = random.Random(self._me)
         """Each node has its own, so that no two ask alike."""
         self._serving = trio.CapacityLimiter(SERVING_PEERS_MAX)
         self.unwanted = 0
@@ -87,7 +89,7 @@ class Bitswap:
 
     # For fetchers
 
-    async def get(self, cid: Cid, sources: set[PeerId]) -> bytes:
+    async def get(self, cid: Cid, sources: Sources) -> bytes:
         """The block, verified; waits until somebody has it (the caller bounds that). `sources` are asked first, and
         whoever gives the block is added to them."""
         key = parse_cid(cid)[1]
@@ -112,11 +114,17 @@ class Bitswap:
             for peer in self._peers.values():
                 peer.stored(keys)
 
+    def is_ours(self, cid: Cid, sources: Sources) -> bool:
+        """Whether it is for this node to get the block first, among those that fetch the same."""
+        now = trio.current_time()
+        fellows = [peer for peer, since in sources.fellows.items() if now - since < FELLOW_SECONDS]
+        return not fellows or deputy_of(parse_cid(cid)[1], [self._me, *fellows]) == self._me
+
     def blame(self, cid: Cid, reason: str) -> None:
         """Something is wrong with what this block says, and not by accident: whoever gave it is dropped."""
-        giver = self._givers.get(parse_cid(cid)[1])
-        if giver is not None:
-            self._drop(giver, reason)
+        ended = self._ended.get(parse_cid(cid)[1])
+        if ended is not None:
+            self._drop(ended[0], reason)
 
     # Decisions
 
@@ -129,42 +137,37 @@ class Bitswap:
         for peer, since in list(want.refused.items()):
             if now - since >= REFUSED_SECONDS:
                 del want.refused[peer]
+        fellows = want.fellows(now)
         good = [peer for peer in want.known() if peer in connected and peer not in want.refused]
-        best = choose(want, (self._standing(peer, now) for peer in good), self._dice)
+        best = choose(self._me, want, (self._standing(peer, fellows, now) for peer in good), self._dice)
         if want.asked is not None:
-            if best is None or best.slow or not self._standing(want.asked, now).slow:
+            if best is None or best.slow or not self._standing(want.asked, fellows, now).slow:
                 return
             self._withdraw(want, now)
         if best is not None:
-            want.tries += best.partial
-            self._ask_peer(want, best.peer, now)
+            self._ask_peer(want, best, now)
         if best is None or best.slow:
             self._announce(want, connected, now)
 
-    def _standing(self, peer: PeerId, now: float) -> Standing:
+    def _standing(self, peer: PeerId, fellows: set[PeerId], now: float) -> Standing:
         state = self._peers.get(peer)
-        if state is None:
-            return Standing(peer, slow=False, partial=False, burden=0)
-        return Standing(peer, state.slow_until > now, state.partial_until > now, len(state.outstanding))
+        slow, burden = (False, 0) if state is None else (state.slow_until > now, len(state.outstanding))
+        return Standing(peer, peer in fellows, slow, burden)
 
-    def _ask_peer(self, want: Want, peer: PeerId, now: float) -> None:
-        for refuser in want.refused.keys() & want.told.keys():  # or it sends the block once it has it
-            self._peer(refuser).want(Entry(want.cid, cancel=True))
-            del want.told[refuser]
-        state = self._peer(peer)
+    def _ask_peer(self, want: Want, best: Standing, now: float) -> None:
+        state = self._peer(best.peer)
         if not state.outstanding:
             state.progress = now
         state.outstanding.add(want.key)
-        state.want(Entry(want.cid, tell_missing=True))
+        waits = best.fellow and best.peer not in want.haves  # it gives the block as soon as it has it
+        state.want(Entry(want.cid, tell_missing=not waits, once=not waits))
         state.conduct.asked(want.key)
-        want.asked, want.asked_at = peer, now
-        want.told[peer] = now
+        want.asked, want.asked_at = best.peer, now
+        want.told[best.peer] = now
 
     def _announce(self, want: Want, connected: set[PeerId], now: float) -> None:
         fresh = (
-            peer
-            for peer in sorted(connected - want.refused.keys())
-            if peer not in want.told or now - want.told[peer] >= ANNOUNCE_SECONDS
+            peer for peer in sorted(connected) if peer not in want.told or now - want.told[peer] >= ANNOUNCE_SECONDS
         )
         for _, peer in zip(range(ANNOUNCE_PEERS_MAX), fresh, strict=False):
             state = self._peer(peer)
@@ -202,7 +205,7 @@ class Bitswap:
         peer = self._peer(name)
         if message.entries or message.full:
             peer.take(message.entries, message.full)
-            self._learn(peer, name, message.entries)
+            self._learn(name, message.entries)
         for key, data in message.blocks:
             self._block(peer, name, key, data)
         for key in message.haves:
@@ -216,15 +219,19 @@ class Bitswap:
             if want is not None:
                 self._missing(want, peer, name)
 
-    def _learn(self, peer: Peer, name: PeerId, entries: Sequence[Entry]) -> None:
-        """Who wants what we want, too, fetches what we fetch, and has a part of it."""
+    def _learn(self, name: PeerId, entries: Sequence[Entry]) -> None:
+        """Who wants what we want, or wanted, fetches what we fetch."""
+        now = trio.current_time()
         for entry in entries:
             want = self._wants.get(entry.multihash)
-            if want is not None and not entry.cancel:
-                peer.partial_until = trio.current_time() + PARTIAL_SECONDS
-                want.refused.setdefault(name, trio.current_time())
-                for sources in want.sources:
-                    sources.add(name)
+            if want is not None:
+                fetches = want.sources
+            else:
+                fetches = self._ended[entry.multihash][1] if entry.multihash in self._ended else []
+            for sources in fetches:
+                if not entry.cancel:
+                    sources.peers.add(name)
+                    sources.fellows[name] = now
 
     def _block(self, peer: Peer, name: PeerId, key: bytes, data: bytes) -> None:
         now = trio.current_time()
@@ -237,12 +244,13 @@ class Bitswap:
         del self._wants[key]
         peer.progress = now
         peer.stalls = 0
-        self._givers[key] = name
-        if len(self._givers) > GIVERS_MAX:
-            self._givers.popitem(last=False)
+        self._ended[key] = name, want.sources
+        if len(self._ended) > ENDED_MAX:
+            self._ended.popitem(last=False)
         want.data = data
         for sources in want.sources:
-            sources.add(name)
+            sources.peers.add(name)
+            sources.gave.add(name)
         peer.outstanding.discard(key)
         if want.asked == name or want.asked is None:
             want.told.pop(name, None)
@@ -251,14 +259,18 @@ class Bitswap:
 
     def _missing(self, want: Want, peer: Peer, name: PeerId) -> None:
         now = peer.progress = trio.current_time()
-        peer.partial_until = now + PARTIAL_SECONDS
         want.refused[name] = now
+        for sources in want.sources:
+            if name in sources.gave:
+                sources.fellows[name] = now
         if name in want.haves:
             want.haves.discard(name)
             peer.conduct.broke_its_word(now)
         if want.asked == name:
             peer.outstanding.discard(want.key)
             want.asked = None
+            peer.want(Entry(want.cid, cancel=True))  # for one that does not forget it, and would send it later as well
+            want.told.pop(name, None)
         self._ask(want)
 
     # Peers

@@ -2,8 +2,8 @@
 
 All that we have to say to a peer goes through one outbound stream: our wants, and answers to its own. The peer's
 wantlist (the ledger) is deduplicated and capped; of each want only the CID is kept, and a block is read when its turn
-to be sent has come, so a greedy peer costs entries, never blocks. A want that can't be met stays: if the block comes
-later, the peer gets it.
+to be sent has come, so a greedy peer costs entries, never blocks. A want that can't be met stays, unless the peer is to
+be told just once: if the block comes later, the peer gets it.
 """
 
 import logging
@@ -66,8 +66,6 @@ class Peer:
         self.progress = trio.current_time()
         """When it last answered something that we asked."""
         self.slow_until = 0.0
-        self.partial_until = 0.0
-        """Until then it has a part of what we fetch."""
         self.stalls = 0
         """Since it gave something."""
         self.conduct = Conduct(trio.current_time())
@@ -178,8 +176,11 @@ class Peer:
                 blocks.append((cid, data))
                 if self._theirs.get(entry.multihash) is entry:
                     del self._theirs[entry.multihash]
-            elif entry.tell_missing:
+                continue
+            if entry.tell_missing:
                 missing.append(entry.cid)
+            if entry.once and self._theirs.get(entry.multihash) is entry:
+                del self._theirs[entry.multihash]
         for entry in reversed(asked_block[len(found) :]):
             taken.remove(entry)
             if entry.multihash not in self._queued:

@@ -1,12 +1,18 @@
 """What is wanted here, and of whom it is asked; the time and the dice are given.
 
-A peer that lacks a block of what is fetched is *partial*: it fetches the same thing, most likely. Partial peers are
-asked first, a few at random, and those who have everything only then, so that nodes that fetch the same thing at the
-same time give to one another: with `TRIES_MAX` tries, and every fetcher in an order of its own, the one who had it
-first gives it away about twice, however many fetch. Rejected: to divide the blocks among the fetchers beforehand (one
-slow node holds up all), and to tell every peer of each block that came (messages by the square of the nodes).
+Nodes that fetch the same content at the same time are *fellows*: each block has a deputy among them, by a hash of peer
+and block. The deputy gets it from those who have everything, the others get it from the deputy, who passes it on as
+soon as it has come; each node asks for what it is the deputy of before anything else. So whoever had the content first
+gives it away about once, however many fetch. Fellows find each other by their wantlists, and need not agree on who
+they are: who waits, waits for a fellow of a higher rank, so none wait for each other, and the highest waits for nobody.
+A fellow that gives nothing for a while is passed over.
+
+Rejected: to try fellows at random before those who have everything (at the start none has anything, and within a few
+milliseconds all wants are with the one who has: it gave away 7.6 times the content to ten nodes), and to tell every
+fellow of each block that came (messages by the square of the nodes).
 """
 
+import hashlib
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,14 +22,19 @@ import trio
 from mesh.content.bitswap.wire import binary
 from protocols.ids import Cid, PeerId
 
-TRIES_MAX = 5
-"""Partial peers asked for one block before one that has everything is."""
+FELLOW_SECONDS = 30.0
+"""How long a peer counts as a fellow after the last sign that it fetches the same."""
 
-PARTIAL_SECONDS = 10.0
-"""How long a peer counts as partial after it lacked something."""
 
-PARTIAL_LEAD_MAX = 4
-"""A partial peer may owe us so many blocks more than the least burdened of the others."""
+class Sources:
+    """Where one fetch's content may come from."""
+
+    def __init__(self, peers: Iterable[PeerId] = ()) -> None:
+        self.peers = set(peers)
+        self.gave: set[PeerId] = set()
+        """Those that something came from."""
+        self.fellows: dict[PeerId, float] = {}
+        """Those that fetch the same, since when that was seen last."""
 
 
 class Want:
@@ -31,14 +42,12 @@ class Want:
 
     def __init__(self, cid: Cid) -> None:
         self.cid, self.key = binary(cid)
-        self.sources: list[set[PeerId]] = []
-        """Of each waiter: the peers that its content comes from."""
+        self.sources: list[Sources] = []
+        """Of each waiter."""
         self.done = trio.Event()
         self.data = b""
         self.asked: PeerId | None = None
         self.asked_at = 0.0
-        self.tries = 0
-        """Partial peers that were asked for it."""
         self.haves: set[PeerId] = set()
         self.refused: dict[PeerId, float] = {}
         self.told: dict[PeerId, float] = {}
@@ -46,7 +55,12 @@ class Want:
 
     def known(self) -> set[PeerId]:
         """Peers that may have it."""
-        return self.haves.union(*self.sources)
+        return self.haves.union(*(sources.peers for sources in self.sources))
+
+    def fellows(self, now: float) -> set[PeerId]:
+        """Peers that have it or will."""
+        seen = (item for sources in self.sources for item in sources.fellows.items())
+        return {peer for peer, since in seen if now - since < FELLOW_SECONDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,30 +68,31 @@ class Standing:
     """A peer that may be asked."""
 
     peer: PeerId
+    fellow: bool
     slow: bool
     """It let us wait for nothing lately."""
-    partial: bool
     burden: int
     """Blocks that it owes us."""
 
 
-def choose(want: Want, standings: Iterable[Standing], dice: random.Random) -> Standing | None:
-    """Whom to ask: one who says that it has the block; a partial one, for a few tries; one who has everything. Those
-    that are slow come last; of the others the least burdened is asked."""
+def choose(me: PeerId, want: Want, standings: Iterable[Standing], dice: random.Random) -> Standing | None:
+    """Whom to ask: one who says that it has the block; its deputy; one who has everything, the least burdened first.
+    Those that are slow come last."""
     known = sorted(standings, key=lambda one: one.peer)
     dice.shuffle(known)
     ordered = sorted(known, key=lambda one: (one.slow, one.burden))
-    if not ordered or ordered[0].slow:
-        return ordered[0] if ordered else None
     swift = [one for one in ordered if not one.slow]
+    if not swift:
+        return ordered[0] if ordered else None
     having = [one for one in swift if one.peer in want.haves]
     if having:
         return having[0]
-    whole = [one for one in swift if not one.partial]
-    if not whole:
-        return dice.choice(swift)
-    if want.tries < TRIES_MAX:
-        partial = [one for one in swift if one.partial and one.burden <= whole[0].burden + PARTIAL_LEAD_MAX]
-        if partial:
-            return dice.choice(partial)
-    return whole[0]
+    fellows = {one.peer: one for one in swift if one.fellow}
+    whole = [one for one in swift if not one.fellow]
+    deputy = fellows.get(deputy_of(want.key, [me, *fellows]) if whole else deputy_of(want.key, fellows))
+    return deputy or whole[0]
+
+
+def deputy_of(key: bytes, peers: Iterable[PeerId]) -> PeerId:
+    """Which of them is the first to get a block (rendezvous hashing)."""
+    return max(peers, key=lambda peer: hashlib.blake2b(key, key=peer.encode()[-64:], digest_size=8).digest())

@@ -27,13 +27,15 @@ MULTIHASH_BYTES = 34
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One change of a wantlist. `have`: only whether the block is there is asked."""
+    """One change of a wantlist. `have`: only whether the block is there is asked. `once`: whoever lacks it may forget
+    the want with that answer (a field of ours, which others pass over)."""
 
     cid: bytes
     cancel: bool = False
     have: bool = False
     tell_missing: bool = False
     priority: int = 1
+    once: bool = False
 
     @property
     def multihash(self) -> bytes:
@@ -75,6 +77,8 @@ def _encode_entry(entry: Entry) -> bytes:
         parts.append(number(4, 1))
     if entry.tell_missing:
         parts.append(number(5, 1))
+    if entry.once:
+        parts.append(number(6, 1))
     return b"".join(parts)
 
 
@@ -150,7 +154,7 @@ def _decode_wantlist(data: bytes) -> tuple[list[Entry], bool]:
 
 def _decode_entry(data: bytes) -> Entry | None:
     """None for a CID of a kind that we never hold."""
-    cid, numbers = b"", {2: 1, 3: 0, 4: 0, 5: 0}
+    cid, numbers = b"", {2: 1, 3: 0, 4: 0, 5: 0, 6: 0}
     for field, value in fields(data):
         if field == 1:
             cid = as_bytes(value)
@@ -158,7 +162,7 @@ def _decode_entry(data: bytes) -> Entry | None:
             numbers[field] = as_int(value)
     if not is_ours(cid):
         return None
-    return Entry(cid, bool(numbers[3]), numbers[4] == 1, bool(numbers[5]), numbers[2])
+    return Entry(cid, bool(numbers[3]), numbers[4] == 1, bool(numbers[5]), numbers[2], bool(numbers[6]))
 
 
 def _decode_block(data: bytes) -> tuple[bytes, bytes] | None:
