@@ -14,7 +14,7 @@ from mesh.content.fetching import Fetch
 from mesh.content.kubo import KuboExchange, KuboRepository
 from mesh.content.unixfs.cid import cid_of
 from protocols.errors import ContentNotFound, NodeUnavailable, RemoteProtocolError, StorageError
-from protocols.ids import Cid, PeerId
+from protocols.ids import Cid
 
 pytestmark = pytest.mark.filterwarnings("ignore:The .strict. parameter:FutureWarning")
 
