@@ -4,7 +4,8 @@
 checked before anything is done under it.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 from mesh.content.unixfs.build import is_safe_name
 from mesh.content.unixfs.cid import DAG_CBOR, parse_cid
@@ -20,15 +21,25 @@ LOOKAHEAD_BLOCKS = 16
 """Blocks of a file, or shards of a directory, that are loaded together."""
 
 ENTRIES_MAX = 2_000_000
-"""Of one directory, and of one tree that is checked out: a few blocks can spell out a tree without end."""
+"""Of one directory, shards counted, and of one tree that is checked out: a few blocks can spell out a tree without
+end."""
+
+LINKS_WAITING_MAX = 200_000
+"""Pieces of a file that are known of and not yet reached."""
+
+EMPTY_NODES_MAX = 100_000
+"""Pieces of a file without a byte, one after another."""
 
 
 async def directory_entries(load: Load, cid: Cid, node: Node) -> list[Link]:
     """The entries of a directory, sharded or not, in the order of its blocks; `RemoteProtocolError` for an unsafe
     name."""
-    entries, shards = shard_entries(node) if node.kind is Kind.SHARD else (list(node.links), [])
+    entries, more = shard_entries(node) if node.kind is Kind.SHARD else (list(node.links), [])
+    shards = deque(more)
+    seen = 0
     while shards:
-        some, shards = shards[:LOOKAHEAD_BLOCKS], shards[LOOKAHEAD_BLOCKS:]
+        some = [shards.popleft() for _ in range(min(len(shards), LOOKAHEAD_BLOCKS))]
+        seen += len(some)
         for link, data in zip(some, await load([link.cid for link in some]), strict=True):
             inner = decode_node(link.cid, data)
             if inner.kind is not Kind.SHARD:
@@ -36,7 +47,7 @@ async def directory_entries(load: Load, cid: Cid, node: Node) -> list[Link]:
             below, further = shard_entries(inner)
             entries += below
             shards += further
-        if len(entries) > ENTRIES_MAX:
+        if len(entries) + len(shards) + seen > ENTRIES_MAX:
             raise RemoteProtocolError(f"the directory {cid} has over {ENTRIES_MAX} entries")
     names = set()
     for entry in entries:
@@ -60,13 +71,14 @@ async def resolve(load: Load, root: Cid, path: str) -> Cid:
     return cid
 
 
-async def file_bytes(load: Load, cid: Cid) -> AsyncIterator[bytes]:
+async def file_bytes(load: Load, cid: Cid) -> AsyncGenerator[bytes, None]:
     """The content of a file, in order, a block at a time; of a dag-cbor block the block itself."""
     first = (await load([cid]))[0]
     if parse_cid(cid)[0] == DAG_CBOR:
         yield first
         return
     todo: list[tuple[Cid, bytes | None]] = [(cid, first)]
+    empty = 0
     while todo:
         one, data = todo.pop()
         if data is None:
@@ -79,4 +91,7 @@ async def file_bytes(load: Load, cid: Cid) -> AsyncIterator[bytes]:
             raise UsageError(f"{cid} is a {node.kind.name.lower()}, not a file")
         if node.data:
             yield node.data
+        empty = 0 if node.data else empty + 1
+        if empty > EMPTY_NODES_MAX or len(todo) + len(node.links) > LINKS_WAITING_MAX:
+            raise RemoteProtocolError(f"the file {cid} has more pieces than any file needs")
         todo += [(link.cid, None) for link in reversed(node.links)]
