@@ -10,7 +10,7 @@ a node that fetches has none of those.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import trio
@@ -36,6 +36,9 @@ CHECK_BATCH = 512
 
 DRAWN_FROM = 4096
 """Blocks among which the next is drawn: the ones found last, so that few wait."""
+
+WHOLE_MAX = 65_536
+"""Blocks remembered to be whole, some 7 MB."""
 
 BLOCKS_MAX = 1_000_000
 """Of one root, seen and waiting: some 300 MB of memory, if somebody means harm."""
@@ -64,13 +67,45 @@ class Exchange(Protocol):
         """Something is wrong with what this block says, and not by accident: whoever gave it is dropped."""
 
 
+class Whole:
+    """Inner blocks (directories, most of them) under which everything is here: a walk over the next version of a tree
+    looks only at what changed. They are forgotten when anything is lost."""
+
+    def __init__(self) -> None:
+        self._keys: dict[bytes, None] = {}
+        self._losses = 0
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._keys
+
+    def since(self, losses: int) -> "Whole":
+        """What still holds when so many losses have been counted."""
+        if losses != self._losses:
+            self._keys.clear()
+            self._losses = losses
+        return self
+
+    def add(self, keys: Iterable[bytes]) -> None:
+        self._keys.update(dict.fromkeys(keys))
+        while len(self._keys) > WHOLE_MAX:
+            del self._keys[next(iter(self._keys))]
+
+
 class Fetch:
     """One walk over one DAG. `timeout` bounds a stall in seconds, not the whole."""
 
     def __init__(
-        self, repository: Repository, exchange: Exchange | None, holders: Sequence[PeerId], timeout: float
+        self,
+        repository: Repository,
+        exchange: Exchange | None,
+        holders: Sequence[PeerId],
+        timeout: float,
+        whole: Whole | None = None,
     ) -> None:
         self._repository = repository
+        self._whole = whole or Whole()
+        self.inner: list[bytes] = []
+        """Blocks gone through that refer to others: everything under them is here once the fetch has returned."""
         self._exchange = exchange
         self._sources = Sources(holders)
         self._timeout = timeout
@@ -116,9 +151,12 @@ class Fetch:
         while self._frontier and len(links) < CHECK_BATCH:
             link, depth = self._draw()
             key = parse_cid(link.cid)[1]
-            if key not in self._seen:
-                self._seen.add(key)
-                links[key] = link, depth
+            if key in self._seen or key in self._whole:
+                continue
+            self._seen.add(key)
+            links[key] = link, depth
+            if _is_inner(link):
+                self.inner.append(key)
         some = list(links.values())
         present = await self._repository.has_many([link.cid for link, _ in some])
         inner = [(link, depth) for (link, depth), here in zip(some, present, strict=True) if here and _is_inner(link)]

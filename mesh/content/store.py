@@ -16,7 +16,7 @@ from mesh.content.bitswap.exchange import open_bitswap
 from mesh.content.bitswap.wants import Sources
 from mesh.content.blocks import QUOTA_BYTES_DEFAULT, check_size
 from mesh.content.checkout import checkout
-from mesh.content.fetching import Exchange, Fetch
+from mesh.content.fetching import Exchange, Fetch, Whole
 from mesh.content.local import open_local
 from mesh.content.repository import FileRow, Repository
 from mesh.content.unixfs.build import Built, FileBuilder
@@ -41,6 +41,7 @@ class EmbeddedContent:
     def __init__(self, repository: Repository, exchange: Exchange | None) -> None:
         self._repository = repository
         self._exchange = exchange
+        self._whole = Whole()
 
     # Blocks
 
@@ -79,8 +80,10 @@ class EmbeddedContent:
         for _ in range(ATTEMPTS_MAX):
             losses = self._repository.losses
             await self._repository.use(root, whole=False)
-            await Fetch(self._repository, self._exchange, holders, timeout).run(root)
+            fetch = Fetch(self._repository, self._exchange, holders, timeout, self._whole.since(losses))
+            await fetch.run(root)
             if self._repository.losses == losses:
+                self._whole.since(losses).add(fetch.inner)
                 await self._repository.use(root, whole=True)
                 return
         raise ContentNotFound(f"blocks of {root} vanish while they are fetched: the store is too small or damaged")
@@ -95,10 +98,10 @@ class EmbeddedContent:
         stored = {name: await self._built(source) for name, source in files.items() if isinstance(source, str)}
 
         def build(adder: Adder) -> Built:
-            sources: dict[str, Path | Built] = dict(stored)
+            sources: dict[str, str | Built] = dict(stored)
             for name, source in files.items():
                 if isinstance(source, Path):
-                    sources[name] = source.resolve()
+                    sources[name] = str(source.resolve())
                 elif isinstance(source, bytes):
                     builder = FileBuilder()
                     adder.take(builder.feed(source))
