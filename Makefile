@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Hundreds of short processes of ours start: each module is compiled once, whatever the machine's default is.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test properties simulate mutants chaos bench-prediction bench-raft bench-runner bench-scheduler bench-idle check lock clean
+.PHONY: demo test properties simulate mutants chaos bench-content bench-prediction bench-raft bench-runner bench-scheduler bench-idle check lock clean
 
 demo: $(STAMP)
 	@$(BIN)/python examples/demo.py
@@ -37,6 +37,10 @@ bench-raft: $(STAMP) $(VENV)/benchmarks/.installed
 	@$(BIN)/python -m benchmarks.raft --peer-python $(VENV)/benchmarks/bin/python $(if $(QUICK),--quick) \
 		$(if $(KILLS),--kills $(KILLS)) $(if $(IDLE_MINUTES),--idle-minutes $(IDLE_MINUTES)) \
 		$(if $(LOADED_MINUTES),--loaded-minutes $(LOADED_MINUTES)) $(if $(ONLY),--only $(ONLY))
+
+# Content beside Kubo and plain HTTP (docs/content.md); QUICK=1: one short round; ONLY: files, large, tree or many.
+bench-content: $(STAMP)
+	@$(BIN)/python -m benchmarks.content $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 # The scheduler alone, a day of a million tests among it: about ten minutes. For less: DAY="--tests 100000 --nodes 100".
 bench-idle: $(STAMP)

@@ -36,7 +36,7 @@ def bundle(files: int, file_bytes: int) -> tuple[Cid, list[Block]]:
     return root.cid, [*blocks, *tree]
 
 
-@pytest.mark.parametrize(("files", "file_bytes"), [(20, 1_000_000), (500, 4_000)])
+@pytest.mark.parametrize(("files", "file_bytes"), [(12, 1_000_000), (240, 4_000)])
 async def test_ten_that_start_together_do_not_all_pull_from_the_submitter(
     autojump_clock: trio.testing.MockClock, files: int, file_bytes: int
 ) -> None:
@@ -61,7 +61,7 @@ async def test_ten_that_start_together_do_not_all_pull_from_the_submitter(
 @pytest.mark.parametrize("fault", ["stops", "crawls"])
 async def test_a_fellow_that_fails_holds_up_nobody_for_long(autojump_clock: trio.testing.MockClock, fault: str) -> None:
     """One of ten says that it fetches the same, and then says no more, or has a hundredth of the others' uplink."""
-    root, blocks = bundle(20, 1_000_000)
+    root, blocks = bundle(12, 1_000_000)
     size = sum(len(block.data) for block in blocks)
     async with swarm(1 + FETCHERS, BYTES_PER_SECOND, LATENCY) as (submitter, *fetchers):
         await submitter.repository.put_many(blocks)
