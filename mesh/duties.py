@@ -14,7 +14,20 @@ from mesh.worker.agent import WorkerAgent
 from protocols import client, work
 from protocols.codec import decode, encode
 from protocols.ids import PeerId
-from protocols.work import Ack, Assign, CommandVerb, Hold, NodeCommand, RecallLease, Refused, Tailed, TailTest
+from protocols.work import (
+    Ack,
+    Assign,
+    CommandVerb,
+    EndRun,
+    Hold,
+    MakeReady,
+    NodeCommand,
+    RecallLease,
+    Refused,
+    RunEnded,
+    Tailed,
+    TailTest,
+)
 
 
 class Duties:
@@ -39,7 +52,7 @@ class Duties:
         network.on_call(client.PROTOCOL, self._client)
 
     async def _work(self, peer: PeerId, payload: bytes) -> bytes:
-        request = decode(payload, *WORK_REQUESTS, Assign, RecallLease, Hold, NodeCommand, TailTest)
+        request = decode(payload, *WORK_REQUESTS, Assign, EndRun, MakeReady, RecallLease, Hold, NodeCommand, TailTest)
         match request:
             case Hold(root, holders, reason):
                 await self._content.fetch(root, (peer, *holders))
@@ -51,6 +64,11 @@ class Duties:
                 if self._agent is None:
                     return encode(Refused("this node does not work"))
                 self._agent.take(request)
+            case MakeReady():
+                if self._agent is not None:
+                    self._agent.make_ready(request)
+            case EndRun(run):
+                return encode(await self._agent.end_run(run) if self._agent is not None else RunEnded())
             case RecallLease():
                 if self._agent is not None:
                     self._agent.recall(request)

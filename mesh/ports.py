@@ -47,6 +47,9 @@ class Network(Protocol):
     @property
     def peer_id(self) -> PeerId: ...
 
+    def sign(self, data: bytes) -> bytes:
+        """A signature by the key that is this node's peer ID."""
+
     def addresses(self) -> tuple[str, ...]:
         """Full multiaddrs, "/p2p/…" included, under which others can reach this node."""
 
@@ -353,6 +356,11 @@ class RunnerSession(Protocol):
 
     def events(self) -> AsyncIterator[RunnerEvent]:
         """Each submitted test ends with exactly one `Finished`, also when its process crashes or hangs."""
+
+    @property
+    def endings(self) -> Sequence[str]:
+        """What went wrong as its processes ended, in pytest's words: errors of fixtures that outlive a test. Some of
+        them, if there are many."""
 
 
 class Runner(Protocol):

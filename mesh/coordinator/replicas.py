@@ -7,12 +7,15 @@ dead and nobody else votes: one whose connections just broke, or that has not he
 """
 
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 
+from mesh.content.unixfs.cid import as_raw
 from mesh.ports import Content, Network, NodeView
 from protocols.codec import decode, encode
 from protocols.errors import MeshError, MeshFailed
 from protocols.ids import Cid, PeerId
+from protocols.manifests import Origin
 from protocols.presence import NodeState, Role
 from protocols.work import PROTOCOL, Ack, Hold, Refused
 
@@ -23,6 +26,9 @@ HOLD_SECONDS = 60.0
 
 HOLDERS_TRIED_MAX = 5
 
+ORIGINS_MAX = 1_024
+"""Remembered as secured."""
+
 
 class Replicas:
     """The second copy. `voters` are those of the log's group."""
@@ -31,6 +37,8 @@ class Replicas:
         self._network = network
         self._content = content
         self._voters = voters
+        self._origins: OrderedDict[Cid, None] = OrderedDict()
+        """Those that were secured lately."""
 
     async def secure(
         self, root: Cid, origin: PeerId, nodes: Mapping[PeerId, NodeView], reason: str = ""
@@ -55,6 +63,20 @@ class Replicas:
         if set(self._voters()) - {me} or any(_may_hold(view, me) for view in nodes.values()):
             raise MeshFailed(f"no other node could take a copy of {root}")
         return (me,)
+
+    async def secure_origin(self, origin: Cid, peer: PeerId, nodes: Mapping[PeerId, NodeView]) -> None:
+        """Where records come from, and what their worker had installed, on two nodes; of what it links beside that,
+        the bundle for one, there are copies already."""
+        if origin in self._origins:
+            return
+        root = as_raw(origin)
+        await self.secure(root, peer, nodes)
+        environment = decode(await self._content.get(root), Origin).environment
+        if environment is not None and environment.distributions is not None:
+            await self.secure(environment.distributions, peer, nodes)
+        self._origins[origin] = None
+        while len(self._origins) > ORIGINS_MAX:
+            self._origins.popitem(last=False)
 
     async def offer(self, name: str, data: bytes) -> Cid:
         """A file on this node, for somebody who asked for it: unpinned, so that it goes by itself."""

@@ -33,6 +33,8 @@ from tests.membership.mesh_rig import Rig, rig
 DATA = Path(__file__).resolve().parents[1] / "disk" / "data"
 GOLDEN: dict[str, Any] = json.loads((DATA / "format-1.json").read_text())
 PEER = PeerId(GOLDEN["peer"])
+NEXT = LOG_FORMAT_NEWEST + 1
+"""A format that only a version after this one reads."""
 
 
 @pytest.fixture
@@ -100,12 +102,16 @@ def test_the_format_is_raised_and_never_lowered() -> None:
 
 
 def test_what_is_newer_stops_a_node_with_a_sentence() -> None:
-    entry = Entry(7, 1, EntryKind.NORMAL, encode(RaiseFormat(LOG_FORMAT_NEWEST + 1)))
-    with pytest.raises(StorageError, match=r"entry 7 .*format 4, and this version reads 1 to 3\): update"):
+    entry = Entry(7, 1, EntryKind.NORMAL, encode(RaiseFormat(NEXT)))
+    with pytest.raises(
+        StorageError, match=rf"entry 7 .*format {NEXT}, and this version reads 1 to {NEXT - 1}\): update"
+    ):
         command_of(entry)
-    newer = encode(Versioned(LOG_FORMAT_NEWEST + 1, b"whatever it will be"))
-    assert format_of(newer) == 4
-    with pytest.raises(StorageError, match=r"snapshot at 9 .*format 4, and this version reads 1 to 3\): update"):
+    newer = encode(Versioned(NEXT, b"whatever it will be"))
+    assert format_of(newer) == NEXT
+    with pytest.raises(
+        StorageError, match=rf"snapshot at 9 .*format {NEXT}, and this version reads 1 to {NEXT - 1}\): update"
+    ):
         state_of(Snapshot(9, 1, Configuration(), newer))
     with pytest.raises(RemoteProtocolError, match="format 0"):
         decode_state(encode(Versioned(0, b"")))

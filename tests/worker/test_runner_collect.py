@@ -154,3 +154,11 @@ async def test_files_that_skip_themselves_are_no_tests_alone(tmp_path: Path) -> 
     failed = await PytestRunner().collect(job(tmp_path))
     assert isinstance(failed, CollectionFailed)
     assert failed.exit_code == 5
+
+
+@pytest.mark.parametrize("strict", ["addopts = --strict-config", "filterwarnings = error"])
+async def test_a_suite_that_has_no_cache(tmp_path: Path, strict: str) -> None:
+    """Then pytest knows no option of the cache, and strict suites take what is unknown for an error."""
+    root = write(tmp_path, {"pytest.ini": f"[pytest]\n{strict}\n", "test_it.py": "def test_it(): pass\n"})
+    manifest = await collect(job(root, "-p", "no:cacheprovider"))
+    assert [test.id for test in manifest.tests] == ["test_it.py::test_it"]

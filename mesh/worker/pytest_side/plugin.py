@@ -120,8 +120,8 @@ class MeshPlugin:
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         if getattr(config.option, "randomly_seed", None) == "default":
-            # pytest-randomly draws one in each process; all hosts of a run must have the same
-            config.option.randomly_seed = zlib.crc32(str(self._settings["uid"]).encode())
+            # pytest-randomly draws one in each process; all hosts of a run must have the same, and each replay
+            config.option.randomly_seed = zlib.crc32(os.environ.get("PYTHONHASHSEED", "").encode())
         rerun: Any = sys.modules.get("pytest_rerunfailures")
         if rerun is not None:  # it takes us for an xdist of long ago, which ended a test with its first report
             rerun.works_with_current_xdist = lambda: True
@@ -260,7 +260,8 @@ def arguments(settings: dict[str, Any]) -> list[str]:
     """pytest's, with the root fixed and the cache kept out of the tree."""
     root, given = settings["root"], settings["arguments"]
     added = [f"--rootdir={root}"]
-    if not any(text in ("--lf", "--last-failed", "--ff", "--failed-first") for text in given):
+    has_cache = "no:cacheprovider" not in f"{given} {os.environ.get('PYTEST_ADDOPTS')}"  # else it is no option at all
+    if has_cache and not any(text in ("--lf", "--last-failed", "--ff", "--failed-first") for text in given):
         added += ["-o", "cache_dir=" + os.path.join(settings["directory"], "cache")]
     if not settings["configured"]:
         added += ["-c", os.path.join(settings["directory"], "pytest.ini"), f"--confcutdir={root}"]
