@@ -243,8 +243,10 @@ class Content(Protocol):
     async def add_files(self, files: Mapping[str, bytes | Cid | Path]) -> Cid:
         """A UnixFS directory of "dir/name" -> content, or a CID that is already stored, or a local file."""
 
-    async def checkout(self, root: Cid, target: Path) -> None:
-        """Write the tree under `root`, which is here, to `target`, which must not exist; complete or absent."""
+    async def checkout(self, root: Cid, target: Path, former: Path | None = None, remember: bool = False) -> None:
+        """Write the tree under `root`, which is here, to `target`, which must not exist; complete or absent. `former`:
+        an earlier checkout, `remember`ed for that, of a tree like it; it is used up, and only what differs is written.
+        """
 
     def read(self, root: Cid, path: str = "") -> AsyncIterator[bytes]:
         """The bytes of the UnixFS file at `path` under `root`, fetched as needed, in order."""

@@ -4,6 +4,7 @@ Local first, then from peers. What is put, added or fetched is durable when the 
 pinned or was used lately.
 """
 
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from mesh.content.bitswap.wants import Sources
 from mesh.content.blocks import QUOTA_BYTES_DEFAULT, check_size
 from mesh.content.checkout import checkout
 from mesh.content.fetching import Exchange, Fetch, Whole
+from mesh.content.former import Folder
 from mesh.content.local import open_local
 from mesh.content.repository import FileRow, Repository
 from mesh.content.unixfs.build import Built, FileBuilder
@@ -31,6 +33,9 @@ from protocols.ids import Cid, PeerId
 READ_STALL_SECONDS = 30.0
 """How long `read` waits for one block."""
 
+TREES_MAX = 16
+"""Checkouts remembered."""
+
 ATTEMPTS_MAX = 3
 """Of an add or a fetch that the collector or a damaged block got in the way of."""
 
@@ -42,6 +47,8 @@ class EmbeddedContent:
         self._repository = repository
         self._exchange = exchange
         self._whole = Whole()
+        self._trees: OrderedDict[Path, Folder] = OrderedDict()
+        """What lies in checkouts, as it was written."""
 
     # Blocks
 
@@ -113,8 +120,14 @@ class EmbeddedContent:
 
         return await self._add(None, build, whole=not stored)
 
-    async def checkout(self, root: Cid, target: Path) -> None:
-        await checkout(self._load_local, check_cid(root), target)
+    async def checkout(self, root: Cid, target: Path, former: Path | None = None, remember: bool = False) -> None:
+        known = self._trees.pop(former, None) if former is not None else None
+        start = (former, known) if former is not None and known is not None else None
+        tree = await checkout(self._load_local, check_cid(root), target, start)
+        if tree is not None and remember:
+            self._trees[target] = tree
+            if len(self._trees) > TREES_MAX:
+                self._trees.popitem(last=False)
 
     async def read(self, root: Cid, path: str = "") -> AsyncIterator[bytes]:
         cid = await resolve(self._load, check_cid(root), path)
