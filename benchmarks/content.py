@@ -230,6 +230,7 @@ def edited_tree(bench: Bench, kubos: bool) -> None:
     parts: dict[str, list[float]] = {"bundle": [], "fetch": [], "checkout": []}
     moved: list[int] = []
     tar: list[float] = []
+    former = Path()
     with http_server(bench.folder) as address:
         for number in range(2 + 2 * bench.rounds):
             edited.write_text(f"{edited.read_text()}# edit {number}\n")
@@ -238,7 +239,8 @@ def edited_tree(bench: Bench, kubos: bool) -> None:
             fetched = two.ask("fetch", bundled["result"], [one.peer])
             after = one.sent + two.sent
             target = bench.folder / "runs" / str(number)
-            written = two.ask("checkout", bundled["result"], str(target))
+            written = two.ask("checkout", bundled["result"], str(target), str(former))
+            former = target
             if number:
                 moved.append(after - before)
                 for part, answer in zip(parts, (bundled, fetched, written), strict=True):
@@ -247,7 +249,6 @@ def edited_tree(bench: Bench, kubos: bool) -> None:
             else:
                 cold = [f"{answer['seconds']:.2f} s" for answer in (bundled, fetched, written)]
                 bench.table.add(f"{FILES} files, first time: add, fetch, check out", ", ".join(cold))
-            shutil.rmtree(target)
     total = [sum(seconds) for seconds in zip(*parts.values(), strict=True)]
     bench.table.add(
         f"a line edited in {FILES} files: ready to run",

@@ -71,8 +71,9 @@ class Peer:
     async def fetch(self, root: str, holders: Sequence[str]) -> None:
         await self._content.fetch(Cid(root), [PeerId(peer) for peer in holders])
 
-    async def checkout(self, root: str, target: str) -> None:
-        await self._content.checkout(Cid(root), Path(target))
+    async def checkout(self, root: str, target: str, former: str) -> None:
+        """As a worker does it: made of the checkout before it."""
+        await self._content.checkout(Cid(root), Path(target), Path(former), remember=True)
 
 
 async def main(home: Path, key: str) -> None:
