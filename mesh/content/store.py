@@ -123,6 +123,9 @@ class EmbeddedContent:
         return await self._add(None, build, whole=not stored)
 
     async def checkout(self, root: Cid, target: Path, former: Path | None = None, remember: bool = False) -> None:
+        """Write the tree under `root`, which is here, to `target`, which must not exist; complete or absent. `former`:
+        an earlier checkout, `remember`ed for that, of a tree like it; it is used up, and only what differs is written.
+        """
         known = self._trees.pop(former, None) if former is not None else None
         start = (former, known) if former is not None and known is not None else None
         tree = await checkout(self._load_local, check_cid(root), target, start)
