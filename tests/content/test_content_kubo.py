@@ -9,11 +9,12 @@ import httpx
 import pytest
 import trio
 
+from mesh.content.bitswap.wants import Sources
 from mesh.content.fetching import Fetch
 from mesh.content.kubo import KuboExchange, KuboRepository
 from mesh.content.unixfs.cid import cid_of
 from protocols.errors import ContentNotFound, NodeUnavailable, RemoteProtocolError, StorageError
-from protocols.ids import Cid, PeerId
+from protocols.ids import Cid
 
 pytestmark = pytest.mark.filterwarnings("ignore:The .strict. parameter:FutureWarning")
 
@@ -87,7 +88,7 @@ async def test_a_daemon_that_refuses_is_one_plain_error() -> None:
 class Failing:
     """An exchange that meets an error instead of a block."""
 
-    async def get(self, cid: Cid, sources: set[PeerId]) -> bytes:
+    async def get(self, cid: Cid, sources: Sources) -> bytes:
         await trio.lowlevel.checkpoint()
         raise RemoteProtocolError(f"no sense in {cid}")
 
@@ -98,5 +99,5 @@ class Failing:
 async def test_an_error_of_the_mesh_comes_out_as_it_is() -> None:
     async with daemon(b"") as repository:
         exchange = KuboExchange(Failing(), repository)  # type: ignore[arg-type]
-        error = await error_of(lambda: exchange.get(ROOT, set()))
+        error = await error_of(lambda: exchange.get(ROOT, Sources()))
         assert type(error) is RemoteProtocolError
