@@ -245,7 +245,9 @@ class Content(Protocol):
         """A UnixFS directory of "dir/name" -> content, or a CID that is already stored, or a local file."""
 
     async def checkout(self, root: Cid, target: Path, former: Path | None = None, remember: bool = False) -> None:
-        """Write the tree under `root`, which is here, to `target`; complete or absent (`EmbeddedContent` tells more)."""
+        """Write the tree under `root`, which is here, to `target`, which must not exist; complete or absent. `former`:
+        an earlier checkout, `remember`ed for that, of a tree like it; it is used up, and only what differs is written.
+        """
 
     def read(self, root: Cid, path: str = "", start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
         """The bytes of the UnixFS file at `path` under `root`, from `start` to before `stop`, fetched as needed, in
