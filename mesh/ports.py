@@ -245,7 +245,7 @@ class Content(Protocol):
         """A UnixFS directory of "dir/name" -> content, or a CID that is already stored, or a local file."""
 
     async def checkout(self, root: Cid, target: Path, former: Path | None = None, remember: bool = False) -> None:
-        """Write the tree under `root`, which is here, to `target`; complete or absent (`EmbeddedContent` tells more)."""
+        """Write the tree under `root`, which is here, to `target`; complete or absent (see `EmbeddedContent`)."""
 
     def read(self, root: Cid, path: str = "", start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
         """The bytes of the UnixFS file at `path` under `root`, from `start` to before `stop`, fetched as needed, in
