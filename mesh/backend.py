@@ -187,9 +187,9 @@ class MeshBackend:
 
     async def submit(self, nonce: bytes, spec: RunSpec) -> RunId:
         await self._content.fetch(spec.bundle)  # `mesh retry`: of a run that another node submitted
-        await self._content.pin(spec.bundle, f"bundle of {spec.name}")
+        await self._content.hold([spec.bundle], f"bundle of {spec.name}")
         if spec.selection is not None:
-            await self._content.pin(spec.selection, f"selection for {spec.name}")
+            await self._content.hold([spec.selection], f"selection for {spec.name}")
         return (await self._ask(SubmitRun(nonce, spec), Submitted, COORDINATOR_SECONDS, SUBMIT_SECONDS)).run
 
     async def cancel(self, run: RunId) -> None:

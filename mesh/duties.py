@@ -44,7 +44,7 @@ class Duties:
             case Hold(root, holders, reason):
                 await self._content.fetch(root, (peer, *holders))
                 if reason:
-                    await self._content.pin(root, reason)
+                    await self._content.hold([root], reason)
             case NodeCommand(verb):
                 self._obey(verb)
             case Assign():

@@ -160,7 +160,7 @@ async def _open_content(options: NodeOptions, network: MeshNetwork) -> AsyncIter
     else:
         from mesh.content.kubo import open_kubo_content  # its client takes long to load
 
-        async with open_kubo_content(options.ipfs, network.host) as content:
+        async with open_kubo_content(options.ipfs, network.host, options.home / "pins.sqlite") as content:
             yield content
 
 

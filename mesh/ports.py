@@ -3,6 +3,7 @@
 Every method may be cancelled. Every wait has a bound, given by the caller or stated here.
 """
 
+import enum
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import Any, Protocol
 from mesh.raft.configuration import Change
 from mesh.raft.raft import RaftStatus
 from mesh.raft.ready import Configuration, Entry, HardState, Snapshot
-from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
+from protocols.ids import NO_RUN, Cid, LeaseId, PeerId, RunId, TestIndex
 from protocols.manifests import Manifest, Record, RunSpec
 from protocols.presence import Link, NodeState, Presence
 from protocols.work import CommandVerb
@@ -215,6 +216,26 @@ class ContentStat:
     pins: int
 
 
+class PinOwner(enum.StrEnum):
+    """For whom a node keeps a root."""
+
+    USER = "user"
+    MESH = "mesh"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRoot:
+    """A root that this node keeps, whatever its quota says."""
+
+    root: Cid
+    owner: PinOwner
+    reason: str
+    run: RunId
+    """Of something that is kept only while that run is open; 0 of all else."""
+    since: float
+    """Seconds since the epoch."""
+
+
 class Content(Protocol):
     """IPFS content: blocks by CID, trees by root. Local first, then from peers, every block verified."""
 
@@ -246,11 +267,26 @@ class Content(Protocol):
     def read(self, root: Cid, path: str = "") -> AsyncIterator[bytes]:
         """The bytes of the UnixFS file at `path` under `root`, fetched as needed, in order."""
 
-    async def pin(self, root: Cid, reason: str) -> None: ...
+    async def size(self, root: Cid) -> int:
+        """Bytes of the DAG under `root`, as its root block tells, which is here; `ContentNotFound` if it is not."""
 
-    async def unpin(self, root: Cid) -> None: ...
+    async def pin(self, root: Cid, reason: str) -> None:
+        """Keep what is here for the user of this node."""
 
-    async def pins(self) -> Mapping[Cid, str]: ...
+    async def unpin(self, root: Cid) -> None:
+        """Let go of what the user of this node had kept."""
+
+    async def hold(self, roots: Sequence[Cid], reason: str, run: RunId = NO_RUN) -> None:
+        """Keep what is here for the mesh, in one sync; with a `run`, for as long as that is open."""
+
+    async def release(self, roots: Sequence[Cid]) -> None:
+        """Let go of what was held for the mesh."""
+
+    async def kept(self) -> list[KeptRoot]:
+        """All that stays here, by CID; a root that has two owners twice."""
+
+    async def pins(self) -> Mapping[Cid, str]:
+        """The same as root -> why, the user's reason before the mesh's."""
 
     async def stat(self) -> ContentStat: ...
 

@@ -18,13 +18,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from mesh.content import pins
 from mesh.content.packs import Packs
 from mesh.content.repository import FileRow
 from mesh.content.unixfs.cid import RAW, SHA2_256, parse_cid
 from mesh.content.unixfs.nodes import BLOCK_BYTES_MAX, Block, child_links
-from mesh.ports import ContentStat
+from mesh.ports import ContentStat, KeptRoot, PinOwner
 from protocols.errors import LocalProtocolError, StorageError
-from protocols.ids import Cid
+from protocols.ids import NO_RUN, Cid, RunId
 
 INLINE_BYTES_MAX = 16 * 1024
 """Blocks up to this size lie in SQLite."""
@@ -54,7 +55,6 @@ CREATE TABLE IF NOT EXISTS block (
     data BLOB, pack INTEGER, offset INTEGER
 );
 CREATE INDEX IF NOT EXISTS block_by_pack ON block (pack) WHERE pack IS NOT NULL;
-CREATE TABLE IF NOT EXISTS pin (cid TEXT PRIMARY KEY, reason TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS root (cid TEXT PRIMARY KEY, used REAL NOT NULL, whole INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS file (
     path TEXT PRIMARY KEY, stamp TEXT NOT NULL, cid TEXT NOT NULL, tsize INTEGER NOT NULL, size INTEGER NOT NULL
@@ -94,7 +94,8 @@ class BlockStore:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._writer = self._connect(directory / "blocks.db")
-            self._writer.executescript(SCHEMA)
+            self._writer.executescript(SCHEMA + pins.SCHEMA)
+            pins.migrate(self._writer, now())
             self._reader = self._connect(directory / "blocks.db")
             ends = self._writer.execute("SELECT pack, MAX(offset + size) FROM block WHERE pack NOT NULL GROUP BY 1")
             self._packs = Packs(directory / "packs", dict(ends))
@@ -230,17 +231,17 @@ class BlockStore:
 
     # Roots and pins
 
-    def pin(self, root: Cid, reason: str) -> None:
+    def pin(self, roots: Sequence[Cid], owner: PinOwner, reason: str, run: RunId = NO_RUN) -> None:
         with self._transaction() as connection:
-            connection.execute("INSERT OR REPLACE INTO pin VALUES (?, ?)", (root, reason))
+            pins.put(connection, roots, owner, reason, run, self._now())
 
-    def unpin(self, root: Cid) -> None:
+    def unpin(self, roots: Sequence[Cid], owner: PinOwner) -> None:
         with self._transaction() as connection:
-            connection.execute("DELETE FROM pin WHERE cid = ?", (root,))
+            pins.remove(connection, roots, owner)
 
-    def pins(self) -> dict[Cid, str]:
+    def kept(self) -> list[KeptRoot]:
         with self._reading_rows() as connection:
-            return dict(connection.execute("SELECT cid, reason FROM pin ORDER BY cid"))
+            return pins.rows(connection)
 
     def use(self, root: Cid, whole: bool) -> None:
         """Note that a root is in use now, and (`whole`) that its DAG is known to be here."""
@@ -279,8 +280,8 @@ class BlockStore:
 
     def stat(self) -> ContentStat:
         with self._reading_rows() as connection:
-            pins = connection.execute("SELECT COUNT(*) FROM pin").fetchone()[0]
-        return ContentStat(self._blocks, self._bytes, pins)
+            kept = connection.execute("SELECT COUNT(DISTINCT cid) FROM kept").fetchone()[0]
+        return ContentStat(self._blocks, self._bytes, kept)
 
     # Files that were added: unchanged ones need not be read again
 
@@ -306,7 +307,7 @@ class BlockStore:
         with self._writing:
             horizon = self._now() - GRACE_SECONDS
             with self._reading_rows() as connection:
-                keep = connection.execute("SELECT cid FROM pin UNION SELECT cid FROM root WHERE used >= ?", (horizon,))
+                keep = connection.execute("SELECT cid FROM kept UNION SELECT cid FROM root WHERE used >= ?", (horizon,))
                 live_roots = [row[0] for row in keep]
                 old = connection.execute("SELECT hash, size FROM block WHERE added < ? ORDER BY added", (horizon,))
                 candidates = old.fetchall()
@@ -323,7 +324,7 @@ class BlockStore:
                 self._losses += 1
                 with self._transaction() as connection:
                     connection.executemany("DELETE FROM block WHERE hash = ?", doomed)
-                    kept = "SELECT cid FROM pin"
+                    kept = "SELECT cid FROM kept"
                     connection.execute(f"DELETE FROM root WHERE used < ? AND cid NOT IN ({kept})", (horizon,))
                     connection.execute("DELETE FROM file")
                 self._blocks -= len(doomed)

@@ -43,7 +43,7 @@ class Replicas:
         if origin != me:
             await self._content.fetch(root, (origin,))
         if reason:
-            await self._content.pin(root, reason)
+            await self._content.hold([root], reason)
         if origin != me:
             return (origin, me)
         for peer in holders_within_reach(nodes, me)[:HOLDERS_TRIED_MAX]:

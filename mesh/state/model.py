@@ -55,7 +55,6 @@ HOLDERS_MAX = 32
 """Of a pin."""
 
 NO_WORKER = PeerId("")
-NO_RUN = RunId(0)
 NO_LEASE = LeaseId(0)
 
 

@@ -13,7 +13,6 @@ from dataclasses import replace
 
 from mesh.state.model import (
     HOLDERS_MAX,
-    NO_RUN,
     PINS_MAX,
     USER_PINS_MAX,
     CoordinatorState,
@@ -25,7 +24,7 @@ from mesh.state.model import (
 )
 from mesh.state.results import Applied, Rejected, Result
 from protocols.commands import REPLICAS_DEFAULT, REPLICAS_MAX, PinKind, PinRoot, Placed, Unpin
-from protocols.ids import Cid
+from protocols.ids import NO_RUN, Cid
 
 LOG_FORMAT_MIN = 4
 
