@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import trio
 
 from mesh.live import LiveOutput
+from mesh.pins import NodePins
 from mesh.ports import Content, Network, Nodes, NodeView, ReplicatedLog
 from mesh.raft.errors import NotLeader
 from mesh.state.model import CoordinatorState
@@ -87,6 +88,13 @@ class MeshBackend:
         self._mesh_name = mesh_name
         self._conflicts = conflicts
         self._ticket = ticket
+        self._pins = NodePins(
+            content=content,
+            nodes=nodes,
+            replica=replica,
+            ask=self._document,
+            page=lambda after: self._look("pins", after, LOOK_SECONDS),
+        )
 
     # Looking
 
@@ -185,6 +193,15 @@ class MeshBackend:
 
     # Doing
 
+    async def pins(self) -> dict[str, Any]:
+        return await self._pins.listing()
+
+    async def pin(self, root: Cid, replicas: int) -> dict[str, Any]:
+        return await self._pins.pin(root, replicas)
+
+    async def unpin(self, root: Cid) -> dict[str, Any]:
+        return await self._pins.unpin(root)
+
     async def submit(self, nonce: bytes, spec: RunSpec) -> RunId:
         await self._content.fetch(spec.bundle)  # `mesh retry`: of a run that another node submitted
         await self._content.hold([spec.bundle], f"bundle of {spec.name}")
@@ -262,6 +279,10 @@ class MeshBackend:
             if trio.current_time() > deadline:
                 raise NoQuorum(f"no coordinator answers: {trouble}")
             await trio.sleep(RETRY_SECONDS)
+
+    async def _document(self, request: object) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads((await self._ask(request, Document, LOOK_SECONDS)).json)
+        return document
 
     async def _look(self, view: str, argument: str = "", patience: float = COORDINATOR_SECONDS) -> Any:
         return json.loads((await self._ask(Query(view, argument), Document, patience, patience)).json)

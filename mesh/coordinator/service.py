@@ -15,6 +15,7 @@ from mesh.coordinator import collected, gangs
 from mesh.coordinator.clients import ClientDesk
 from mesh.coordinator.fleet import Fleet
 from mesh.coordinator.history import History
+from mesh.coordinator.pins import GRACE_SECONDS, PinKeeper
 from mesh.coordinator.recalls import Recalls
 from mesh.coordinator.replicas import Replicas
 from mesh.coordinator.reports import ReportBuilder
@@ -91,6 +92,7 @@ class TestCoordinator:
         scratch: Path,
         name: str,
         draw: Callable[[dict[str, Any], Path], None],
+        replica_grace: float = GRACE_SECONDS,
     ) -> None:
         self._network = network
         self._content = content
@@ -99,6 +101,7 @@ class TestCoordinator:
         self._fleet = Fleet(worker_timeout)
         self._history = History(content)
         self._replicas = Replicas(network, content, lambda: log.configuration.voters)
+        self.pins = PinKeeper(network, content, log, nodes, self._replicas, clock, replica_grace)
         self._names = SharedNames(log, self._replicas)
         self._reports = ReportBuilder(content, self._history, scratch)
         self._unrun = UnrunTests(
@@ -134,6 +137,7 @@ class TestCoordinator:
             history=self._history,
             replicas=self._replicas,
             fleet=self._fleet,
+            pins=self.pins.desk,
             clock=clock,
             outlook=self._outlook,
             claims=lambda: self._plan.claims,
@@ -163,6 +167,7 @@ class TestCoordinator:
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._watch, self._log)
             self._nursery.start_soon(self._watch, self._nodes)
+            self._nursery.start_soon(self.pins.run)
             while True:
                 self._dirty = trio.Event()
                 await self._advance()
@@ -379,10 +384,10 @@ class TestCoordinator:
             return Ack()
         if request.manifest is None:
             if request.record is not None:
-                await self._replicas.secure(request.record, peer, self._nodes.nodes(), f"run {lease.run}")
+                await self._replicas.secure(request.record, peer, self._nodes.nodes(), run=lease.run)
             await self._log.propose(CollectFailed(lease.id, request.exit_code, request.reason, request.record))
             return Ack()
-        await self._replicas.secure(request.manifest, peer, self._nodes.nodes(), f"run {lease.run}")
+        await self._replicas.secure(request.manifest, peer, self._nodes.nodes(), f"manifest of run {lease.run}")
         try:
             manifest = await self._history.manifest(request.manifest, (peer,))
         except RemoteProtocolError as error:
@@ -391,7 +396,7 @@ class TestCoordinator:
             return Ack()
         if manifest.environment is not None and manifest.environment.distributions is not None:
             named = manifest.environment.distributions
-            await self._replicas.secure(named, peer, self._nodes.nodes(), f"run {lease.run}")
+            await self._replicas.secure(named, peer, self._nodes.nodes(), run=lease.run)
         run = self._state.runs[lease.run]
         estimates = await self._history.estimates(self._state, run.spec.project, manifest)
         self._estimates[run.id] = estimates
@@ -403,10 +408,10 @@ class TestCoordinator:
         if lease is None:
             return Ack()
         nodes = self._nodes.nodes()
-        await self._replicas.secure(request.chunk, peer, nodes)
+        await self._replicas.secure(request.chunk, peer, nodes, run=lease.run)
         records = await self._unpack(request.chunk)
         for artifacts in (record.artifacts for record in records if record.artifacts is not None):
-            await self._replicas.secure(artifacts, peer, nodes)
+            await self._replicas.secure(artifacts, peer, nodes, run=lease.run)
         await self._log.propose(
             Complete(request.lease, request.chunk, request.tests, request.outcomes, request.durations)
         )

@@ -73,7 +73,7 @@ class UnrunTests:
             return
         try:
             manifest = await self._history.manifest(run.manifest, tuple(run.workers))
-            chunk = await self._chunk(manifest, (test,), Outcome.ERROR, ABANDONED)
+            chunk = await self._chunk(run_id, manifest, (test,), Outcome.ERROR, ABANDONED)
             await self._log.propose(Abandon(run_id, test, chunk))
         except MeshError as error:
             log.warning("test %d of run %d can't be abandoned yet: %s", test, run_id, error)
@@ -92,12 +92,14 @@ class UnrunTests:
             if skipped.on is not None:
                 ended = ENDED.get(Outcome.of_code(run.outcomes[skipped.on]), "did not pass")
                 why = f"depends on {manifest.tests[skipped.on].id}, which {ended}"
-            chunk = await self._chunk(manifest, tests, Outcome.SKIPPED, why)
+            chunk = await self._chunk(skipped.run, manifest, tests, Outcome.SKIPPED, why)
             await self._log.propose(Skip(skipped.run, tests, chunk))
         except MeshError as error:
             log.warning("tests of run %d can't be skipped yet: %s", skipped.run, error)
 
-    async def _chunk(self, manifest: Manifest, tests: Sequence[TestIndex], outcome: Outcome, why: str) -> Cid:
+    async def _chunk(
+        self, run: RunId, manifest: Manifest, tests: Sequence[TestIndex], outcome: Outcome, why: str
+    ) -> Cid:
         """Records of tests that ran nowhere, as content that lies on two nodes."""
         now = self._clock.now()
         nobody = PeerId("")
@@ -106,5 +108,5 @@ class UnrunTests:
             for test in tests
         )
         cids = await self._content.put_many([*records, encode(Chunk(tuple(tests), records))], "dag-cbor")
-        await self._replicas.secure(cids[-1], self._here(), self._nodes.nodes())
+        await self._replicas.secure(cids[-1], self._here(), self._nodes.nodes(), run=run)
         return cids[-1]

@@ -69,8 +69,10 @@ def replicate(
     places: Mapping[PeerId, Place],
     grace: float,
     known: Mapping[Cid, Collection[PeerId]],
+    refused: Set[tuple[Cid, PeerId]] = frozenset(),
 ) -> Replication:
-    """What is to be done for these pins. `known`: who else was seen to have a root."""
+    """What is to be done for these pins. `known`: who else was seen to have a root; `refused`: who could not take
+    it."""
     held: Counter[PeerId] = Counter()
     promised: Counter[PeerId] = Counter()
     pins = tuple(pins)
@@ -96,7 +98,8 @@ def replicate(
             if len(copies) >= COPIES_MAX:
                 continue
             free = {peer: place.free - promised[peer] for peer, place in places.items()}
-            ranked = _ranked(pin, counting, places, free, held, witnesses, crowded)
+            shut = {*counting, *(peer for root, peer in refused if root == pin.root)}
+            ranked = _ranked(pin, shut, counting, places, free, held, witnesses, crowded)
             chosen = ranked[: max(1, missing)]
             for peer in chosen:
                 promised[peer] += pin.size
@@ -130,6 +133,7 @@ def _crowded(pin: Pin, counting: Sequence[PeerId], places: Mapping[PeerId, Place
 
 def _ranked(
     pin: Pin,
+    shut: Collection[PeerId],
     counting: Sequence[PeerId],
     places: Mapping[PeerId, Place],
     free: Mapping[PeerId, int],
@@ -142,7 +146,7 @@ def _ranked(
     open_to = [
         place
         for place in places.values()
-        if place.here and place.takes and place.peer not in counting and not (elsewhere and place.host in taken)
+        if place.here and place.takes and place.peer not in shut and not (elsewhere and place.host in taken)
     ]
     chosen: list[PeerId] = []
     while open_to:

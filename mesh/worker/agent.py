@@ -241,7 +241,7 @@ class WorkerAgent:
             self._machine.started(event.lease, event.index)
             self._changed()
             return
-        record = await self._workshop.complete(event)
+        record = await self._workshop.complete(event, run)
         if self._machine.finished(event.lease, event.index):
             await self._keep(event, record)
 
@@ -275,6 +275,9 @@ class WorkerAgent:
         records = [ended.record for ended in batch]
         chunk = encode(Chunk(tests, tuple(records)))
         cids = await self._content.put_many([*records, chunk], "dag-cbor")
+        held = self._machine.held.get(batch[0].lease)
+        if held is not None:
+            await self._content.hold([cids[-1]], f"run {held.assign.run}", held.assign.run)
         result = Result(
             batch[0].lease,
             cids[-1],

@@ -24,7 +24,7 @@ from mesh.worker.sharing import Names, Shares
 from mesh.worker.uv import BuildFailed
 from protocols.codec import decode, encode
 from protocols.errors import ContentNotFound, MeshError, UsageError
-from protocols.ids import Cid, LeaseId, PeerId, TestIndex
+from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
 from protocols.manifests import THOUSAND, Device, EnvironmentInfo, Manifest, Record, Selection, Uncollected
 from protocols.work import Assign, Collection, GangHost
 
@@ -200,7 +200,7 @@ class Workshop:
             cid,
         )
 
-    async def complete(self, event: Finished) -> Record:
+    async def complete(self, event: Finished, run: RunId) -> Record:
         """The record with what only this side knows; what the test left in its artifact folder is stored, and the
         folder removed."""
         record = dataclasses.replace(event.record, worker=self._peer)
@@ -209,6 +209,7 @@ class Workshop:
         try:
             warnings = await trio.to_thread.run_sync(artifacts.leave_out, event.artifacts)
             kept = await self._content.add_path(event.artifacts)
+            await self._content.hold([kept], f"run {run}", run)
         except (OSError, MeshError) as error:  # a process that the test left behind still writes there, say
             kept, warnings = None, [artifacts.warning("all of it", str(error))]
         finally:

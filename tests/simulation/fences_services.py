@@ -90,7 +90,7 @@ MUTANTS = (
     Mutant(
         "a completion before its chunk has two copies",
         "mesh.coordinator.service",
-        "        await self._replicas.secure(request.chunk, peer, nodes)\n",
+        "        await self._replicas.secure(request.chunk, peer, nodes, run=lease.run)\n",
         "",
         (MESH,),
     ),

@@ -20,6 +20,7 @@ from mesh.backend import MeshBackend
 from mesh.consensus import Consensus
 from mesh.coordinator import TestCoordinator
 from mesh.duties import Duties
+from mesh.pins import Keeping
 from mesh.ports import NodeView
 from mesh.state.apply import apply
 from mesh.state.model import CoordinatorState
@@ -97,6 +98,7 @@ class Node:
         self.log: Consensus
         self.backend: MeshBackend
         self.agent: WorkerAgent
+        self.keeping: Keeping
         self.coordinator: TestCoordinator
         self._rig = rig
         self._disk = rig.disk(peer)
@@ -123,6 +125,7 @@ class Node:
                 nursery.start_soon(self.log.run)
                 nursery.start_soon(self.log.lead, self.coordinator.lead)
                 nursery.start_soon(self.agent.run)
+                nursery.start_soon(self.keeping.run)
                 self.up = True
                 task_status.started()
         self.up = False
@@ -153,6 +156,7 @@ class Node:
             network=network, content=content, nodes=nodes, replica=lambda: self.log,
             coordinator=lambda: self.log.leader, mesh_name=lambda: MESH, conflicts=lambda: (), ticket=lambda: "",
         )  # fmt: skip
+        self.keeping = Keeping(network=network, content=content, coordinator=lambda: self.log.leader)
         Duties(
             network=network, content=content, coordinator=lambda: self.coordinator, agent=self.agent,
             known_coordinator=lambda: self.log.leader, obey=lambda verb: None,
