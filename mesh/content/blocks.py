@@ -232,7 +232,9 @@ class BlockStore:
     # Roots and pins
 
     def pin(self, roots: Sequence[Cid], owner: PinOwner, reason: str, run: RunId = NO_RUN) -> None:
-        with self._transaction() as connection:
+        """What is kept for a run, several times a second, is synced with what is put next: until then the grace of
+        what was just put protects it."""
+        with self._transaction(synced=not run) as connection:
             pins.put(connection, roots, owner, reason, run, self._now())
 
     def unpin(self, roots: Sequence[Cid], owner: PinOwner) -> None:
@@ -381,10 +383,12 @@ class BlockStore:
     # Connections
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """The writing connection, in a transaction that is synced when this returns and undone if it raises."""
+    def _transaction(self, synced: bool = True) -> Iterator[sqlite3.Connection]:
+        """The writing connection, in a transaction that is undone if this raises, and when it returns is synced, or
+        else survives the process, and the host from the next one that is."""
         with self._writing:
             try:
+                self._writer.execute(f"PRAGMA synchronous={'FULL' if synced else 'NORMAL'}")
                 self._writer.execute("BEGIN IMMEDIATE")
                 try:
                     yield self._writer

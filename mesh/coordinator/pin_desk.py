@@ -54,13 +54,14 @@ class PinDesk:
         runs = bytes(run in state.runs and pinset.is_open(state.runs[run]) for run in request.runs)
         if state.format < pinset.LOG_FORMAT_MIN:
             return Named(b"\1" * len(request.roots), runs)
-        return Named(bytes(self._is_to_keep(peer, root) for root in request.roots), runs)
+        named = pinset.named(state)
+        return Named(bytes(root in named and self._is_to_keep(peer, root) for root in request.roots), runs)
 
     def _is_to_keep(self, peer: PeerId, root: Cid) -> bool:
         """Also what the node was not told to keep, as long as there are too few who were: it may become one."""
         pin = self._state.pins.get(root)
-        if pin is None:
-            return False
+        if pin is None:  # of an open run
+            return True
         if peer not in pin.holders and len(pin.holders) < pin.wanted:
             self._replicas.note(root, (peer,))
             return True

@@ -85,6 +85,8 @@ class PinKeeper:
         self._made: list[Placement] = []
         self._refused: dict[tuple[Cid, PeerId], float] = {}
         """Until when a node is not asked again."""
+        self._missed: set[Cid] = set()
+        """Roots that the last search did not find."""
         self._searched = self._let_go_at = 0.0
         self._news = trio.Event()
         self._limit = trio.CapacityLimiter(COPIES_AT_ONCE)
@@ -231,6 +233,12 @@ class PinKeeper:
                     self._replicas.note(root, (peer,))
 
         await together(ask, [peer for peer, view in sorted(views.items()) if view.connected and peer != me])
+        missed = {root for root in roots if root not in self._replicas.known}
+        for root in sorted(missed - self._missed):
+            pin = self._state.pins.get(root)
+            if pin is not None:
+                log.warning("no node here has %s, pinned as the %s", root, pin.reasons[0].text)
+        self._missed = missed
         self._news.set()
 
     async def _propose(self, commands: Sequence[Command]) -> None:
