@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Hundreds of short processes of ours start: each module is compiled once, whatever the machine's default is.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test properties simulate mutants chaos bench-prediction bench-raft bench-runner bench-scheduler bench-idle check lock clean
+.PHONY: demo test properties simulate mutants chaos bench-prediction bench-raft bench-runner bench-scheduler bench-idle bench-memory compare-suites check lock clean
 
 demo: $(STAMP)
 	@$(BIN)/python examples/demo.py
@@ -38,10 +38,11 @@ bench-raft: $(STAMP) $(VENV)/benchmarks/.installed
 		$(if $(KILLS),--kills $(KILLS)) $(if $(IDLE_MINUTES),--idle-minutes $(IDLE_MINUTES)) \
 		$(if $(LOADED_MINUTES),--loaded-minutes $(LOADED_MINUTES)) $(if $(ONLY),--only $(ONLY))
 
-# The scheduler alone, a day of a million tests among it: about ten minutes. For less: DAY="--tests 100000 --nodes 100".
+# How long slots stand idle in a run on three nodes of this host.
 bench-idle: $(STAMP)
 	@$(BIN)/python -m benchmarks.idle
 
+# The scheduler alone, a day of a million tests among it: about ten minutes. For less: DAY="--tests 100000 --nodes 100".
 bench-scheduler: $(STAMP)
 	@$(BIN)/python -m benchmarks.scheduler $(DAY)
 
@@ -59,6 +60,14 @@ RUNNER_BENCH := $(VENV)/bench-runner
 bench-runner: $(RUNNER_BENCH)/.installed
 	@$(RUNNER_BENCH)/bin/python -m benchmarks.runner --cache $(RUNNER_BENCH)/suites $(if $(QUICK),--quick) \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(SUITES)
+
+# What a run of 100,000 tests adds to the memory of the node that coordinates it: two minutes.
+bench-memory: $(RUNNER_BENCH)/.installed
+	@$(RUNNER_BENCH)/bin/python -m benchmarks.memory
+
+# The same suites, and trio's own, by `pytest --mesh` and by serial pytest, test by test. SUITES="click trio".
+compare-suites: $(RUNNER_BENCH)/.installed
+	@$(RUNNER_BENCH)/bin/python -m benchmarks.outcomes --cache $(RUNNER_BENCH)/suites $(SUITES)
 
 # It sees the project's environment, and adds to it: every way of running has the same interpreter, pytest and plugins.
 $(RUNNER_BENCH)/.installed: benchmarks/runner-requirements.txt $(STAMP)

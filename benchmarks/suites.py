@@ -56,6 +56,16 @@ SUITES = (
     Suite("networkx", "networkx==3.6.1", wheel=True, arguments=("networkx",)),
     Suite("mpmath", "mpmath==1.4.1", wheel=True, arguments=("mpmath",)),
 )
+"""Those whose time is measured."""
+
+TRIO = Suite(
+    "trio",
+    "trio==0.35.0",
+    wheel=True,
+    arguments=("-p", "trio._tests.pytest_plugin", "trio", "--skip-optional-imports"),
+)
+SHOWN = (*SUITES, TRIO)
+"""Those whose outcomes are compared with serial pytest's."""
 
 
 def _fetch(suite: Suite, folder: Path) -> None:

@@ -20,16 +20,19 @@ from protocols.work import (
     AskHave,
     Assign,
     CommandVerb,
+    EndRun,
     Have,
     Hold,
+    MakeReady,
     NodeCommand,
     RecallLease,
     Refused,
+    RunEnded,
     Tailed,
     TailTest,
 )
 
-OF_ANY_NODE = (Assign, RecallLease, Hold, AskHave, NodeCommand, TailTest)
+OF_ANY_NODE = (Assign, EndRun, MakeReady, RecallLease, Hold, AskHave, NodeCommand, TailTest)
 
 
 class Duties:
@@ -68,6 +71,11 @@ class Duties:
                 if self._agent is None:
                     return encode(Refused("this node does not work"))
                 self._agent.take(request)
+            case MakeReady():
+                if self._agent is not None:
+                    self._agent.make_ready(request)
+            case EndRun(run):
+                return encode(await self._agent.end_run(run) if self._agent is not None else RunEnded())
             case RecallLease():
                 if self._agent is not None:
                     self._agent.recall(request)

@@ -52,7 +52,7 @@ from mesh.scheduler.hopeless import PROBING
 from mesh.worker.agent import WorkerAgent
 from mesh.worker.environments import Environments
 from mesh.worker.runner import PytestRunner
-from mesh.worker.sessions import Workshop
+from mesh.worker.sessions import HASH_SEED, Workshop
 from protocols.errors import UsageError
 from protocols.ids import PeerId
 from protocols.presence import NodeState, Presence
@@ -303,6 +303,7 @@ class Node:
             peer=self._network.peer_id,
             slots=self._slots,
             environments=Environments(self._options.home / "environments", installed, find_uv),
+            hash_seed=os.environ.get(HASH_SEED, ""),
         )
         return WorkerAgent(
             network=self._network,

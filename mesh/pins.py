@@ -11,7 +11,7 @@ from typing import Any
 
 import trio
 
-from mesh.ports import Content, KeptRoot, Network, Nodes, PinOwner, ReplicatedLog
+from mesh.ports import Content, KeptRoot, Network, Nodes, PinKey, PinOwner, ReplicatedLog
 from mesh.state.model import CoordinatorState
 from mesh.views.pins import pin_document
 from protocols.client import PinContent, UnpinContent
@@ -118,7 +118,7 @@ class Keeping:
         self._network = network
         self._content = content
         self._coordinator = coordinator
-        self._unnamed: dict[Cid, float] = {}
+        self._unnamed: dict[PinKey, float] = {}
         """Since when, on trio's clock, each answer was that nothing names it."""
 
     async def run(self) -> None:
@@ -153,11 +153,11 @@ class Keeping:
             named.update(root for root, is_named in zip(some.roots, answer.roots, strict=False) if is_named)
             open_runs.update(run for run, is_open in zip(some.runs, answer.runs, strict=False) if is_open)
         now = trio.current_time()
-        unnamed = [one.root for one in held if not (one.run in open_runs if one.run else one.root in named)]
-        self._unnamed = {root: self._unnamed.get(root, now) for root in unnamed}
-        gone = [root for root, since in self._unnamed.items() if now - since >= LET_GO_AFTER_SECONDS]
+        unnamed = [one.key for one in held if not (one.run in open_runs if one.run else one.root in named)]
+        since = {key: self._unnamed.get(key, now) for key in unnamed}
+        gone = [key for key, at in since.items() if now - at >= LET_GO_AFTER_SECONDS]
+        self._unnamed = {key: at for key, at in since.items() if now - at < LET_GO_AFTER_SECONDS}
         if gone:
-            self._unnamed = {root: since for root, since in self._unnamed.items() if root not in set(gone)}
             await self._content.release(gone)
             log.info("%d roots are kept no longer: nothing names them", len(gone))
 

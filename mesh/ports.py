@@ -50,6 +50,9 @@ class Network(Protocol):
     @property
     def peer_id(self) -> PeerId: ...
 
+    def sign(self, data: bytes) -> bytes:
+        """A signature by the key that is this node's peer ID."""
+
     def addresses(self) -> tuple[str, ...]:
         """Full multiaddrs, "/p2p/…" included, under which others can reach this node."""
 
@@ -126,6 +129,10 @@ class PinOwner(enum.StrEnum):
     MESH = "mesh"
 
 
+PinKey = tuple[Cid, PinOwner, RunId]
+"""What of a kept root is its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class KeptRoot:
     """A root that this node keeps, whatever its quota says."""
@@ -137,6 +144,10 @@ class KeptRoot:
     """Of something that is kept only while that run is open; 0 of all else."""
     since: float
     """Seconds since the epoch."""
+
+    @property
+    def key(self) -> PinKey:
+        return (self.root, self.owner, self.run)
 
 
 class Content(Protocol):
@@ -182,11 +193,11 @@ class Content(Protocol):
     async def hold(self, roots: Sequence[Cid], reason: str, run: RunId = NO_RUN) -> None:
         """Keep what is here for the mesh, in one sync; with a `run`, for as long as that is open."""
 
-    async def release(self, roots: Sequence[Cid]) -> None:
+    async def release(self, kept: Sequence[PinKey]) -> None:
         """Let go of what was held for the mesh."""
 
     async def kept(self) -> list[KeptRoot]:
-        """All that stays here, by CID; a root that has two owners twice."""
+        """All that stays here, by key: a root that stays for several reasons as often."""
 
     async def pins(self) -> Mapping[Cid, str]:
         """The same as root -> why, the user's reason before the mesh's."""
@@ -292,6 +303,11 @@ class RunnerSession(Protocol):
 
     def events(self) -> AsyncIterator[RunnerEvent]:
         """Each submitted test ends with exactly one `Finished`, also when its process crashes or hangs."""
+
+    @property
+    def endings(self) -> Sequence[str]:
+        """What went wrong as its processes ended, in pytest's words: errors of fixtures that outlive a test. Some of
+        them, if there are many."""
 
 
 class Runner(Protocol):

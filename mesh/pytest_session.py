@@ -131,6 +131,7 @@ class MeshSession:
                 if session.shouldstop:
                     raise session.Interrupted(session.shouldstop)
         if self._finished is not None:
+            self._tear_down(self._finished)
             self._end(session, self._finished)
             with _said_by_pytest():
                 self._cover(self._finished)
@@ -273,6 +274,16 @@ class MeshSession:
             raise session.Interrupted(f"run {self._run}: {finished.get('reason') or 'cancelled'}")
         if finished["exit_code"] not in (0, 1, EXIT_NOTHING):
             pytest.exit(f"run {self._run}: {finished.get('reason') or 'it failed'}", finished["exit_code"])
+
+    def _tear_down(self, finished: dict[str, Any]) -> None:
+        """What fixtures raised after the last test, as errors of nothing in particular."""
+        from mesh.cli.summary import teardowns
+
+        assert self._client is not None
+        for told in teardowns(self._client, finished) if finished.get("reason") else ():
+            place = f"session on {told['name'] or told['worker']}"
+            report = pytest.TestReport(place, ("", None, place), {}, "failed", told["error"], "teardown")
+            self._config.hook.pytest_runtest_logreport(report=report)
 
     def _cover(self, finished: dict[str, Any]) -> None:
         """Where pytest-cov measures: what was measured on the workers is combined with what was measured here."""

@@ -6,13 +6,17 @@ junk bytes can only ever give `RemoteProtocolError`. An array may be shorter tha
 has defaults: that is how a message or a log entry gains a field without a new version. A field that came `later` is
 written only if it says something, so that the version before reads all that does not use it.
 
+A block of content is written by `encode_block`: it is DAG-CBOR, so that any IPLD tool reads it, and what is annotated
+`Cid` is a link there (tag 42), which such a tool follows. Decoded, a link and the CID's text are the same.
+
 Annotations understood: int (64-bit signed), float, bool, str, bytes, None, enums, NewTypes of those,
-`tuple[X, ...]`, `tuple[X, Y]`, `Mapping[str, X]`, `Value`, unions of any of them, and other messages.
+`tuple[X, ...]`, `tuple[X, Y]`, `Mapping[str, X]`, `Value`, `Cid`, unions of any of them, and other messages.
 Rejected: pickle (executes code), maps with field names (twice the bytes; names would become the contract).
 """
 
 import dataclasses
 import enum
+import functools
 import io
 import math
 import types
@@ -23,11 +27,18 @@ from typing import Any, TypeVar, Union, dataclass_transform, overload
 import cbor2
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
+from protocols.ids import Cid, cid_binary, cid_text
 
 DEPTH_MAX = 32
 """Nesting of arrays and maps that a decoder follows."""
 
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
+
+LINK_TAG = 42
+"""DAG-CBOR's only tag: a link, as the byte 0 and the binary CID."""
+
+LINKS_REMEMBERED = 1_024
+"""All records of a run link the same origin."""
 
 if typing.TYPE_CHECKING:
     Value = str | int | float | bool | bytes | None | tuple["Value", ...] | Mapping[str, "Value"]
@@ -114,6 +125,76 @@ def encode_sequence_head(count: int) -> bytes:
         if count < 1 << 8 * size:
             return bytes([code]) + count.to_bytes(size, "big")
     raise LocalProtocolError(f"{count} items are no sequence")
+
+
+def encode_block(value: Any) -> bytes:
+    """The strict DAG-CBOR of a message: a `Cid` in it is a link, a float has 64 bits, keys are sorted by length first.
+    `LocalProtocolError` as in `encode`."""
+    return cbor2.dumps(_lower_block(value))
+
+
+_PLAIN = frozenset((str, bytes, bool, float, type(None)))
+"""What stands in a block as it is."""
+
+
+def _lower_block(value: Any) -> Any:
+    kind = type(value)
+    if kind in _PLAIN or (kind is tuple and not value):
+        return value
+    tag = _tag_of.get(kind)
+    if tag is not None:
+        lowered = [item if type(item) in _PLAIN else _lower_block(item) for item in _told(kind, value)]
+        for place, link in _links(kind):
+            if place < len(lowered):
+                lowered[place] = link(lowered[place])
+        return [tag, *lowered]
+    if isinstance(value, tuple | list) and not _all_int(value):
+        return [_lower_block(item) for item in value]
+    if isinstance(value, Mapping):
+        keys = sorted(map(_key, value), key=lambda key: (len(key.encode()), key.encode()))
+        return {key: _lower_block(value[key]) for key in keys}
+    return _lower(value)
+
+
+Linking = Callable[[Any], Any]
+_links_of: dict[type[Any], tuple[tuple[int, Linking], ...]] = {}
+
+
+def _links(cls: type[Any]) -> tuple[tuple[int, Linking], ...]:
+    """Which fields of a message hold CIDs, and what makes links of them."""
+    known = _links_of.get(cls)
+    if known is None:
+        hints = typing.get_type_hints(cls)
+        made = [_linking(hints[field.name]) for field in dataclasses.fields(cls)]
+        known = _links_of[cls] = tuple((place, link) for place, link in enumerate(made) if link is not None)
+    return known
+
+
+def _linking(hint: Any) -> Linking | None:
+    """What makes links of the CIDs in a lowered value of this annotation; None if it holds none."""
+    if hint is Cid:
+        return _link_to
+    inner = [_linking(argument) for argument in typing.get_args(hint) if argument is not Ellipsis]
+    if not any(inner):
+        return None
+    origin = typing.get_origin(hint)
+    if origin in (Union, types.UnionType):
+        (link,) = [link for link in inner if link is not None]
+        return lambda raw: None if raw is None else link(raw)
+    if origin is tuple and Ellipsis in typing.get_args(hint):
+        return lambda raw: [inner[0](item) for item in raw] if inner[0] else raw
+    if origin is tuple:
+        return lambda raw: [link(item) if link else item for link, item in zip(inner, raw, strict=True)]
+    raise LocalProtocolError(f"no links can be made of {hint!r}")
+
+
+@functools.lru_cache(maxsize=LINKS_REMEMBERED)
+def _link_to(text: str) -> Any:
+    """No link of an empty text: nothing is meant."""
+    try:
+        return cbor2.CBORTag(LINK_TAG, b"\0" + cid_binary(text)) if text else text
+    except ValueError as error:
+        raise LocalProtocolError(f"{text[:80]!r} is not a CID: {error}") from None
 
 
 def encode_value(value: Value) -> bytes:
@@ -211,6 +292,8 @@ def _fields(cls: type[Any]) -> tuple[tuple[str, Accept, bool], ...]:
 
 def _acceptor(hint: Any) -> Accept:
     """What turns raw CBOR into a value of the annotation `hint`, or says that it does not fit."""
+    if hint is Cid:
+        return _accept_cid
     while hasattr(hint, "__supertype__"):
         hint = hint.__supertype__
     if hint is Value:
@@ -242,6 +325,13 @@ def _acceptor(hint: Any) -> Accept:
 
 def _accept_exact(kind: type[Any]) -> Accept:
     return lambda raw, depth: (type(raw) is kind, raw)
+
+
+def _accept_cid(raw: Any, depth: int) -> tuple[bool, Any]:
+    """Text, or a link."""
+    if type(raw) is cbor2.CBORTag and raw.tag == LINK_TAG and type(raw.value) is bytes and raw.value[:1] == b"\0":
+        return True, cid_text(raw.value[1:])
+    return (type(raw) is str, raw)
 
 
 def _accept_int(raw: Any, depth: int) -> tuple[bool, Any]:

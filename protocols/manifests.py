@@ -4,7 +4,7 @@ happened."""
 import enum
 
 from protocols.codec import message
-from protocols.ids import Cid, PeerId, RunId, TestIndex
+from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
 
 SPEC_BYTES_MAX = 64 * 1024
 """A run's spec, encoded: it goes into the log."""
@@ -250,6 +250,20 @@ class Manifest:
         return self.needs[requirement] if requirement < len(self.needs) else NOTHING
 
 
+@message("m.origin")
+class Origin:
+    """Where records come from, and all that it takes to run their tests again: a block that each of them links."""
+
+    run: RunId
+    spec: RunSpec
+    """As the worker was told it, which links the bundle."""
+    manifest: Cid
+    environment: EnvironmentInfo | None
+    """The worker's own."""
+    variables: tuple[tuple[str, str], ...]
+    """Environment variables that the mesh chose for the tests beside those of the spec, such as PYTHONHASHSEED."""
+
+
 @message("m.phase")
 class Phase:
     """setup, call or teardown of an attempt."""
@@ -259,7 +273,7 @@ class Phase:
     duration: float
 
 
-@message("m.record", later=4)
+@message("m.record", later=5)
 class Record:
     """What is kept of one attempt at a test. Times in seconds; `started` since the epoch."""
 
@@ -294,6 +308,8 @@ class Record:
     reports: bytes = b""
     """pytest's reports and warnings of the attempt (`pytest_side/telling.py`), for a client that replays them. Empty
     where a test passed without a word, its process died, or it says too much."""
+    origin: Cid | None = None
+    """An `Origin`, as a block. From log format 4 on."""
 
     @property
     def flaky(self) -> bool:
@@ -320,9 +336,36 @@ class Uncollected:
     notes: bytes = b""
 
 
-@message("m.chunk")
+@message("m.chunk", later=5)
 class Chunk:
-    """Records that travel together: `records[i]` is the encoded record of `tests[i]`."""
+    """Records that travel together: `records[i]` is the encoded record of `tests[i]`. From log format 4 on it is
+    signed: one signature for all, since the records' own hashes follow from what is signed."""
 
     tests: tuple[TestIndex, ...]
     records: tuple[bytes, ...]
+    run: RunId = RunId(0)
+    lease: LeaseId = LeaseId(0)
+    """0: made by a coordinator, of tests that ran nowhere."""
+    worker: PeerId = PeerId("")
+    """Whose key signed it."""
+    origin: Cid | None = None
+    signature: bytes = b""
+
+
+@message("m.seal")
+class Seal:
+    """What the coordinator that closed a run signs: everything that its report holds beside this."""
+
+    run: RunId
+    coordinator: PeerId
+    closed: float
+    """Seconds since the epoch."""
+    workers: tuple[tuple[PeerId, str], ...]
+    """Those whose verdicts count, and coordinators that ended tests which ran nowhere; each with its name."""
+    origins: int
+    """Files `origins/N.cbor` of the report."""
+    chunks: int
+    """Files `chunks/N.cbor`."""
+    entries: tuple[tuple[str, Cid], ...]
+    """Each file or directory at the report's root, by name."""
+    signature: bytes = b""

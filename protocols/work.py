@@ -52,7 +52,7 @@ class GangHost:
     """What of it is kept for the test."""
 
 
-@message("w.assign", later=4)
+@message("w.assign", later=5)
 class Assign:
     """coordinator -> worker: a lease. No tasks: collect, and answer with `Collection`."""
 
@@ -71,6 +71,33 @@ class Assign:
     """What of this worker the lease holds for its tests alone."""
     hosts: tuple[GangHost, ...] = ()
     """Of a test that needs several: this worker first. Empty for others."""
+    signed: bool = False
+    """Whether records tell their origin and chunks are signed: from log format 4 on."""
+
+
+@message("w.ready")
+class MakeReady:
+    """coordinator -> worker: you may get leases of this run, which another worker collects. A hint, of which nothing
+    depends but how soon the first of them begins: it may get lost."""
+
+    run: RunId
+    spec: RunSpec
+    holders: tuple[PeerId, ...]
+    """As in `Assign`."""
+
+
+@message("w.end-run")
+class EndRun:
+    """coordinator -> worker: the run has all its verdicts; end its processes, in order, and answer with `RunEnded`."""
+
+    run: RunId
+
+
+@message("w.run-ended")
+class RunEnded:
+    """What went wrong as they ended, in pytest's words: errors of fixtures that outlive a test."""
+
+    errors: tuple[str, ...] = ()
 
 
 @message("w.recall")

@@ -23,13 +23,19 @@ from mesh.api.checks import parse_cid, parse_run
 from mesh.api.streams import INTERNAL, EventStream, FileStream
 from mesh.ports import Backend, Content
 from protocols.commands import REPLICAS_DEFAULT, REPLICAS_MAX
-from protocols.errors import ContentNotFound, MeshError, NodeUnavailable, UsageError
-from protocols.ids import PeerId
+from protocols.errors import ContentNotFound, MeshError, NodeUnavailable, StorageError, UsageError
+from protocols.ids import Cid, PeerId
 from protocols.work import CommandVerb
 
 CURSOR_MAX = 2**53
 
 STATUS_OF_EXIT = {3: 500, 4: 400, 10: 409, 11: 503, 12: 502, 13: 401}
+
+HEAL_SECONDS = 5.0
+"""How long other nodes are asked for a block that is damaged here."""
+
+HEALS_MAX = 32
+"""How often that is done for one tree: damaged blocks are found as they are read, a few at a time."""
 
 log = logging.getLogger("mesh.api")
 
@@ -176,8 +182,22 @@ class Api:
         _check_vacant(target)
         if target.is_dir():
             target.rmdir()
-        await self._content.checkout(cid, target)
+        for heals_left in reversed(range(HEALS_MAX)):
+            try:
+                await self._content.checkout(cid, target)
+                break
+            except ContentNotFound:  # all of it was here: a block is damaged, and does not count as being here any more
+                if not heals_left:
+                    raise
+                await self._heal(cid)
         return JSONResponse({"cid": cid, "target": str(target)})
+
+    async def _heal(self, cid: Cid) -> None:
+        """Have another node's copy of what is damaged here."""
+        try:
+            await self._content.fetch(cid, timeout=HEAL_SECONDS)
+        except ContentNotFound as error:
+            raise StorageError(f"a block of {cid} is damaged on this node's disk, and {error}") from None
 
     async def pins(self, request: Request) -> Response:
         return JSONResponse(await self._backend.pins())

@@ -48,6 +48,14 @@ def print_summary(client: Client, tally: Tally) -> None:
         output = collection_output(client, finished["report"])
         if output and output != finished.get("reason"):
             print(output)
+    if finished.get("reason") and finished["exit_code"] == 1:
+        for told in teardowns(client, finished):
+            print(
+                painted(
+                    _rule(f"ERROR after the last test on {human.clean(told['name'] or told['worker'])}", "_"), "red"
+                )
+            )
+            print(told["error"])
     if finished.get("reason") and finished["state"] != "error":  # an error's is said on stderr
         print(f"{finished['state']}: {finished['reason']}")
     warnings = _document(client, finished, "warnings.json")
@@ -80,15 +88,19 @@ def print_record(record: dict[str, Any]) -> None:
         print(f"({human.size(record['dropped'])} of output left out)")
 
 
-def _document(client: Client, finished: dict[str, Any], name: str) -> dict[str, Any]:
-    """warnings.json or retried.json of the report, which has none if nothing warned, or was tried again."""
+def _document(client: Client, finished: dict[str, Any], name: str) -> Any:
+    """A document of the report; {} if it has none of that name, as when nothing warned, or was tried again."""
     if not finished.get("report"):
         return {}
     try:
-        document: dict[str, Any] = json.loads(b"".join(client.read(finished["report"], name)))
+        return json.loads(b"".join(client.read(finished["report"], name)))
     except MeshError:
         return {}
-    return document
+
+
+def teardowns(client: Client, finished: dict[str, Any]) -> list[dict[str, str]]:
+    """What fixtures raised after the last test: "worker", "name" and "error" of each."""
+    return list(_document(client, finished, "teardowns.json"))
 
 
 def _print_warnings(document: dict[str, Any]) -> None:

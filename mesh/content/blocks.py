@@ -23,7 +23,7 @@ from mesh.content.packs import Packs
 from mesh.content.repository import FileRow
 from mesh.content.unixfs.cid import RAW, SHA2_256, parse_cid
 from mesh.content.unixfs.nodes import BLOCK_BYTES_MAX, Block, child_links
-from mesh.ports import ContentStat, KeptRoot, PinOwner
+from mesh.ports import ContentStat, KeptRoot, PinKey, PinOwner
 from protocols.errors import LocalProtocolError, StorageError
 from protocols.ids import NO_RUN, Cid, RunId
 
@@ -237,9 +237,9 @@ class BlockStore:
         with self._transaction(synced=not run) as connection:
             pins.put(connection, roots, owner, reason, run, self._now())
 
-    def unpin(self, roots: Sequence[Cid], owner: PinOwner) -> None:
+    def unpin(self, kept: Sequence[PinKey]) -> None:
         with self._transaction() as connection:
-            pins.remove(connection, roots, owner)
+            pins.remove(connection, kept)
 
     def kept(self) -> list[KeptRoot]:
         with self._reading_rows() as connection:

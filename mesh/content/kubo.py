@@ -31,7 +31,7 @@ from mesh.content.repository import FileRow
 from mesh.content.store import EmbeddedContent
 from mesh.content.unixfs.cid import CODECS, check_cid, multihash_of, parse_cid
 from mesh.content.unixfs.nodes import Block
-from mesh.ports import ContentStat, KeptRoot, PinOwner
+from mesh.ports import ContentStat, KeptRoot, PinKey, PinOwner
 from mesh.together import together
 from protocols.errors import ContentNotFound, MeshError, NodeUnavailable, StorageError, UsageError
 from protocols.ids import NO_RUN, Cid, PeerId, RunId
@@ -187,8 +187,8 @@ class KuboRepository:
         await self._each(pin_one, roots)
         await trio.to_thread.run_sync(self._book.put, roots, owner, reason, run)
 
-    async def unpin(self, roots: Sequence[Cid], owner: PinOwner) -> None:
-        gone = await trio.to_thread.run_sync(self._book.remove, roots, owner)
+    async def unpin(self, kept: Sequence[PinKey]) -> None:
+        gone = await trio.to_thread.run_sync(self._book.remove, kept)
         for root in gone:
             await self._call_local(partial(_unpin, root=root))
 
@@ -198,7 +198,7 @@ class KuboRepository:
         named = await self._pinned()
         known = {one.root for one in ours}
         theirs = [KeptRoot(root, PinOwner.USER, name, NO_RUN, 0.0) for root, name in named.items() if root not in known]
-        return sorted([*(one for one in ours if one.root in named), *theirs], key=lambda one: (one.root, one.owner))
+        return sorted([*(one for one in ours if one.root in named), *theirs], key=lambda one: one.key)
 
     async def _pinned(self) -> dict[Cid, str]:
         answer = await self._call(lambda client: client.pin.ls(type="recursive", opts={"names": True}))

@@ -14,7 +14,7 @@ import trio
 from mesh.content.blocks import QUOTA_BYTES_DEFAULT, BlockStore, Collected, check_size
 from mesh.content.repository import FileRow
 from mesh.content.unixfs.nodes import Block
-from mesh.ports import ContentStat, KeptRoot, PinOwner
+from mesh.ports import ContentStat, KeptRoot, PinKey, PinOwner
 from protocols.errors import MeshError
 from protocols.ids import NO_RUN, Cid, RunId
 
@@ -104,8 +104,8 @@ class LocalRepository:
     async def pin(self, roots: Sequence[Cid], owner: PinOwner, reason: str, run: RunId = NO_RUN) -> None:
         await self._run(self._store.pin, roots, owner, reason, run)
 
-    async def unpin(self, roots: Sequence[Cid], owner: PinOwner) -> None:
-        await self._run(self._store.unpin, roots, owner)
+    async def unpin(self, kept: Sequence[PinKey]) -> None:
+        await self._run(self._store.unpin, kept)
 
     async def kept(self) -> list[KeptRoot]:
         return await self._run(self._store.kept)

@@ -1,5 +1,5 @@
-"""What one node keeps whatever its quota says: a row for each root and owner, so that what the mesh has a node keep
-and what the node's user pinned never get in each other's way.
+"""What one node keeps whatever its quota says: a row for each root, owner and run, so that what the mesh has a node
+keep, also for several runs that made the same, and what the node's user pinned never get in each other's way.
 
 In the tables of the block store; beside a Kubo daemon, whose pins know no owner, in a file of its own (`PinBook`).
 """
@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from mesh.ports import KeptRoot, PinOwner
+from mesh.ports import KeptRoot, PinKey, PinOwner
 from protocols.errors import StorageError
 from protocols.ids import Cid, RunId
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS kept (
     cid TEXT NOT NULL, owner TEXT NOT NULL, reason TEXT NOT NULL, run INTEGER NOT NULL, since REAL NOT NULL,
-    PRIMARY KEY (cid, owner)
+    PRIMARY KEY (cid, owner, run)
 );
 """
 
@@ -46,13 +46,14 @@ def put(
     connection.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?, ?)", rows)
 
 
-def remove(connection: sqlite3.Connection, roots: Sequence[Cid], owner: PinOwner) -> None:
-    connection.executemany("DELETE FROM kept WHERE cid = ? AND owner = ?", [(root, owner.value) for root in roots])
+def remove(connection: sqlite3.Connection, kept: Sequence[PinKey]) -> None:
+    keys = [(root, owner.value, run) for root, owner, run in kept]
+    connection.executemany("DELETE FROM kept WHERE cid = ? AND owner = ? AND run = ?", keys)
 
 
 def rows(connection: sqlite3.Connection) -> list[KeptRoot]:
     """All of them, by CID."""
-    found = connection.execute("SELECT cid, owner, reason, run, since FROM kept ORDER BY cid, owner")
+    found = connection.execute("SELECT cid, owner, reason, run, since FROM kept ORDER BY cid, owner, run")
     return [KeptRoot(Cid(cid), PinOwner(owner), reason, RunId(run), since) for cid, owner, reason, run, since in found]
 
 
@@ -80,11 +81,12 @@ class PinBook:
             self._connection.execute("BEGIN IMMEDIATE")
             put(self._connection, roots, owner, reason, run, self._now())
 
-    def remove(self, roots: Sequence[Cid], owner: PinOwner) -> list[Cid]:
-        """Those of them that nobody keeps any more."""
+    def remove(self, kept: Sequence[PinKey]) -> list[Cid]:
+        """Roots of them that nobody keeps any more."""
         with self._errors(), self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
-            remove(self._connection, roots, owner)
+            remove(self._connection, kept)
+            roots = dict.fromkeys(root for root, _, _ in kept)
             return [root for root in roots if not is_kept(self._connection, root)]
 
     def rows(self) -> list[KeptRoot]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from mesh.content.unixfs.nodes import Block
-from mesh.ports import ContentStat, KeptRoot, PinOwner
+from mesh.ports import ContentStat, KeptRoot, PinKey, PinOwner
 from protocols.ids import NO_RUN, Cid, RunId
 
 FileRow = tuple[str, Cid, int, int]
@@ -40,10 +40,10 @@ class Repository(Protocol):
     async def pin(self, roots: Sequence[Cid], owner: PinOwner, reason: str, run: RunId = NO_RUN) -> None:
         """Keep what is here, in one sync. An owner who keeps a root already says anew why."""
 
-    async def unpin(self, roots: Sequence[Cid], owner: PinOwner) -> None: ...
+    async def unpin(self, kept: Sequence[PinKey]) -> None: ...
 
     async def kept(self) -> list[KeptRoot]:
-        """By CID, then owner."""
+        """By key."""
 
     async def stat(self) -> ContentStat: ...
 

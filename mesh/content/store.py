@@ -22,7 +22,7 @@ from mesh.content.unixfs.build import Built, FileBuilder
 from mesh.content.unixfs.cid import CODECS, RAW, check_cid, cid_of, parse_cid
 from mesh.content.unixfs.nodes import Block, child_links, decode_node
 from mesh.content.walking import file_bytes, resolve
-from mesh.ports import ContentStat, KeptRoot, PinOwner
+from mesh.ports import ContentStat, KeptRoot, PinKey, PinOwner
 from mesh.together import together
 from protocols.errors import ContentNotFound, UsageError
 from protocols.ids import NO_RUN, Cid, PeerId, RunId
@@ -126,13 +126,13 @@ class EmbeddedContent:
         await self._repository.pin([check_cid(root)], PinOwner.USER, reason)
 
     async def unpin(self, root: Cid) -> None:
-        await self._repository.unpin([check_cid(root)], PinOwner.USER)
+        await self._repository.unpin([(check_cid(root), PinOwner.USER, NO_RUN)])
 
     async def hold(self, roots: Sequence[Cid], reason: str, run: RunId = NO_RUN) -> None:
         await self._repository.pin([check_cid(root) for root in roots], PinOwner.MESH, reason, run)
 
-    async def release(self, roots: Sequence[Cid]) -> None:
-        await self._repository.unpin(roots, PinOwner.MESH)
+    async def release(self, kept: Sequence[PinKey]) -> None:
+        await self._repository.unpin(kept)
 
     async def kept(self) -> list[KeptRoot]:
         return await self._repository.kept()

@@ -13,11 +13,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from mesh.autopilot import reads_format
+from mesh.content.unixfs.cid import as_raw
 from mesh.ports import Content, Network, NodeView
 from mesh.state import pinset
 from protocols.codec import decode, encode
 from protocols.errors import MeshError, MeshFailed
 from protocols.ids import NO_RUN, Cid, PeerId, RunId
+from protocols.manifests import Origin
 from protocols.presence import NodeState, Role
 from protocols.work import PROTOCOL, Ack, Hold, Refused
 
@@ -31,6 +33,9 @@ HOLDERS_TRIED_MAX = 5
 KNOWN_MAX = 8_192
 """Roots of which it is remembered who had them lately."""
 
+ORIGINS_MAX = 1_024
+"""Remembered as secured."""
+
 
 class Replicas:
     """The second copy. `voters` are those of the log's group."""
@@ -41,6 +46,8 @@ class Replicas:
         self._voters = voters
         self.known: OrderedDict[Cid, tuple[PeerId, ...]] = OrderedDict()
         """Who had these roots whole when last heard of: a hint where to have copies made, and from whom."""
+        self._origins: OrderedDict[Cid, None] = OrderedDict()
+        """Those that were secured lately."""
 
     async def secure(
         self,
@@ -76,6 +83,20 @@ class Replicas:
             raise MeshFailed(f"no other node could take a copy of {root}")
         self.note(root, (me,))
         return (me,)
+
+    async def secure_origin(self, origin: Cid, peer: PeerId, nodes: Mapping[PeerId, NodeView], run: RunId) -> None:
+        """Where records come from, and what their worker had installed, on two nodes; of what it links beside that,
+        the bundle for one, there are copies already."""
+        if origin in self._origins:
+            return
+        root = as_raw(origin)
+        await self.secure(root, peer, nodes, run=run)
+        environment = decode(await self._content.get(root), Origin).environment
+        if environment is not None and environment.distributions is not None:
+            await self.secure(environment.distributions, peer, nodes, run=run)
+        self._origins[origin] = None
+        while len(self._origins) > ORIGINS_MAX:
+            self._origins.popitem(last=False)
 
     async def offer(self, name: str, data: bytes) -> Cid:
         """A file on this node, for somebody who asked for it: unpinned, so that it goes by itself."""

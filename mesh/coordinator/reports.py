@@ -2,10 +2,11 @@
 
 `report.json` and `junit.xml` name every test once; `records/` has the records as lines of JSON, in the manifest's
 order; `tries.jsonl` those of tries that `--retries` had followed by others, and `retried.json` what both say together;
-`artifacts/<test>/` what tests left; `warnings.json` each warning once; `collection.txt` (and packed, for pytest
-itself, `collection.notes`) what pytest said when nothing could be collected. It is made of the log's completions and
-their chunks alone, so any coordinator makes the same one. Long documents are written to files in a thread, piece by
-piece: a run of a hundred thousand tests never stands in memory decoded.
+`artifacts/<test>/` what tests left; `warnings.json` each warning once; `teardowns.json` what fixtures raised after the
+last test; `collection.txt` (and packed, for pytest itself, `collection.notes`) what pytest said when nothing could be
+collected; and what it takes to check all that (`sealing.py`). It is made of the log's completions and their chunks
+alone, so any coordinator makes the same one, but for its signature. Long documents are written to files in a thread,
+piece by piece: a run of a hundred thousand tests never stands in memory decoded.
 """
 
 import hashlib
@@ -22,8 +23,10 @@ from urllib.parse import quote
 
 import trio
 
+from mesh.content.unixfs.cid import as_raw
 from mesh.coordinator.history import History
-from mesh.ports import Content
+from mesh.coordinator.sealing import Evidence, seal
+from mesh.ports import Content, Network
 from mesh.state import junit, report
 from mesh.state.model import NO_VERDICT, NO_WORKER, Completion, Run
 from mesh.state.remarks import Remarks
@@ -33,7 +36,7 @@ from protocols.codec import decode, encode
 from protocols.commands import Finish
 from protocols.errors import ContentNotFound, MeshFailed, RemoteProtocolError
 from protocols.ids import Cid, PeerId, TestIndex
-from protocols.manifests import Chunk, Manifest, Outcome, Record, Uncollected
+from protocols.manifests import Chunk, Manifest, Origin, Outcome, Record, Uncollected
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +69,7 @@ class _Material:
     cids: dict[TestIndex, Cid] = field(default_factory=dict)
     tries: dict[TestIndex, dict[int, tuple[Cid, bytes]]] = field(default_factory=dict)
     """Records of tries before the verdict, by their number."""
+    evidence: Evidence = field(default_factory=Evidence)
 
 
 class _Search:
@@ -105,28 +109,35 @@ class _Search:
 class ReportBuilder:
     """Builds reports, in folders under `scratch` that are gone afterwards."""
 
-    def __init__(self, content: Content, history: History, scratch: Path) -> None:
+    def __init__(self, network: Network, content: Content, history: History, scratch: Path) -> None:
+        self._network = network
         self._content = content
         self._history = history
         self._scratch = scratch
         scratch.mkdir(parents=True, exist_ok=True)
 
     async def finish(
-        self, run: Run, now: float, hostname: str, names: Mapping[PeerId, str] = MappingProxyType({})
+        self,
+        run: Run,
+        now: float,
+        hostname: str,
+        names: Mapping[PeerId, str] = MappingProxyType({}),
+        endings: report.Endings = report.NO_ENDINGS,
     ) -> Finish:
         """The command that closes the run, its report stored on this node. `names`: of workers."""
-        reason = run.cancelled or (run.failure.reason if run.failure else "")
+        reason, code = report.reason(run, endings, names), report.exit_code(run, endings)
         try:
             manifest = await self._history.manifest(run.manifest, tuple(run.workers)) if run.manifest else None
         except ContentNotFound:  # of a mesh that was founded anew, or whose disks are gone
-            code = report.exit_code(run) if reason else MeshFailed.exit_code
-            return Finish(run.id, None, code, now, reason or NO_REPORT)
+            return Finish(run.id, None, code if reason else MeshFailed.exit_code, now, reason or NO_REPORT)
         search = _Search(self._content, run)
         material = await self._gather(run, search)
         folder = Path(tempfile.mkdtemp(dir=self._scratch, prefix=f"report-{run.id}-"))
         try:
             files: dict[str, bytes | Cid | Path] = {}
-            files |= await trio.to_thread.run_sync(_write, folder, run, manifest, material, now, hostname, names)
+            files |= await trio.to_thread.run_sync(
+                _write, folder, run, manifest, material, now, hostname, names, endings
+            )  # fmt: skip
             if run.failure is not None and run.failure.record is not None:
                 with suppress(ContentNotFound):
                     said = _said(await self._content.get(run.failure.record))
@@ -135,33 +146,47 @@ class ReportBuilder:
                         files["collection.notes"] = said.notes
             if manifest is not None and manifest.environment is not None and manifest.environment.distributions:
                 files["distributions.txt"] = manifest.environment.distributions
-            root = await self._content.add_files(await search.those_here(files))
+            files = await search.those_here({**files, **material.evidence.files(run)})
+            root = await self._content.add_files(files)
+            root = await seal(self._network, self._content, root, run, material.evidence, files, now, names)
         finally:
             await trio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
-        return Finish(run.id, root, report.exit_code(run), now, reason)
+        return Finish(run.id, root, code, now, reason)
 
     async def _gather(self, run: Run, search: _Search) -> _Material:
         """Every chunk of the run, from this node or from the worker that made it."""
         material = _Material()
 
         async def take(done: Completion) -> None:
-            for test, data, cid in await self._records(done, search):
+            for test, data, cid in await self._records(done, search, material.evidence):
                 material.records[test], material.cids[test] = data, cid
 
         async def take_tries(tried: Completion) -> None:
             number = dict(zip(tried.tests, tried.attempts, strict=True))
-            for test, data, cid in await self._records(tried, search):
+            for test, data, cid in await self._records(tried, search, material.evidence):
                 material.tries.setdefault(test, {})[number[test]] = (cid, data)
 
         await together(take, list(run.chunks))
         await together(take_tries, list(run.tries))
+        for origin in material.evidence.origins(run):
+            await self._look_at(origin, search, material.evidence)
         return material
 
-    async def _records(self, done: Completion, search: _Search) -> list[tuple[TestIndex, bytes, Cid]]:
+    async def _look_at(self, origin: Cid, search: _Search, evidence: Evidence) -> None:
+        """What was installed where records come from."""
+        if await search.has(as_raw(origin)):
+            environment = decode(await self._content.get(as_raw(origin)), Origin).environment
+            if environment is not None and environment.distributions is not None:
+                evidence.installed[origin] = environment.distributions
+
+    async def _records(
+        self, done: Completion, search: _Search, evidence: Evidence
+    ) -> list[tuple[TestIndex, bytes, Cid]]:
         """Of the tests of a completion; none if no node has its chunk."""
         if not await search.has(done.chunk, done.worker):
             return []
         chunk = decode(await self._content.get(done.chunk), Chunk)
+        evidence.add(done, chunk)
         cids = await self._content.put_many(chunk.records, "dag-cbor")
         wanted = set(done.tests)
         return [one for one in zip(chunk.tests, chunk.records, cids, strict=True) if one[0] in wanted]
@@ -175,6 +200,7 @@ def _write(
     now: float,
     hostname: str,
     names: Mapping[PeerId, str],
+    endings: report.Endings,
 ) -> dict[str, Path | Cid]:
     """The report's files: name -> file in `folder`, or CID."""
     files: dict[str, Path | Cid] = {}
@@ -184,8 +210,9 @@ def _write(
     seconds = max(0.0, now - run.submitted_at)
     remarks = Remarks(run)
     shell = run.spec.command is not None
+    teardowns = report.teardowns(endings, names)
     with (folder / "junit.xml").open("wb") as xml:
-        xml.write(junit.head(run.counts, seconds, run.submitted_at, hostname))
+        xml.write(junit.head(run.counts, seconds, run.submitted_at, hostname, len(teardowns)))
         for start in range(0, len(done), RECORDS_PER_FILE):
             group = done[start : start + RECORDS_PER_FILE]
             lines = folder / f"records-{start}.jsonl"
@@ -205,9 +232,11 @@ def _write(
                     if record.artifacts is not None:
                         files[f"artifacts/{artifact_folder(record.test)}"] = record.artifacts
             files[f"records/{group[0]:06d}-{group[-1]:06d}.jsonl"] = lines
+        for ending in teardowns:
+            xml.write(junit.teardown(ending["name"] or ending["worker"], ending["error"]))
         xml.write(junit.tail())
     cids = [material.cids.get(TestIndex(index)) for index in range(len(tests))]
-    _write_pieces(folder / "report.json", report.report_json(run, manifest, cids, now, remarks.tried, names))
+    _write_pieces(folder / "report.json", report.report_json(run, manifest, cids, now, remarks.tried, names, endings))
     if material.tries:
         files["tries.jsonl"] = folder / "tries.jsonl"
         _write_pieces(folder / "tries.jsonl", _tries(material))
@@ -215,6 +244,9 @@ def _write(
     if retried is not None:
         files["retried.json"] = folder / "retried.json"
         (folder / "retried.json").write_text(json.dumps(retried))
+    if teardowns:
+        files["teardowns.json"] = folder / "teardowns.json"
+        (folder / "teardowns.json").write_text(json.dumps(teardowns))
     warnings = remarks.warnings()
     if warnings is not None:
         files["warnings.json"] = folder / "warnings.json"

@@ -11,7 +11,7 @@ from typing import Any
 
 import trio
 
-from mesh.coordinator import collected, gangs
+from mesh.coordinator import ahead, collected, endings, gangs
 from mesh.coordinator.clients import ClientDesk
 from mesh.coordinator.fleet import Fleet
 from mesh.coordinator.history import History
@@ -20,6 +20,7 @@ from mesh.coordinator.recalls import Recalls
 from mesh.coordinator.replicas import Replicas
 from mesh.coordinator.reports import ReportBuilder
 from mesh.coordinator.sharing import SharedNames
+from mesh.coordinator.taking import signs, take_in
 from mesh.coordinator.unrun import UnrunTests
 from mesh.ports import Clock, Content, Network, Nodes, ReplicatedLog
 from mesh.scheduler import upstream
@@ -34,11 +35,10 @@ from mesh.scheduler.proposal import Plan
 from mesh.scheduler.supply import Memory
 from mesh.state.model import CoordinatorState, Lease, RunPhase
 from mesh.state.results import Applied
-from protocols.codec import decode, encode
+from protocols.codec import encode
 from protocols.commands import Cancel, CollectFailed, Command, Complete, Register, Return
 from protocols.errors import MeshError, MeshFailed, NodeUnavailable, RemoteCallError, RemoteProtocolError
-from protocols.ids import Cid, LeaseId, PeerId, RunId
-from protocols.manifests import Chunk, Record
+from protocols.ids import LeaseId, PeerId, RunId
 from protocols.work import (
     PROTOCOL,
     Ack,
@@ -48,6 +48,7 @@ from protocols.work import (
     GiveBack,
     Heartbeat,
     HeartbeatAck,
+    MakeReady,
     RecallLease,
     Refused,
     RegisterWorker,
@@ -103,7 +104,7 @@ class TestCoordinator:
         self._replicas = Replicas(network, content, lambda: log.configuration.voters)
         self.pins = PinKeeper(network, content, log, nodes, self._replicas, clock, replica_grace)
         self._names = SharedNames(log, self._replicas)
-        self._reports = ReportBuilder(content, self._history, scratch)
+        self._reports = ReportBuilder(network, content, self._history, scratch)
         self._unrun = UnrunTests(
             content=content,
             replicas=self._replicas,
@@ -111,7 +112,7 @@ class TestCoordinator:
             replicated=log,
             nodes=nodes,
             clock=clock,
-            here=lambda: network.peer_id,
+            network=network,
         )
         self._clock = clock
         self._name = name
@@ -194,7 +195,7 @@ class TestCoordinator:
         asked, taken = self._recalls.due(self._plan.recalls, now)
         holders = {lease: state.leases[lease].worker for lease in (*asked, *(take.lease for take in taken))}
         for lease in asked:
-            self._nursery.start_soon(self._recall, holders[lease], RecallLease(lease))
+            self._nursery.start_soon(self._tell, holders[lease], RecallLease(lease))
         ends = (*self._plan.cancels, *self._give_up_hopeless(fleet))
         commands: list[Command] = [*self._plan.expires, *ends, *taken, *self._plan.grants, *self._plan.hedges]
         if commands:
@@ -206,9 +207,10 @@ class TestCoordinator:
             for one in applied:
                 if isinstance(one.result, Applied) and one.result.lease in self._state.leases:
                     self._nursery.start_soon(self._assign, one.result.lease)
+                    self._make_ready(self._state.leases[one.result.lease])
             for take in taken:
                 if take.lease not in self._state.leases:
-                    self._nursery.start_soon(self._recall, holders[take.lease], RecallLease(take.lease, closed=True))
+                    self._nursery.start_soon(self._tell, holders[take.lease], RecallLease(take.lease, closed=True))
         self._nursery.start_soon(self._unrun.record, self._plan.abandons, self._plan.skips)
 
     def _stop_what_is_over(self, state: CoordinatorState) -> None:
@@ -219,7 +221,7 @@ class TestCoordinator:
             run = state.runs.get(held.run)
             is_over = run is None or run.phase in (RunPhase.REPORTING, RunPhase.FINISHED)
             if held.companions or (held.open and is_over):
-                self._nursery.start_soon(self._recall, held.worker, RecallLease(lease, closed=True))
+                self._nursery.start_soon(self._tell, held.worker, RecallLease(lease, closed=True))
         self._held = dict(state.leases)
 
     def _give_up_hopeless(self, fleet: Mapping[PeerId, WorkerView]) -> list[Cancel]:
@@ -281,7 +283,8 @@ class TestCoordinator:
         """Build the report, have it held twice, and finish the run."""
         try:
             run, names = self._state.runs[run_id], self._worker_names()
-            finish = await self._reports.finish(run, self._clock.now(), self._name, names)
+            ended = await endings.end(self._network, run_id, run.workers)
+            finish = await self._reports.finish(run, self._clock.now(), self._name, names, ended)
             if finish.report is not None:
                 nodes = self._nodes.nodes()
                 await self._replicas.secure(finish.report, self._network.peer_id, nodes, f"report of run {run_id}")
@@ -307,16 +310,22 @@ class TestCoordinator:
         if lease is None:
             return
         self._sent[lease_id] = trio.current_time()
-        try:
-            await self._network.call(lease.worker, PROTOCOL, encode(self._assignment(lease)), timeout=ASSIGN_SECONDS)
-        except (NodeUnavailable, RemoteCallError) as error:
-            log.info("lease %d did not reach %s: %s", lease_id, lease.worker, error)
+        await self._tell(lease.worker, self._assignment(lease))
 
-    async def _recall(self, worker: PeerId, request: RecallLease) -> None:
+    def _make_ready(self, lease: Lease) -> None:
+        """Whoever may work on the run beside the one that collects it prepares meanwhile."""
+        if lease.collects:
+            known = self._assignment(lease)
+            hint = MakeReady(known.run, known.spec, (*known.holders, lease.worker))
+            for worker in ahead.told(self._state, self._views, lease):
+                self._nursery.start_soon(self._tell, worker, hint)
+
+    async def _tell(self, worker: PeerId, what: Assign | RecallLease | MakeReady) -> None:
+        """What gets lost is told again, by a heartbeat or its answer, where it matters."""
         try:
-            await self._network.call(worker, PROTOCOL, encode(request), timeout=ASSIGN_SECONDS)
+            await self._network.call(worker, PROTOCOL, encode(what), timeout=ASSIGN_SECONDS)
         except (NodeUnavailable, RemoteCallError) as error:
-            log.info("%s was not told to give back lease %d: %s", worker, request.lease, error)
+            log.info("%s did not reach %s: %s", type(what).__name__, worker, error)
 
     def _assignment(self, lease: Lease) -> Assign:
         run = self._state.runs[lease.run]
@@ -330,7 +339,10 @@ class TestCoordinator:
         spec = upstream.handed_over(self._state, run.spec)
         tasks = tuple(lease.open)
         hosts = gangs.hosts_of(self._state, lease, nodes)
-        return Assign(lease.id, run.id, spec, run.manifest, tasks, tuple(holders), first, total, lease.devices, hosts)
+        signed = signs(self._state, nodes.get(lease.worker))
+        return Assign(
+            lease.id, run.id, spec, run.manifest, tasks, tuple(holders), first, total, lease.devices, hosts, signed
+        )  # fmt: skip
 
     # Requests of workers
 
@@ -408,22 +420,13 @@ class TestCoordinator:
         if lease is None:
             return Ack()
         nodes = self._nodes.nodes()
-        await self._replicas.secure(request.chunk, peer, nodes, run=lease.run)
-        records = await self._unpack(request.chunk)
-        for artifacts in (record.artifacts for record in records if record.artifacts is not None):
-            await self._replicas.secure(artifacts, peer, nodes, run=lease.run)
+        records = await take_in(self._content, self._replicas, request.chunk, peer, nodes, lease.run)
         await self._log.propose(
             Complete(request.lease, request.chunk, request.tests, request.outcomes, request.durations)
         )
         for record in records:
             self._history.contention.note(lease.run, peer, Stretch(record.test, record.started, record.duration))
         return Ack()
-
-    async def _unpack(self, chunk: Cid) -> list[Record]:
-        """Make the chunk's records blocks of their own on this node."""
-        found = decode(await self._content.get(chunk), Chunk)
-        await self._content.put_many(found.records, "dag-cbor")
-        return [decode(data, Record) for data in found.records]
 
     async def _given_back(self, peer: PeerId, request: GiveBack) -> Ack:
         lease = self._open_lease(request.lease, peer)

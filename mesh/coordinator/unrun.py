@@ -3,14 +3,16 @@ pass. Their records are made here, as content; whether they count, the log decid
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from mesh.content.unixfs.cid import as_raw
 from mesh.coordinator.history import History
 from mesh.coordinator.replicas import Replicas
-from mesh.ports import Clock, Content, Nodes, ReplicatedLog
+from mesh.ports import Clock, Content, Network, Nodes, ReplicatedLog
 from mesh.scheduler.waiting import Skipped
 from mesh.state.model import NO_VERDICT, Run
-from protocols.codec import encode
+from mesh.state.signing import LOG_FORMAT_MIN, signed_chunk
+from protocols.codec import encode, encode_block
 from protocols.commands import Abandon, Skip
 from protocols.errors import MeshError
 from protocols.ids import Cid, PeerId, RunId, TestIndex
@@ -37,7 +39,7 @@ class UnrunTests:
         replicated: ReplicatedLog,
         nodes: Nodes,
         clock: Clock,
-        here: Callable[[], PeerId],
+        network: Network,
     ) -> None:
         self._content = content
         self._replicas = replicas
@@ -45,7 +47,7 @@ class UnrunTests:
         self._log = replicated
         self._nodes = nodes
         self._clock = clock
-        self._here = here
+        self._network = network
         self._busy = False
         self._newest: tuple[Sequence[tuple[RunId, TestIndex]], Sequence[Skipped]] = ((), ())
 
@@ -102,11 +104,16 @@ class UnrunTests:
     ) -> Cid:
         """Records of tests that ran nowhere, as content that lies on two nodes."""
         now = self._clock.now()
+        me = self._network.peer_id
         nobody = PeerId("")
         records = tuple(
             encode(Record(manifest.tests[test].id, outcome, 0.0, now, nobody, 0, 1, message=why, longrepr=why))
             for test in tests
         )
-        cids = await self._content.put_many([*records, encode(Chunk(tuple(tests), records))], "dag-cbor")
-        await self._replicas.secure(cids[-1], self._here(), self._nodes.nodes(), run=run)
-        return cids[-1]
+        chunk = Chunk(tuple(tests), records)
+        if self._log.state.format >= LOG_FORMAT_MIN:
+            chunk = signed_chunk(Chunk(tuple(tests), records, run, worker=me), self._network.sign)
+        cids = await self._content.put_many([*records, encode_block(chunk)], "dag-cbor")
+        root = as_raw(cids[-1])
+        await self._replicas.secure(root, me, self._nodes.nodes(), run=run)
+        return root

@@ -59,6 +59,9 @@ class MeshNetwork:
     def peer_id(self) -> PeerId:
         return self._identity.peer_id
 
+    def sign(self, data: bytes) -> bytes:
+        return self._identity.sign(data)
+
     @property
     def port(self) -> int:
         """The first TCP port that is listened on."""

@@ -39,6 +39,12 @@ class Identity:
     """The private key, 32 bytes."""
     peer_id: PeerId
 
+    def sign(self, data: bytes) -> bytes:
+        """An Ed25519 signature, 64 bytes."""
+        from nacl.signing import SigningKey
+
+        return SigningKey(self.seed).sign(data).signature
+
     def remembered_port(self) -> int:
         """The TCP port of the last run, 0 if there is none."""
         try:
@@ -84,6 +90,21 @@ def peer_id_of(seed: bytes) -> PeerId:
     """The peer ID of an Ed25519 key: short keys are their own multihash (libp2p's peer-id specification)."""
     encoded = _IDENTITY_MULTIHASH + _PUBLIC_HEADER + _public_key(seed)
     return PeerId(base58.b58encode(encoded).decode())
+
+
+def is_signed_by(peer: PeerId, data: bytes, signature: bytes) -> bool:
+    """Whether `signature` is that of the key which the peer ID is; False for an ID that is no Ed25519 key."""
+    from nacl.exceptions import CryptoError
+    from nacl.signing import VerifyKey
+
+    try:
+        encoded = base58.b58decode(peer)
+        if not encoded.startswith(_IDENTITY_MULTIHASH + _PUBLIC_HEADER):
+            return False
+        VerifyKey(encoded[len(_IDENTITY_MULTIHASH + _PUBLIC_HEADER) :]).verify(data, signature)
+    except (ValueError, TypeError, CryptoError):
+        return False
+    return True
 
 
 def _lock(home: Path, descriptor: int) -> None:

@@ -129,11 +129,15 @@ class Desk:
             scale *= estimates.factor(self.view.peer)
             if estimates.contending:
                 self.contenders += sum(task.first in estimates.contending for task in tasks)
+        tests, suspects = 0, False
         for task in tasks:
             seconds = estimates.total(task.first, task.count) * scale if estimates else 0.0
             self.pieces.append(Piece(task.count, seconds))
-            self._tests_of[run] = self._tests_of.get(run, 0) + task.count
-        self.suspects += any(is_suspect(task) for task in tasks)
+            tests += task.count
+            suspects = suspects or is_suspect(task)
+        if tests:
+            self._tests_of[run] = self._tests_of.get(run, 0) + tests
+        self.suspects += suspects
         if self.leases == 1 and len(tasks) == 1 and is_last_chance(tasks[0]):
             self.reserved = True
         return self._count(before)
@@ -166,7 +170,7 @@ class Desk:
 
     def has_room(self, backlog: float) -> bool:
         slots = self.view.slots - self.stuck + self.soon
-        if not self.has_lease_left() or self._full >= BACKLOG_SECONDS_MAX * slots:
+        if self._full >= BACKLOG_SECONDS_MAX * slots or not self.has_lease_left():
             return False  # what fills the largest backlog fills any
         if backlog >= BACKLOG_SECONDS_MAX or self._full < backlog * slots:
             return True  # what does not fill this one by the measure of the largest does not fill it by its own

@@ -16,14 +16,9 @@ def expired(state: CoordinatorState, fleet: Mapping[PeerId, WorkerView]) -> tupl
     expires = []
     for peer, view in fleet.items():
         worker = state.workers.get(peer)
-        if worker is None or worker.is_idle:
+        if worker is None or (not view.lost and view.incarnation <= worker.incarnation):  # which is that of its leases
             continue
-        if view.lost:
-            what = "is lost"
-        elif view.incarnation > worker.incarnation:  # which is that of all its leases
-            what = "has restarted"
-        else:
-            continue
+        what = "is lost" if view.lost else "has restarted"
         expires += [Expire(lease, f"its worker {what}") for lease in worker.leases]
         expires += [Expire(lease, f"a companion of its worker {what}", peer) for lease in worker.hosted]
     once: dict[LeaseId, Expire] = {}

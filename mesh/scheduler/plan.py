@@ -248,7 +248,7 @@ class _Planner:
         return able
 
     def _ranked(self, desks: Iterable[Desk], run: Run, wanted: Need) -> list[Desk]:
-        return sorted(desks, key=lambda desk: rank.worker_key(desk, run, wanted, self._sought))
+        return rank.ranked(desks, run, wanted, self._sought)
 
     def _with_room(self, able: Able, claim: Claim) -> list[Desk]:
         """Desks where somebody could get something, and no run of a higher band waits for it."""
@@ -280,7 +280,7 @@ class _Planner:
             tests_max = max(1, run.tests // (2 * fleet))
         # One measure for all who share, or a short run finds no room beside a long one.
         backlog = BACKLOG_SECONDS_MAX if self._shared else min(share, BACKLOG_SECONDS_MAX)
-        free = [desk for desk in desks if desk.has_room(backlog)]
+        free = desks if backlog >= BACKLOG_SECONDS_MAX else [desk for desk in desks if desk.has_room(backlog)]
         others = self._open_to(able, claim) if run.failed_on else []
         supply = Supply(group, Elsewhere(run, others, self._may_join))
         if free and supply.first() is None and not supply.again and all(is_last_chance(task) for task in supply.lossy):

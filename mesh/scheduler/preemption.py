@@ -14,6 +14,7 @@ start), and a lease that finds its worker full of lower runs asks for room there
 Rejected: suspending processes (their memory and devices stay taken).
 """
 
+import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
@@ -72,14 +73,17 @@ def recalls(
             continue
         wanted = one.tests
         for victim in victims:
-            if wanted <= 0 or len(asked) >= RECALLS_PER_PLAN_MAX:
-                break
-            lease = victim.lease
-            if lease.id in asked or one.workers.isdisjoint(lease.hosts):
+            right = _right(state, taker, one.claim, victim, top)
+            if right is _Right.NONE:
                 continue
-            recall = _judge(state, taker, one.claim, victim, top)
-            if recall is not None:
-                asked[lease.id] = recall
+            for lease in victim.leases:
+                if wanted <= 0 or len(asked) >= RECALLS_PER_PLAN_MAX:
+                    break
+                if lease.id in asked or (right is _Right.FAT and lease.id not in fat):
+                    continue
+                if one.workers.isdisjoint(lease.hosts):
+                    continue
+                asked[lease.id] = Recall(lease.id, taker.id, _grace(taker, victim.run, lease, right))
                 wanted -= min(ranges.size(lease.open), state.workers[lease.worker].slots)
     return tuple(asked.values())
 
@@ -112,51 +116,63 @@ def queued(
 
 @dataclass(frozen=True, slots=True)
 class _Victim:
-    lease: Lease
+    """A run that might lose leases, the newest first, since it did the least."""
+
     run: Run
     claim: Claim | None
     """None once all its tests are handed out."""
-    fat: bool
+    leases: tuple[Lease, ...]
+
+
+class _Right(enum.Enum):
+    """What one run may ask of another one's leases."""
+
+    NONE = enum.auto()
+    FAT = enum.auto()
+    """What has not started, of fat ones."""
+    UNSTARTED = enum.auto()
+    RUNNING = enum.auto()
+    """What runs, too."""
 
 
 def _victims(state: CoordinatorState, claims: Mapping[RunId, Claim], fat: Set[LeaseId]) -> list[_Victim]:
-    """Leases that might be asked for: of the lowest run first, of each the newest first, since it did the least."""
-    priorities = [claim.priority for claim in claims.values()]
+    """Runs with leases that might be asked for, the lowest first."""
+    highest = max(claim.priority for claim in claims.values())
     found = []
     for run in sorted(state.runs.values(), key=lambda run: (run.spec.priority, -run.id)):
-        claim = claims.get(run.id)
-        below = max(priorities) - run.spec.priority >= RECALL_POINTS
-        for lease_id in reversed(run.leases):
-            lease = state.leases[lease_id]
-            if not lease.collects and (below or lease_id in fat):
-                found.append(_Victim(lease, run, claim, lease_id in fat))
+        below = highest - run.spec.priority >= RECALL_POINTS
+        chosen = [lease for lease in reversed(run.leases) if below or lease in fat] if below or fat else []
+        leases = tuple(lease for lease in map(state.leases.__getitem__, chosen) if not lease.collects)
+        if leases:
+            found.append(_Victim(run, claims.get(run.id), leases))
     return found
 
 
-def _judge(state: CoordinatorState, taker: Run, claim: Claim, victim: _Victim, top: int) -> Recall | None:
-    """What the taker may ask of the victim's lease."""
+def _right(state: CoordinatorState, taker: Run, claim: Claim, victim: _Victim, top: int) -> _Right:
+    """What the taker may ask of the victim."""
     points = taker.spec.priority - victim.run.spec.priority
     own, other = claim.aged(top), victim.claim.aged(top) if victim.claim else band(victim.run.spec.priority)
     if points >= RECALL_POINTS and own > other:
-        mode = taker.spec.preempt
-        takes = points >= TAKE_POINTS and mode in ("grace", "now") and state.format >= LOG_FORMAT_MIN
-        if takes and not _worn(victim):
-            return Recall(victim.lease.id, taker.id, GRACE_SECONDS if mode == "grace" else 0.0)
-        return Recall(victim.lease.id, taker.id, None)
-    if victim.fat and victim.run is not taker and (own > other or (own == other and _poorer(claim, victim))):
-        return Recall(victim.lease.id, taker.id, None)
-    return None
+        takes = taker.spec.preempt in ("grace", "now") and state.format >= LOG_FORMAT_MIN
+        return _Right.RUNNING if takes and points >= TAKE_POINTS else _Right.UNSTARTED
+    if victim.run is not taker and (own > other or (own == other and _poorer(claim, victim))):
+        return _Right.FAT
+    return _Right.NONE
+
+
+def _grace(taker: Run, victim: Run, lease: Lease, right: _Right) -> float | None:
+    if right is not _Right.RUNNING or _worn(victim, lease):
+        return None
+    return GRACE_SECONDS if taker.spec.preempt == "grace" else 0.0
 
 
 def _poorer(claim: Claim, victim: _Victim) -> bool:
     return victim.claim is None or claim.held / claim.weight < victim.claim.held / victim.claim.weight
 
 
-def _worn(victim: _Victim) -> bool:
+def _worn(run: Run, lease: Lease) -> bool:
     """Whether a test of the lease was taken as often as may be."""
-    counts = victim.run.preempted
+    counts = run.preempted
     return bool(counts) and any(
-        counts.get(test, 0) >= PREEMPTIONS_MAX
-        for task in victim.lease.open
-        for test in range(task.first, ranges.end(task))
+        counts.get(test, 0) >= PREEMPTIONS_MAX for task in lease.open for test in range(task.first, ranges.end(task))
     )

@@ -21,9 +21,7 @@ def task_key(task: Task, estimates: Estimates) -> tuple[int, int, int]:
     return (task.losses, -math.frexp(estimates.total(task.first, task.count))[1], task.first)
 
 
-def worker_key(
-    desk: Desk, run: Run, need: Need, sought: Mapping[PeerId, int]
-) -> tuple[tuple[bool, int], bool, bool, int, bool, int, bool, int, float, float, int, str]:
+def ranked(desks: Iterable[Desk], run: Run, need: Need, sought: Mapping[PeerId, int]) -> list[Desk]:
     """Workers that nothing needier waits for first (see `sought`); then those that have the bundle, those of this run,
     the better liked; of these the ones without tests that contend with others, then those with the least to spare
     (devices, memory), so that what is rare stays free; then the less loaded and the more reliable.
@@ -31,22 +29,27 @@ def worker_key(
     Nothing waits for that: who has an idle slot goes before who has none, however plain, and a worker fills its share
     and no more, so that the others get theirs whatever their rank.
     """
-    view = desk.view
-    is_full = desk.tests() >= view.slots
-    return (
-        (is_full, -sought.get(view.peer, 0)) if sought else (False, 0),
-        run.spec.bundle not in view.bundles,
-        view.peer not in run.workers,
-        -preference(need, view),
-        is_full,
-        desk.contenders,
-        has_devices(view) and not need.takes.gpu,
-        _memory_class(view),
-        desk.load(),
-        view.load,
-        desk.losses,
-        view.peer,
-    )
+    bundle, members, is_choosy = run.spec.bundle, frozenset(run.workers), bool(need.prefers)
+
+    def key(desk: Desk) -> tuple[tuple[bool, int], bool, bool, int, bool, int, bool, int, float, float, int, str]:
+        view = desk.view
+        is_full = desk.tests() >= view.slots
+        return (
+            (is_full, -sought.get(view.peer, 0)) if sought else (False, 0),
+            bundle not in view.bundles,
+            view.peer not in members,
+            -preference(need, view) if is_choosy else 0,
+            is_full,
+            desk.contenders,
+            has_devices(view) and not need.takes.gpu,
+            _memory_class(view),
+            desk.load(),
+            view.load,
+            desk.losses,
+            view.peer,
+        )
+
+    return sorted(desks, key=key)
 
 
 def _memory_class(view: WorkerView) -> int:

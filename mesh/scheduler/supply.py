@@ -23,7 +23,7 @@ from protocols.ids import LeaseId, PeerId, RunId
 AGAIN_MAX = 2_048
 """Tests that were bad, looked through for each worker of a plan; more wait for the next plan."""
 
-_Entry = tuple[tuple[int, ...], Task]
+_Entry = tuple[tuple[int, int, int], Task]
 
 
 class Group:
@@ -238,15 +238,15 @@ class KeptDesk:
 
     def holds(self, worker: Worker, view: WorkerView, changed: Set[RunId]) -> bool:
         """Whether it would be made the same again; `changed`: runs whose lengths are no longer what they were."""
-        return (
-            self.worker is worker
-            and self.ids == worker.leases
-            and self.hosted == worker.hosted
-            and not self.desk.changed
-            and (self.desk.losses, self.desk.view.slots) == (worker.losses, view.slots)
-            and all(lease.open is tasks for lease, tasks in self.leases)
-            and (not changed or all(run not in changed for run, _ in self.taken))
-        )
+        desk = self.desk
+        if desk.changed or self.worker is not worker or self.ids != worker.leases or self.hosted != worker.hosted:
+            return False
+        if desk.losses != worker.losses or desk.view.slots != view.slots:
+            return False
+        for lease, tasks in self.leases:
+            if lease.open is not tasks:
+                return False
+        return not changed or all(run not in changed for run, _ in self.taken)
 
 
 @dataclass(slots=True)
@@ -313,4 +313,5 @@ def group_up(tasks: Iterable[Task], estimates: Estimates, failed_on: Container[i
 
 
 def _entry(task: Task, estimates: Estimates) -> _Entry:
-    return tuple(-part for part in rank.task_key(task, estimates)), task
+    losses, length, first = rank.task_key(task, estimates)
+    return (-losses, -length, -first), task

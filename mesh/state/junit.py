@@ -15,14 +15,16 @@ _ILLEGAL = re.compile("[^\t\n\r\x20-\x7e\x80-\ud7ff\ue000-\ufffd\U00010000-\U001
 """Characters that XML 1.0 can't hold, not even escaped; and DEL, which pytest also replaces."""
 
 
-def head(counts: Sequence[int], seconds: float, started: float, hostname: str) -> bytes:
-    """Opens the document. `counts` by `Outcome.code`, `seconds` of wall time, `started` since the epoch."""
-    total = sum(counts)
+def head(counts: Sequence[int], seconds: float, started: float, hostname: str, teardowns: int = 0) -> bytes:
+    """Opens the document. `counts` by `Outcome.code`, `seconds` of wall time, `started` since the epoch; `teardowns`:
+    errors of no test."""
+    total = sum(counts) + teardowns
     skipped = counts[Outcome.SKIPPED.code] + counts[Outcome.XFAILED.code]
+    errors, failures = counts[Outcome.ERROR.code] + teardowns, counts[Outcome.FAILED.code]
     stamp = datetime.fromtimestamp(started, UTC).isoformat()
     return (
         '<?xml version="1.0" encoding="utf-8"?>\n<testsuites name="pytest tests">'
-        f'<testsuite name="pytest" errors="{counts[Outcome.ERROR.code]}" failures="{counts[Outcome.FAILED.code]}" '
+        f'<testsuite name="pytest" errors="{errors}" failures="{failures}" '
         f'skipped="{skipped}" tests="{total}" time="{seconds:.3f}" timestamp="{stamp}" '
         f'hostname="{_attribute(hostname)}">\n'
     ).encode()
@@ -39,6 +41,13 @@ def case(record: Record, told: Sequence[tuple[str, str]] = (), *, shell: bool = 
     inner = "".join(child for child in children if child)
     attributes = f'classname="{_attribute(classname)}" name="{_attribute(name)}" time="{record.duration:.3f}"'
     return (f"<testcase {attributes}>{inner}</testcase>\n" if inner else f"<testcase {attributes} />\n").encode()
+
+
+def teardown(host: str, error: str) -> bytes:
+    """An error of fixtures that were torn down after the last test: of no test, so a `testcase` of its own."""
+    lines = error.strip().splitlines() or [""]
+    inner = _element("error", f'failed on teardown with "{lines[-1].removeprefix("E").strip()}"', error)
+    return f'<testcase classname="" name="session on {_attribute(host)}" time="0.000">{inner}</testcase>\n'.encode()
 
 
 def names(test: str) -> tuple[str, str]:

@@ -29,14 +29,29 @@ def counts(run: Run | RunSummary) -> dict[str, int]:
 _OUTCOMES = (Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.SKIPPED, Outcome.XFAILED, Outcome.XPASSED)
 
 
-def exit_code(run: Run) -> int:
-    """The exit code that the run's verdicts, or its failure to have any, amount to."""
+Endings = Mapping[PeerId, Sequence[str]]
+"""Worker -> what fixtures of its sessions raised when all verdicts were out."""
+NO_ENDINGS: Endings = MappingProxyType({})
+
+
+def exit_code(run: Run, endings: Endings = NO_ENDINGS) -> int:
+    """The exit code that the run's verdicts, or its failure to have any, amount to; and how its processes ended."""
     if run.cancelled is not None:
         return run.cancel_code
     if run.failure is not None:
         return run.failure.exit_code
     bad = sum(run.counts[outcome.code] for outcome in _OUTCOMES if outcome.bad)
-    return EXIT_FAILED if bad else EXIT_PASSED
+    return EXIT_FAILED if bad or any(endings.values()) else EXIT_PASSED
+
+
+def reason(run: Run, endings: Endings, names: Mapping[PeerId, str]) -> str:
+    """Why the run ended as it did, where its verdicts do not say so."""
+    if run.cancelled or run.failure:
+        return run.cancelled or (run.failure.reason if run.failure else "")
+    count = sum(len(errors) for errors in endings.values())
+    where = ", ".join(names.get(peer, peer) for peer, errors in endings.items() if errors)
+    plural = "s" if count > 1 else ""
+    return f"{count} error{plural} in fixtures torn down after the last test, on {where}" if count else ""
 
 
 def finished_event(run: Run | RunSummary) -> dict[str, Any]:
@@ -65,17 +80,18 @@ def report_json(
     finished_at: float,
     tried: Mapping[int, Told] = MappingProxyType({}),
     names: Mapping[PeerId, str] = MappingProxyType({}),
+    endings: Endings = NO_ENDINGS,
 ) -> Iterator[bytes]:
     """`report.json` in pieces. `records[i]` is the CID of the i-th test's record. Tests without a verdict (of a
     cancelled run) have no entry; the others are sorted by their IDs; those that were `tried` more than once tell it.
     `finished_at`: what `Finish` will say. `names`: of workers."""
-    code = exit_code(run)
+    code = exit_code(run, endings)
     head = {
         "run": str(run.id),
         "name": run.spec.name,
         "state": final_state(code, run.cancelled is not None),
         "exit_code": code,
-        "reason": run.cancelled or (run.failure.reason if run.failure else ""),
+        "reason": reason(run, endings, names),
         "counts": counts(run),
         "wall_seconds": round(max(0.0, finished_at - run.submitted_at), 3),
         "bundle": run.spec.bundle,
@@ -105,6 +121,15 @@ def report_json(
         ]
         yield (b",\n" if start else b"\n") + b",\n".join(entries)
     yield b"\n]}\n"
+
+
+def teardowns(endings: Endings, names: Mapping[PeerId, str]) -> list[dict[str, str]]:
+    """`teardowns.json`: each error with the worker that had it."""
+    return [
+        {"worker": peer, "name": names.get(peer, ""), "error": error}
+        for peer, errors in endings.items()
+        for error in errors
+    ]
 
 
 def environment_document(environment: EnvironmentInfo | None) -> dict[str, Any] | None:

@@ -7,29 +7,28 @@ is told to us. Rejected: pushing records to the coordinator in messages (a chunk
 """
 
 import logging
-import math
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import trio
 
+from mesh.content.unixfs.cid import as_raw
 from mesh.ports import Content, Finished, Network, Outbox, RunnerEvent, Started
+from mesh.worker.before_and_after import ACKNOWLEDGED_SECONDS_MAX, Endings, Preparations, told
 from mesh.worker.machine import Collect, Feed, Instruction, Kill, Offer, Prepare, WorkerMachine
-from mesh.worker.results import Ended, ResultBuffer
+from mesh.worker.results import Ended, ResultBuffer, encode_batch, ended_as
 from mesh.worker.sessions import RunSession, Workshop
 from protocols.codec import decode, encode
 from protocols.errors import (
-    MeshError,
     MeshFailed,
     NodeUnavailable,
     ProtocolError,
     RemoteCallError,
     RemoteProtocolError,
     UsageError,
-    cause,
 )
 from protocols.ids import Cid, LeaseId, PeerId, RunId
-from protocols.manifests import Chunk, Outcome, Record
+from protocols.manifests import Outcome, Record
 from protocols.work import (
     PROTOCOL,
     Ack,
@@ -39,11 +38,13 @@ from protocols.work import (
     GiveBack,
     Heartbeat,
     HeartbeatAck,
+    MakeReady,
     NameClaimed,
     RecallLease,
     Refused,
     RegisterWorker,
     Result,
+    RunEnded,
     SettleName,
     Tailed,
     TailTest,
@@ -99,6 +100,9 @@ class WorkerAgent:
         self._buffer = ResultBuffer()
         self._sessions: dict[RunId, RunSession] = {}
         self._collecting: dict[LeaseId, trio.CancelScope] = {}
+        self._preparations = Preparations(self._get_ready)
+        self._endings = Endings()
+        self._less_held = trio.Event()
         self._nursery: trio.Nursery
         self._send_keys, self._keys = trio.open_memory_channel[str](RESULTS_QUEUED_MAX)
         self._waiting = trio.Event()
@@ -130,6 +134,22 @@ class WorkerAgent:
     def take(self, assign: Assign) -> None:
         """The coordinator grants a lease."""
         self._perform(self._machine.assigned(assign))
+
+    def make_ready(self, request: MakeReady) -> None:
+        """Leases of a run may come soon, which another worker collects."""
+        if not self._machine.draining and not self._machine.held and request.run not in self._sessions:
+            self._preparations.begin(request, self._nursery)
+
+    async def end_run(self, run: RunId) -> RunEnded:
+        """The run has all its verdicts: what its fixtures raise as they end is the last thing to know of it."""
+        with trio.move_on_after(ACKNOWLEDGED_SECONDS_MAX):
+            while self._machine.wants(run):
+                await self._less_held.wait()
+        session = self._sessions.get(run)
+        if session is not None and not self._machine.wants(run):
+            self._dismiss(run, session)
+            await session.over.wait()
+        return RunEnded(self._endings.of(run))
 
     def recall(self, request: RecallLease) -> None:
         """The coordinator wants a lease back: what has not started of it, or all."""
@@ -198,7 +218,13 @@ class WorkerAgent:
                 case Offer(lease, tests, reason, code):
                     self._giving_back += 1
                     self._nursery.start_soon(self._give_back, GiveBack(lease, tests, reason, code))
+        self._let_go()
         self._changed()
+
+    def _let_go(self) -> None:
+        """Leases may have gone."""
+        self._less_held.set()
+        self._less_held = trio.Event()
 
     def _kill(self, run: RunId, lease: LeaseId) -> None:
         self._buffer.take(lease)
@@ -213,19 +239,22 @@ class WorkerAgent:
         reason, code = "its processes ended", MeshFailed.exit_code
         session: RunSession | None = None
         try:
+            await self._free_processes(assign)
+            await self._preparations.wait(run)
             async with self._workshop.open(assign, self) as session:
                 self._sessions[run] = session
                 self._perform(self._machine.ready(run))
                 with session.scope:
                     async for event in session.events():
-                        await self._take(run, event)
+                        await self._take(run, event, session.origin)
         except Exception as error:
             if session is not None:
                 raise  # results are in our hands: only a new process of this node knows what to offer again
-            reason, code = _told(error)
+            reason, code = told(error)
             log.warning("run %d can't be worked on here: %s", run, reason)
         finally:
             if session is not None:
+                self._endings.note(run, session.endings)
                 session.over.set()
             if session is None or self._sessions.get(run) is session:
                 self._sessions.pop(run, None)
@@ -236,20 +265,18 @@ class WorkerAgent:
         else:
             self._machine.closed_session(run)
 
-    async def _take(self, run: RunId, event: RunnerEvent) -> None:
+    async def _take(self, run: RunId, event: RunnerEvent, origin: Cid | None) -> None:
         if isinstance(event, Started):
             self._machine.started(event.lease, event.index)
             self._changed()
             return
-        record = await self._workshop.complete(event, run)
+        record = await self._workshop.complete(event, origin, run)
         if self._machine.finished(event.lease, event.index):
             await self._keep(event, record)
 
     async def _keep(self, event: Finished, record: Record) -> None:
         held = self._machine.held[event.lease]  # which may be closed while its results are written
-        ended = Ended(
-            event.lease, event.index, record.outcome, max(0, math.ceil(record.duration * 1e6)), encode(record)
-        )
+        ended = ended_as(event, held.assign.run, record)
         batch = self._buffer.add(ended)
         if batch is not None:
             await self._report(batch)
@@ -272,15 +299,12 @@ class WorkerAgent:
     async def _report(self, batch: list[Ended]) -> None:
         """Put a batch where no crash can lose it, then queue it for the coordinator."""
         tests = tuple(ended.test for ended in batch)
-        records = [ended.record for ended in batch]
-        chunk = encode(Chunk(tests, tuple(records)))
-        cids = await self._content.put_many([*records, chunk], "dag-cbor")
-        held = self._machine.held.get(batch[0].lease)
-        if held is not None:
-            await self._content.hold([cids[-1]], f"run {held.assign.run}", held.assign.run)
+        chunk = encode_batch(batch, self._network.peer_id, self._network.sign)
+        cids = await self._content.put_many([*(ended.record for ended in batch), chunk], "dag-cbor")
+        await self._content.hold([as_raw(cids[-1])], f"run {batch[0].run}", batch[0].run)
         result = Result(
             batch[0].lease,
-            cids[-1],
+            as_raw(cids[-1]),
             tests,
             bytes(ended.outcome.code for ended in batch),
             tuple(ended.duration for ended in batch),
@@ -298,13 +322,17 @@ class WorkerAgent:
                     await self._free_processes(assign)
                     answer: Collection | GiveBack = await self._workshop.collect(assign)
                 except Exception as error:
-                    answer = GiveBack(assign.lease, (), *_told(error))
+                    answer = GiveBack(assign.lease, (), *told(error))
                 await self._deliver(answer)
             finally:
                 if self._collecting.get(assign.lease) is scope:
                     del self._collecting[assign.lease]
         self._machine.collected(assign.lease)
         self._changed()
+
+    async def _get_ready(self, assign: Assign) -> None:
+        await self._free_processes(assign)
+        await self._workshop.warm_up(assign)
 
     # The talk with the coordinator
 
@@ -347,6 +375,7 @@ class WorkerAgent:
             if any(Outcome.of_code(code).bad for code in result.outcomes):
                 self._beat_now.set()  # it may have ended its run (-x): then the leases are closed
             self._machine.acknowledged(result.lease)
+            self._let_go()
 
     async def _beat(self) -> None:
         registered: PeerId | None = None
@@ -411,13 +440,3 @@ class WorkerAgent:
             if there and session.is_like(assign) and not self._machine.wants(run):
                 self._dismiss(run, session)
                 await session.over.wait()
-
-
-def _told(error: Exception) -> tuple[str, int]:
-    """Why a run can't be prepared here, and the exit code that this means. What nobody foresaw is told as such, and
-    costs this node the run, not its life: the next worker would only die of the same."""
-    found = cause(error)
-    if isinstance(found, MeshError):
-        return str(found), found.exit_code
-    log.error("a run could not be prepared: %r", found, exc_info=error)
-    return f"{type(found).__name__}: {found}", MeshFailed.exit_code

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mesh.ports import CollectionFailed, WorkItem
+from mesh.worker.limits import TEARDOWN_SECONDS_MAX
 from mesh.worker.pytest_side import telling, wire
 from protocols.ids import PeerId
 from protocols.manifests import Outcome, Phase, Record
@@ -143,6 +144,14 @@ def undone(item: WorkItem, place: Place, started: float, message: str, output: s
         message=message[: wire.MESSAGE_CHARS_MAX],
         longrepr=wire.clip(f"{message}\n\n{output}".strip())[0],
     )
+
+
+def broken_ending(status: int | None) -> str:
+    """What is told of a process that did not come to the end of its last teardowns."""
+    if status is None:
+        return f"fixtures that outlive a test were not torn down within {TEARDOWN_SECONDS_MAX:g} s"
+    how = signal_name(-status) if status < 0 else f"exit code {status}"
+    return f"the test process died as it tore down the fixtures that outlive a test: {how}"
 
 
 def collection_failed(code: int, stdout: str, stderr: str) -> CollectionFailed:

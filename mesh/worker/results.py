@@ -4,11 +4,16 @@ Invariant: a test lies in exactly one batch; a batch belongs to one lease. A bat
 by bytes, or when the agent asks for all (it does so several times a second, and at the end of a lease).
 """
 
+import math
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from protocols.ids import LeaseId, TestIndex
-from protocols.manifests import Outcome
+from mesh.ports import Finished
+from mesh.state.signing import Sign, signed_chunk
+from protocols.codec import encode, encode_block
+from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
+from protocols.manifests import Chunk, Outcome, Record
 
 BATCH_TESTS_MAX = 512
 BATCH_BYTES_MAX = 512 * 1024
@@ -19,11 +24,30 @@ BATCH_BYTES_MAX = 512 * 1024
 class Ended:
     """A test's result, its record encoded. Duration in microseconds."""
 
+    run: RunId
     lease: LeaseId
     test: TestIndex
     outcome: Outcome
     duration: int
     record: bytes
+    origin: Cid | None = None
+    """Of the record; None: its run's results are not signed."""
+
+
+def ended_as(event: Finished, run: RunId, record: Record) -> Ended:
+    """A record that links its origin is a strict IPLD block."""
+    data = encode(record) if record.origin is None else encode_block(record)
+    micros = max(0, math.ceil(record.duration * 1e6))
+    return Ended(run, event.lease, event.index, record.outcome, micros, data, record.origin)
+
+
+def encode_batch(batch: Sequence[Ended], worker: PeerId, sign: Sign) -> bytes:
+    """The chunk of a batch, signed if its records tell where they come from."""
+    tests, records = tuple(ended.test for ended in batch), tuple(ended.record for ended in batch)
+    first = batch[0]
+    if first.origin is None:
+        return encode(Chunk(tests, records))
+    return encode_block(signed_chunk(Chunk(tests, records, first.run, first.lease, worker, first.origin), sign))
 
 
 class ResultBuffer:

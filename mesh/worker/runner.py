@@ -19,9 +19,10 @@ from mesh.ports import CollectionFailed, Job
 from mesh.worker.arguments import for_slots
 from mesh.worker.frames import collection_failed
 from mesh.worker.leftovers import remove_leftovers, remove_tree, temporary_folder
+from mesh.worker.limits import COLLECT_SECONDS_MAX
 from mesh.worker.processes import Zygote
 from mesh.worker.pytest_side import inputs, telling
-from mesh.worker.running import COLLECT_SECONDS_MAX, PytestSession
+from mesh.worker.running import PytestSession
 from protocols.errors import UsageError
 from protocols.ids import Cid
 from protocols.manifests import NOTHING, CollectedTest, Dependency, Manifest, Needs

@@ -2,7 +2,7 @@
 
 Invariants: each item submitted, and not withdrawn or killed, ends with exactly one `Finished`; an item is in the pure
 queue, in one slot's pipe, or running; a slot's processes form one process group that is killed as a whole; leaving the
-session kills and reaps everything within `STOP_SECONDS` and a little more, at once if it was cancelled.
+session kills and reaps everything within `TEARDOWN_SECONDS_MAX` and a little more, at once if it was cancelled.
 
 Rejected: reading each frame as it comes (the node would wake up for every test: it reads every `READ_PAUSE_SECONDS`
 while a slot has work); telling the node of each start (only what still runs when a batch was read is `Started`).
@@ -19,10 +19,10 @@ from typing import Any
 import trio
 
 from mesh.ports import Finished, Job, RunnerEvent, Started, Tail, WorkItem
-from mesh.worker import frames
+from mesh.worker import frames, limits
 from mesh.worker.arguments import for_slots
 from mesh.worker.mailbox import Mailbox
-from mesh.worker.processes import STOP_SECONDS, SlotProcess, Zygote, kill_group, left_in, remains, signal_process
+from mesh.worker.processes import SlotProcess, Zygote, kill_group, left_in, remains, signal_process
 from mesh.worker.pytest_side import wire
 from mesh.worker.slots import SlotQueue
 from mesh.worker.tailing import tail
@@ -30,8 +30,6 @@ from protocols.errors import UsageError
 from protocols.ids import LeaseId, TestIndex
 from protocols.manifests import Record
 
-COLLECT_SECONDS_MAX = 900.0
-"""For a whole collection, and for a slot to collect one file."""
 EVENTS_MAX = 1000
 """Events that nobody has taken yet; with more, slots have to wait."""
 READ_PAUSE_SECONDS = 0.02
@@ -41,8 +39,6 @@ DUMP_SECONDS = 0.5
 """What a process that is out of time has for writing its stacks."""
 EXIT_SECONDS = 2.0
 """From the end of a slot's frames to the news of its end."""
-PLUGIN_GRACE_SECONDS = 2.0
-"""What pytest-timeout, where it is installed, has for a nicer end of a test that it also limits."""
 HALT_SECONDS_MAX = 5.0
 """How long nothing starts here after as many bad tests as the run allows: by then the log has ended the run, or it did
 not count them all."""
@@ -87,6 +83,7 @@ class PytestSession:
         self._starting: dict[int, SlotProcess] = {}
         self._by_pid: dict[int, SlotProcess] = {}
         self._mailbox: Mailbox[RunnerEvent] = Mailbox(EVENTS_MAX)
+        self.endings: list[str] = []
 
     def submit(self, items: Sequence[WorkItem]) -> None:
         lines = []
@@ -310,6 +307,9 @@ class PytestSession:
                 self._barren.pop(slot.number, None)
                 self._queue.started(slot.number, slot.running, slot.since)
                 continue
+            if frame[0] == "J" and "ended" in frame[1]:
+                self.endings.append(wire.clip(str(frame[1]["ended"]))[0])
+                continue
             key = int(frame[1]) if frame[0] == "P" else int(frame[1]["key"])
             slot.running = None
             slot.since = trio.current_time()
@@ -390,28 +390,18 @@ class PytestSession:
             if NEVER < self._halted <= now:
                 self._go_on()
             for slot in list(self._slots.values()):
-                limit = self._limit(slot)
+                limit = None
+                if slot.pid and slot.status is None:
+                    item = None if slot.running is None else self._items.get(slot.running)
+                    runs, waits = slot.running is not None, bool(self._queue.given(slot.number))
+                    limit = limits.of(runs, item, waits, self._job.timeout, self._plugin_limits)
                 if limit is not None and now - slot.since > limit[0] and not slot.limit:
                     slot.limit = limit[1]
                     self._nursery.start_soon(self._end_late, slot)
             if self._queue.rich(now) is not None:
                 self._balance()
-            if self._zygote is not None and not self._ready.is_set() and now - self._born > COLLECT_SECONDS_MAX:
+            if self._zygote is not None and not self._ready.is_set() and now - self._born > limits.COLLECT_SECONDS_MAX:
                 self._zygote.kill()
-
-    def _limit(self, slot: SlotProcess) -> tuple[float, float] | None:
-        """(seconds until it is killed, seconds that it was allowed) of what the slot does now."""
-        if slot.pid == 0 or slot.status is not None:
-            return None
-        if slot.running is None:
-            return (COLLECT_SECONDS_MAX, COLLECT_SECONDS_MAX) if self._queue.given(slot.number) else None
-        item = self._items.get(slot.running)
-        if item is None:
-            return None
-        if item.timeout > 0:
-            nicer = self._plugin_limits and item.timeout != self._job.timeout
-            return item.timeout + PLUGIN_GRACE_SECONDS * nicer, item.timeout
-        return (self._job.timeout, self._job.timeout) if self._job.timeout > 0 else None
 
     async def _end_late(self, slot: SlotProcess) -> None:
         """Kill a slot whose test is out of time, its stacks first."""
@@ -427,9 +417,10 @@ class PytestSession:
         for slot in idle:
             slot.pipes.take_back()
             slot.pipes.put([wire.STOP])
-        with trio.move_on_after(STOP_SECONDS):
+        with trio.move_on_after(limits.TEARDOWN_SECONDS_MAX):
             for slot in idle:
                 await slot.exited.wait()
+        self.endings += [frames.broken_ending(slot.status) for slot in idle if slot.status != 0]
         for slot in list(self._slots.values()):
             slot.kill()
         zygote = self._zygote

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import re
 import tempfile
+import zlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import trio
 
+from mesh.content.unixfs.cid import as_raw
 from mesh.ports import CollectionFailed, Content, Finished, Job, Runner, RunnerEvent, RunnerSession, Tail, WorkItem
 from mesh.worker import artifacts
 from mesh.worker.environments import Environment, Environments
@@ -22,10 +24,20 @@ from mesh.worker.leftovers import remove_tree
 from mesh.worker.selecting import select
 from mesh.worker.sharing import Names, Shares
 from mesh.worker.uv import BuildFailed
-from protocols.codec import decode, encode
+from protocols.codec import decode, encode, encode_block
 from protocols.errors import ContentNotFound, MeshError, UsageError
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
-from protocols.manifests import THOUSAND, Device, EnvironmentInfo, Manifest, Record, Selection, Uncollected
+from protocols.manifests import (
+    THOUSAND,
+    Device,
+    EnvironmentInfo,
+    Manifest,
+    Origin,
+    Record,
+    RunSpec,
+    Selection,
+    Uncollected,
+)
 from protocols.work import Assign, Collection, GangHost
 
 BUNDLES_MAX = 8
@@ -41,14 +53,19 @@ DEVICE_VARIABLES = (
 )
 
 
+HASH_SEED = "PYTHONHASHSEED"
+
+
 class RunSession:
     """The processes of one run, fed with leases."""
 
-    def __init__(self, session: RunnerSession, manifest: Manifest, assign: Assign) -> None:
+    def __init__(self, session: RunnerSession, manifest: Manifest, assign: Assign, origin: Cid | None = None) -> None:
         self.scope = trio.CancelScope()
         self.dismissed = False
         """Ended by the agent because it was idle."""
         self.over = trio.Event()
+        self.origin = origin
+        """What its records link, stored here; None: their chunks are not signed."""
         self._spec = assign.spec
         self.last_used = trio.current_time()
         self._session = session
@@ -92,6 +109,11 @@ class RunSession:
     def events(self) -> AsyncIterator[RunnerEvent]:
         return self._session.events()
 
+    @property
+    def endings(self) -> Sequence[str]:
+        """See `mesh.ports.RunnerSession`."""
+        return self._session.endings
+
 
 def device_variables(devices: Sequence[Device]) -> tuple[tuple[str, str], ...]:
     """How a test finds the devices that its lease holds; nothing if it holds none."""
@@ -118,6 +140,14 @@ def host_variables(hosts: Sequence[GangHost]) -> tuple[tuple[str, str], ...]:
     return (("MESH_HOSTS", json.dumps(told)),)
 
 
+def seeds(spec: RunSpec, given: str) -> dict[str, str]:
+    """What Python's hashes begin with: the same on every host of a run and in each run of the same bundle, so that a
+    test can be run again as it was; unless the run, or the node's own environment (`given`), says what it is to be."""
+    if HASH_SEED in dict(spec.variables):
+        return {}
+    return {HASH_SEED: given or str(zlib.crc32(spec.bundle.encode()))}
+
+
 class Workshop:
     """Where this worker keeps bundles and runs their tests."""
 
@@ -130,6 +160,7 @@ class Workshop:
         peer: PeerId,
         slots: int,
         environments: Environments,
+        hash_seed: str = "",
     ) -> None:
         self._content = content
         self._runner = runner
@@ -137,6 +168,7 @@ class Workshop:
         self._peer = peer
         self._slots = slots
         self._environments = environments
+        self._hash_seed = hash_seed
         self._in_use: dict[Cid, int] = {}
         self._checkouts: dict[Cid, trio.Lock] = {}
         """For each bundle: one that takes long to come keeps no other waiting."""
@@ -157,11 +189,12 @@ class Workshop:
         async with self._tree(assign) as root, self._environments.hold(assign.spec, root) as environment:
             manifest = await self._manifest(assign.manifest)
             job = self._job(assign, root, environment)
+            origin = await self._origin(assign, environment) if assign.signed else None
             async with (
                 Shares(names, self._content, assign.run).serving() as socket,
                 self._runner.session(dataclasses.replace(job, share=str(socket))) as session,
             ):
-                yield RunSession(session, manifest, assign)
+                yield RunSession(session, manifest, assign, origin)
 
     async def collect(self, assign: Assign) -> Collection:
         """Collect the run's tests; the manifest is stored here as a UnixFS file."""
@@ -187,6 +220,11 @@ class Workshop:
             cid = await self._content.add_path(Path(file.name))
         return Collection(assign.lease, cid, 0, "", None)
 
+    async def warm_up(self, assign: Assign) -> None:
+        """Bring the run's bundle here, and leave a process that has collected it, for its session."""
+        async with self._tree(assign) as root, self._environments.hold(assign.spec, root) as environment:
+            await self._runner.collect(self._job(assign, root, environment))
+
     async def _info(self, environment: Environment) -> EnvironmentInfo:
         """What the manifest tells of the environment; the list of distributions is stored."""
         lines = "".join(f"{line}\n" for line in environment.distributions)
@@ -200,10 +238,21 @@ class Workshop:
             cid,
         )
 
-    async def complete(self, event: Finished, run: RunId) -> Record:
+    async def _origin(self, assign: Assign, environment: Environment) -> Cid:
+        """The block that tells where the records come from, stored."""
+        assert assign.manifest is not None, "tests have a manifest"
+        info = await self._info(environment)
+        chosen = tuple(seeds(assign.spec, self._hash_seed).items())
+        origin = Origin(assign.run, assign.spec, assign.manifest, info, chosen)
+        cid = await self._content.put(encode_block(origin), "dag-cbor")
+        named = [as_raw(cid), *([info.distributions] if info.distributions is not None else [])]
+        await self._content.hold(named, f"run {assign.run}", assign.run)
+        return cid
+
+    async def complete(self, event: Finished, origin: Cid | None, run: RunId) -> Record:
         """The record with what only this side knows; what the test left in its artifact folder is stored, and the
         folder removed."""
-        record = dataclasses.replace(event.record, worker=self._peer)
+        record = dataclasses.replace(event.record, worker=self._peer, origin=origin)
         if event.artifacts is None:
             return record
         try:
@@ -225,7 +274,7 @@ class Workshop:
             files=spec.files,
             timeout=spec.timeout,
             python=environment.python,
-            variables={**dict(environment.variables), **dict(spec.variables)},
+            variables={**dict(environment.variables), **seeds(spec, self._hash_seed), **dict(spec.variables)},
             slots=self._slots,
             run=str(assign.run),
             worker=self._peer,

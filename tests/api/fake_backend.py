@@ -6,7 +6,7 @@ from typing import Any
 
 import trio
 
-from mesh.ports import ContentStat, KeptRoot
+from mesh.ports import ContentStat, KeptRoot, PinKey
 from mesh.raft.raft import PeerStatus, RaftStatus, RoleName
 from mesh.state.model import CoordinatorState
 from mesh.state.snapshot import encode_state, snapshot_file
@@ -331,7 +331,7 @@ class FakeContent:
     async def hold(self, roots: Sequence[Cid], reason: str, run: RunId = NO_RUN) -> None:
         raise MeshError("not in this test")
 
-    async def release(self, roots: Sequence[Cid]) -> None:
+    async def release(self, kept: Sequence[PinKey]) -> None:
         raise MeshError("not in this test")
 
     async def kept(self) -> list[KeptRoot]:

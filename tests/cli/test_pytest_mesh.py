@@ -250,6 +250,32 @@ def test_a_crash_is_an_error_and_no_more(run: Run, tmp_path: Path) -> None:
     assert "last words" in ended.out
 
 
+def test_errors_after_the_last_test_count(run: Run, node: Path, tmp_path: Path) -> None:
+    """Here every slot has the fixture, where serial pytest has it once: so there may be two of them."""
+    fixture = """
+        import pytest
+
+        @pytest.fixture(scope="session", autouse=True)
+        def database():
+            yield
+            raise RuntimeError("the database is gone")
+    """
+    write(tmp_path, {"conftest.py": fixture, "test_it.py": "def test_it():\n    pass\n"})
+    plain, there = run("--junitxml", "plain.xml"), run("--mesh", "--junitxml", "mesh.xml")
+    assert (plain.code, there.code) == (1, 1)
+    assert plain.summary() == there.summary() == "1 passed, 1 error"
+    assert there.lines("E  ") == plain.lines("E  ")
+    assert {junit(tmp_path / f"{name}.xml")[0]["errors"] for name in ("plain", "mesh")} == {"1"}
+    command = [sys.executable, "-m", "mesh", "run", str(tmp_path), "--home", str(node), "--report-dir", "report"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS_MAX, check=False)
+    assert done.returncode == 1
+    assert "RuntimeError: the database is gone" in done.stdout
+    assert "failed: 1 error in fixtures torn down after the last test, on" in done.stdout
+    document = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert (document["exit_code"], document["counts"]["passed"], document["counts"]["error"]) == (1, 1, 0)
+    assert junit(tmp_path / "report" / "junit.xml")[0]["errors"] == "1"
+
+
 def test_what_passed_in_a_second_try_is_told(run: Run, tmp_path: Path) -> None:
     text = """
         import pathlib

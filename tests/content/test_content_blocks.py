@@ -19,7 +19,7 @@ from mesh.content.unixfs.cid import cid_of
 from mesh.content.unixfs.nodes import Block
 from mesh.ports import PinOwner
 from protocols.errors import LocalProtocolError, StorageError
-from protocols.ids import Cid
+from protocols.ids import NO_RUN, Cid
 
 LARGE = 40_000
 QUOTA = 10**9
@@ -202,7 +202,7 @@ def test_collection_keeps_what_pins_and_recent_roots_reach(open_store: Callable[
     assert store.has_whole(used_root)
     assert not store.has_whole(forgotten_root)
     assert store.get(fresh.cid) == fresh.data
-    store.unpin([pinned_root], PinOwner.USER)
+    store.unpin([(pinned_root, PinOwner.USER, NO_RUN)])
     now.pass_grace()
     store.collect()
     assert store.stat().blocks == 0

@@ -15,7 +15,7 @@ from mesh.content.pins import PinBook
 from mesh.content.unixfs.cid import cid_of
 from mesh.ports import PinOwner
 from protocols.errors import ContentNotFound, NodeUnavailable, RemoteProtocolError, StorageError
-from protocols.ids import Cid, PeerId
+from protocols.ids import NO_RUN, Cid, PeerId
 
 pytestmark = pytest.mark.filterwarnings("ignore:The .strict. parameter:FutureWarning")
 
@@ -76,7 +76,7 @@ async def test_a_daemon_that_restarts_during_a_fetch_is_one_plain_error(text: by
 async def test_a_daemon_that_refuses_is_one_plain_error() -> None:
     async with daemon(answer("500 Internal Server Error", REFUSAL)) as repository:
         assert await repository.has_many([ROOT]) == [False]
-        await repository.unpin([ROOT], PinOwner.USER)
+        await repository.unpin([(ROOT, PinOwner.USER, NO_RUN)])
         for call in (repository.stat, repository.kept, repository.version):
             error = await error_of(call)
             assert type(error) is StorageError

@@ -37,16 +37,30 @@ def test_two_owners_keep_the_same_root_apart_from_each_other(tmp_path: Path) -> 
             KeptRoot(ONE.cid, USER, "mine", NO_RUN, 1000.0),
             KeptRoot(TWO.cid, MESH, "run 7", RunId(7), 1001.0),
         ),
-        key=lambda one: (one.root, one.owner),
+        key=lambda one: one.key,
     )
     assert store.stat().pins == 2
     now.now += 10_000
-    store.unpin([ONE.cid], USER)
-    store.unpin([TWO.cid], USER)
+    store.unpin([(ONE.cid, USER, NO_RUN)])
+    store.unpin([(TWO.cid, USER, NO_RUN), (TWO.cid, MESH, RunId(8))])
     assert store.collect().blocks == 0, "the mesh keeps both"
-    store.unpin([ONE.cid], MESH)
+    store.unpin([(ONE.cid, MESH, RunId(7))])
     assert store.collect().blocks == 1
     assert [one.root for one in store.kept()] == [TWO.cid]
+    store.close()
+
+
+def test_what_two_runs_made_alike_stays_until_both_are_over(tmp_path: Path) -> None:
+    now = Time()
+    store = BlockStore(tmp_path / "blocks", now=now)
+    store.put_many([ONE])
+    for run in (7, 9):
+        store.pin([ONE.cid], MESH, f"run {run}", RunId(run))
+    now.now += 10_000
+    store.unpin([(ONE.cid, MESH, RunId(9))])
+    assert store.collect().blocks == 0
+    store.unpin([(ONE.cid, MESH, RunId(7))])
+    assert store.collect().blocks == 1
     store.close()
 
 
@@ -65,7 +79,7 @@ def test_the_pins_of_a_store_from_before_they_had_owners_are_taken_over(tmp_path
         }
         store.close()
     store = BlockStore(tmp_path / "blocks")
-    store.unpin([ONE.cid], USER)
+    store.unpin([(ONE.cid, USER, NO_RUN)])
     store.close()
     store = BlockStore(tmp_path / "blocks")
     assert [one.root for one in store.kept()] == [TWO.cid], "taken over once"
@@ -76,8 +90,8 @@ def test_the_book_beside_a_daemon_says_who_is_left(tmp_path: Path) -> None:
     book = PinBook(tmp_path / "pins.sqlite", Time())
     book.put([ONE.cid], USER, "mine", NO_RUN)
     book.put([ONE.cid, TWO.cid], MESH, "run 7", RunId(7))
-    assert book.remove([ONE.cid], USER) == []
-    assert book.remove([ONE.cid, Cid("bafknever")], MESH) == [ONE.cid, Cid("bafknever")]
+    assert book.remove([(ONE.cid, USER, NO_RUN)]) == []
+    assert book.remove([(ONE.cid, MESH, RunId(7)), (Cid("bafknever"), MESH, NO_RUN)]) == [ONE.cid, Cid("bafknever")]
     book.close()
     book = PinBook(tmp_path / "pins.sqlite")
     assert book.rows() == [KeptRoot(TWO.cid, MESH, "run 7", RunId(7), 1000.0)]

@@ -1,20 +1,21 @@
 """Content in memory: each node's blocks outlive its process (a disk), and come from nodes that the `Lan` reaches.
 
 A batch that is under way at a crash is there in part: each block is a file of its own. A damaged block is found when it
-is read, and counts as missing. A tree is one block here, and a checkout makes an empty directory: what the services do
-with content is under test, not IPFS.
+is read, and counts as missing. Only a tree's root is fetched, and a checkout makes an empty directory: what the
+services do with content is under test, not IPFS. Every block is under its raw CID.
 """
 
-import base64
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import trio
 
-from mesh.ports import ContentStat, KeptRoot, PinOwner
+from mesh.content.unixfs.build import Built, build_tree
+from mesh.content.unixfs.cid import as_raw
+from mesh.ports import ContentStat, KeptRoot, PinKey, PinOwner
 from protocols.errors import ContentNotFound, StorageError
-from protocols.ids import NO_RUN, Cid, PeerId, RunId
+from protocols.ids import NO_RUN, Cid, PeerId, RunId, cid_text
 from tests.fakes.network import Lan
 
 SYNC_SECONDS = 0.002
@@ -33,7 +34,7 @@ class Shelves:
         """Nodes whose disk takes nothing more."""
         self.slow: dict[PeerId, float] = {}
         """Seconds that each sync takes, where that is long."""
-        self.kept: dict[PeerId, dict[tuple[Cid, PinOwner], KeptRoot]] = {}
+        self.kept: dict[PeerId, dict[PinKey, KeptRoot]] = {}
         """What each node was told to keep; nothing is ever collected here."""
         self.holders: dict[Cid, set[PeerId]] = {}
         """Who ever had a block on disk, whatever became of it."""
@@ -111,13 +112,18 @@ class FakeContent:
         return await self.put(data)
 
     async def add_files(self, files: Mapping[str, bytes | Cid | Path]) -> Cid:
-        parts = []
+        made: dict[str, Built] = {}
+        stored: list[bytes] = []
         for name, content in sorted(files.items()):
-            if isinstance(content, str) and not self._shelves.sound(self._peer, content):
-                raise ContentNotFound(f"{content} is not here")
-            data = content.read_bytes() if isinstance(content, Path) else content
-            parts.append(f"{name}\n".encode() + (data if isinstance(data, bytes) else data.encode()))
-        return await self.put(b"\0".join(parts))
+            if isinstance(content, str):
+                if not self._shelves.sound(self._peer, as_raw(content)):
+                    raise ContentNotFound(f"{content} is not here")
+                made[name] = Built(content, 0)
+            else:
+                stored.append(content.read_bytes() if isinstance(content, Path) else content)
+                made[name] = Built(cid_of(stored[-1]), len(stored[-1]))
+        blocks, _ = build_tree(made)
+        return (await self.put_many([*stored, *(block.data for block in blocks)]))[-1]
 
     async def checkout(self, root: Cid, target: Path) -> None:
         if not self._shelves.sound(self._peer, root):
@@ -136,18 +142,18 @@ class FakeContent:
         self._keep([root], PinOwner.USER, reason, NO_RUN)
 
     async def unpin(self, root: Cid) -> None:
-        self._kept.pop((root, PinOwner.USER), None)
+        self._kept.pop((root, PinOwner.USER, NO_RUN), None)
 
     async def hold(self, roots: Sequence[Cid], reason: str, run: RunId = NO_RUN) -> None:
         self._keep(roots, PinOwner.MESH, reason, run)
 
-    async def release(self, roots: Sequence[Cid]) -> None:
-        for root in roots:
-            self._kept.pop((root, PinOwner.MESH), None)
+    async def release(self, kept: Sequence[PinKey]) -> None:
+        for key in kept:
+            self._kept.pop(key, None)
 
     def _keep(self, roots: Sequence[Cid], owner: PinOwner, reason: str, run: RunId) -> None:
         for root in roots:
-            self._kept[root, owner] = KeptRoot(root, owner, reason, run, trio.current_time())
+            self._kept[root, owner, run] = KeptRoot(root, owner, reason, run, trio.current_time())
 
     async def kept(self) -> list[KeptRoot]:
         return [self._kept[key] for key in sorted(self._kept)]
@@ -160,5 +166,4 @@ class FakeContent:
 
 
 def cid_of(data: bytes) -> Cid:
-    digest = base64.b32encode(hashlib.sha256(data).digest()).decode().lower().rstrip("=")
-    return Cid("bafyfake" + digest)
+    return cid_text(b"\x01\x55\x12\x20" + hashlib.sha256(data).digest())

@@ -7,6 +7,7 @@ makes it worse: streams lose no single message, so that a lost request or answer
 messages (a full queue drops them, gossip repeats and overtakes) are lost, doubled and overtaken one by one.
 """
 
+import hashlib
 import heapq
 import itertools
 import math
@@ -213,6 +214,9 @@ class FakeNetwork:
     @property
     def peer_id(self) -> PeerId:
         return self._peer
+
+    def sign(self, data: bytes) -> bytes:
+        return f"{self.peer_id} signs ".encode() + hashlib.sha256(data).digest()
 
     def addresses(self) -> tuple[str, ...]:
         return (f"/memory/{self._peer}",)

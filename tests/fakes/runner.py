@@ -29,6 +29,8 @@ class Suite:
     needs: tuple[Needs, ...] = ()
     failure: CollectionFailed | Exception | None = None
     """What a collection comes to, or dies of, in place of `tests`."""
+    collected: list[PeerId] = field(default_factory=list)
+    """Workers, in the order in which they began to."""
     ran: list[tuple[PeerId, str]] = field(default_factory=list)
 
 
@@ -45,6 +47,7 @@ class FakeRunner:
         self._suite = suite
 
     async def collect(self, job: Job) -> Manifest | CollectionFailed:
+        self._suite.collected.append(job.worker)
         await trio.sleep(0.3)
         if isinstance(self._suite.failure, Exception):
             raise self._suite.failure
@@ -62,6 +65,8 @@ class FakeRunner:
 
 
 class FakeSession:
+    endings: Sequence[str] = ()
+
     def __init__(self, suite: Suite, job: Job, nursery: trio.Nursery) -> None:
         self._suite = suite
         self._job = job

@@ -107,10 +107,10 @@ async def test_who_comes_back_when_it_was_replaced_lets_go(tmp_path, autojump_cl
         await replicated(rig, GRACE + 10)
         await rig.restart(victim)
         await trio.sleep(LET_GO / 2)
-        held = {root for root, owner in rig.shelves.kept[victim] if owner is PinOwner.MESH}
+        held = {root for root, owner, _ in rig.shelves.kept[victim] if owner is PinOwner.MESH}
         assert held, "it may be named in a moment"
         await trio.sleep(2 * SWEEP)
-        held = {root for root, owner in rig.shelves.kept[victim] if owner is PinOwner.MESH}
+        held = {root for root, owner, _ in rig.shelves.kept[victim] if owner is PinOwner.MESH}
         due = {root for root, pin in (await state_of(rig)).pins.items() if victim in pin.holders}
         assert held == due
 
@@ -140,11 +140,11 @@ async def test_while_a_run_is_open_its_chunks_are_kept_and_then_no_longer(tmp_pa
         await trio.sleep(1.5 * SWEEP)
         chunks = {done.chunk for done in leader.log.state.runs[run].chunks}
         for chunk in chunks:
-            keepers = [peer for peer in rig.nodes if (chunk, PinOwner.MESH) in rig.shelves.kept[peer]]
+            keepers = [peer for peer in rig.nodes if (chunk, PinOwner.MESH, run) in rig.shelves.kept[peer]]
             assert len(keepers) >= 2, "one of them may die"
         await rig.follow(leader, run)
         await trio.sleep(3 * SWEEP)
-        kept = {root for shelf in rig.shelves.kept.values() for root, _ in shelf}
+        kept = {root for shelf in rig.shelves.kept.values() for root, _, _ in shelf}
         assert not kept & chunks
         assert kept == leader.log.state.pins.keys()
 
@@ -244,6 +244,8 @@ async def test_without_a_coordinator_a_node_keeps_everything_and_says_what_it_kn
         assert listing["agreed"] is False
         assert left.log.state.runs[run].report in {pin["cid"] for pin in listing["pins"]}
         held = rig.shelves.kept[left.peer]
-        assert {root for root, pin in left.log.state.pins.items() if left.peer in pin.holders} <= {r for r, _ in held}
+        assert {root for root, pin in left.log.state.pins.items() if left.peer in pin.holders} <= {
+            r for r, _, _ in held
+        }
         with pytest.raises(NoQuorum):
             await left.backend.unpin(cid_of(b"whatever"))

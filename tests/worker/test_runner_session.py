@@ -10,7 +10,7 @@ from runner_harness import SECONDS_MAX, collect, gone, job, run, take, work, wri
 from mesh.ports import CollectionFailed, Started, WorkItem
 from mesh.worker.runner import PytestRunner
 from protocols.ids import LeaseId, TestIndex
-from protocols.manifests import Outcome
+from protocols.manifests import Manifest, Outcome
 
 LOGGING = """
     import os, pytest
@@ -332,3 +332,38 @@ async def test_a_warm_process_knows_which_run_it_serves(tmp_path: Path) -> None:
                 session.submit(work(manifest))
                 said += [event.record.stdout for event in await take(session, 1)]
     assert said == ["7 7\n", "8 8\n"]
+
+
+async def test_what_goes_wrong_as_processes_end_is_told(tmp_path):
+    root = write(
+        tmp_path,
+        {
+            "conftest.py": """
+                import os, pytest
+
+                @pytest.fixture(scope="session")
+                def database():
+                    yield
+                    print("closing")
+                    raise RuntimeError("the database is gone")
+
+                @pytest.fixture(scope="session")
+                def board():
+                    yield
+                    os._exit(7)
+            """,
+            "test_a.py": "def test_a(database): pass\n",
+            "test_b.py": "def test_b(board): pass\n",
+        },
+    )
+    async with PytestRunner() as runner:
+        manifest = await runner.collect(job(root))
+        assert isinstance(manifest, Manifest)
+        async with runner.session(job(root)) as session:
+            session.submit(work(manifest))
+            found = await take(session, 2)
+            assert [one.record.outcome for one in found] == [Outcome.PASSED, Outcome.PASSED]
+    raised, died = sorted(session.endings, key=len, reverse=True)
+    assert raised.startswith("@pytest.fixture")
+    assert raised.endswith("conftest.py:8: RuntimeError\n\nclosing")
+    assert died == "the test process died as it tore down the fixtures that outlive a test: exit code 7"

@@ -9,7 +9,7 @@ import hashlib
 
 from mesh.content.unixfs.protobuf import read_varint, varint
 from protocols.errors import RemoteProtocolError, UsageError
-from protocols.ids import Cid
+from protocols.ids import Cid, cid_binary, cid_text
 
 RAW, DAG_PB, DAG_CBOR = 0x55, 0x70, 0x71
 CODECS = {"raw": RAW, "dag-pb": DAG_PB, "dag-cbor": DAG_CBOR}
@@ -18,12 +18,7 @@ MULTIHASH_BYTES = 34
 PARSED_MAX = 16_384
 """CIDs whose parts are remembered: each is asked for several times on its way."""
 
-BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-
-_PAIRS = [first + second for first in BASE32 for second in BASE32]
-_TO_DIGITS = str.maketrans(BASE32 + "0189_+- ", "0123456789abcdefghijklmnopqrstuv" + "!" * 8)
-"""To the digits that `int` knows; what is no base32 but would please `int` becomes what does not."""
 
 
 def multihash_of(data: bytes) -> bytes:
@@ -31,7 +26,7 @@ def multihash_of(data: bytes) -> bytes:
 
 
 def make_cid(codec: int, multihash: bytes) -> Cid:
-    return Cid("b" + _base32(b"\x01" + varint(codec) + multihash))
+    return cid_text(b"\x01" + varint(codec) + multihash)
 
 
 def cid_of(data: bytes, codec: int = RAW) -> Cid:
@@ -47,6 +42,11 @@ def cid_from_bytes(binary: bytes) -> Cid:
 def cid_bytes(cid: Cid) -> bytes:
     codec, multihash = parse_cid(cid)
     return b"\x01" + varint(codec) + multihash
+
+
+def as_raw(cid: Cid) -> Cid:
+    """The same block under the codec raw: it and nothing that it links."""
+    return make_cid(RAW, parse_cid(cid)[1])
 
 
 @functools.lru_cache(maxsize=PARSED_MAX)
@@ -67,26 +67,10 @@ def check_cid(text: str) -> Cid:
 def _decode_text(text: str) -> bytes:
     if len(text) == 46 and text.startswith("Qm"):
         return _base58(text)
-    if not text.startswith("b") or not text.isascii() or len(text) > 120:
-        raise RemoteProtocolError("expected CIDv1 in base32, like bafy… or bafk…")
-    body = text[1:].lower()
-    surplus = len(body) * 5 % 8
     try:
-        value = int(body.translate(_TO_DIGITS), 32)
-    except ValueError:
-        raise RemoteProtocolError("it has characters that base32 lacks") from None
-    if surplus >= 5 or value & (1 << surplus) - 1:
-        raise RemoteProtocolError("it is cut off")
-    return (value >> surplus).to_bytes(len(body) * 5 // 8, "big")
-
-
-def _base32(binary: bytes) -> str:
-    """Lower case, no padding. Through numbers: base64.b32encode and its inverse take 50 µs a CID, these take 3."""
-    bits = len(binary) * 8
-    pairs = -(-bits // 10)
-    value = int.from_bytes(binary, "big") << pairs * 10 - bits
-    text = "".join([_PAIRS[value >> shift & 1023] for shift in range(pairs * 10 - 10, -1, -10)])
-    return text[: -(-bits // 5)]
+        return cid_binary(text)
+    except ValueError as error:
+        raise RemoteProtocolError(str(error)) from None
 
 
 def _base58(text: str) -> bytes:

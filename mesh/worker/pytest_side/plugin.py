@@ -120,8 +120,8 @@ class MeshPlugin:
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         if getattr(config.option, "randomly_seed", None) == "default":
-            # pytest-randomly draws one in each process; all hosts of a run must have the same
-            config.option.randomly_seed = zlib.crc32(str(self._settings["uid"]).encode())
+            # pytest-randomly draws one in each process; all hosts of a run must have the same, and each replay
+            config.option.randomly_seed = zlib.crc32(os.environ.get("PYTHONHASHSEED", "").encode())
         rerun: Any = sys.modules.get("pytest_rerunfailures")
         if rerun is not None:  # it takes us for an xdist of long ago, which ended a test with its first report
             rerun.works_with_current_xdist = lambda: True

@@ -12,6 +12,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import pytest
 from _mesh_pytest_side import wire
 
 
@@ -64,6 +65,22 @@ def full(key: int, reports: list[Any], dropped: int) -> dict[str, Any]:
         dropped += lost
     result["dropped"] = dropped
     return result
+
+
+def traceback_of(error: BaseException) -> str:
+    """As pytest prints it, from the suite's first own line on."""
+    found = pytest.ExceptionInfo.from_exception(error)
+    own = found.traceback.filter(lambda entry: not _is_internal(str(entry.path)))
+    if own:
+        found.traceback = own
+    try:
+        return str(found.getrepr(style="long"))
+    except Exception as another:  # what the suite raises may raise when it is shown
+        return f"{type(error).__name__}, which can't be shown: {type(another).__name__}"
+
+
+def _is_internal(path: str) -> bool:
+    return any(f"/{package}/" in path for package in ("_pytest", "pluggy", "_mesh_pytest_side", "pytest_side"))
 
 
 def properties(given: list[Any]) -> list[tuple[str, str]]:

@@ -102,11 +102,19 @@ class Slot:
                     pass
                 break
         self._flush()
-        with contextlib.suppress(BaseException):
-            self._session._setupstate.teardown_exact(None)
+        self._tear_down()
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
+
+    def _tear_down(self) -> None:
+        """End the fixtures that outlive a test. Whatever they raise is told by itself: all verdicts are out."""
+        try:
+            self._session._setupstate.teardown_exact(None)
+        except BaseException as error:
+            text = "\n\n".join((reporting.traceback_of(error), *self._capture.escaped()))
+            self._pending += wire.pack_json({"ended": wire.clip(text.strip(), wire.ENDING_BYTES_MAX)[0]})
+            self._flush()
 
     def _settle(self) -> None:
         """Make a process of its own of what was forked, or spawned."""

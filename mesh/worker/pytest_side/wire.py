@@ -38,6 +38,8 @@ TEXT_BYTES_MAX = 256 * 1024
 """Kept of a traceback."""
 NOTE_BYTES_MAX = 64
 """The line that says how much is missing."""
+ENDING_BYTES_MAX = 16 * 1024
+"""Kept of what goes wrong as a process ends, after its last test."""
 MESSAGE_CHARS_MAX = 1000
 PROPERTIES_MAX = 200
 PROPERTIES_BYTES_MAX = 64 * 1024
