@@ -14,7 +14,7 @@ from mesh.state.invariants import check
 from mesh.state.model import CoordinatorState, Pin
 from protocols.commands import PinKind
 from protocols.errors import MeshError, NoQuorum, RemoteCallError
-from protocols.ids import PeerId, RunId
+from protocols.ids import NO_RUN, PeerId, RunId
 from tests.fakes.content import cid_of
 from tests.fakes.runner import suite_of
 from tests.fakes.waiting import until
@@ -43,7 +43,7 @@ def whole(rig: Rig, pin: Pin) -> bool:
     return len(pin.holders) == pin.wanted and all(
         rig.nodes[peer].up
         and pin.root in rig.shelves.blocks[peer]
-        and (pin.root, PinOwner.MESH) in rig.shelves.kept[peer]
+        and (pin.root, PinOwner.MESH, NO_RUN) in rig.shelves.kept[peer]
         for peer in pin.holders
     )
 
