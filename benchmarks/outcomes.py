@@ -37,7 +37,8 @@ def outcomes(command: Sequence[str], folder: Path) -> tuple[dict[str, list[str]]
         found: dict[str, list[str]] = {}
         for case in ET.parse(xml).iter("testcase") if xml.exists() else ():
             said = [child.tag for child in case if child.tag in ("failure", "error", "skipped")]
-            found.setdefault(f"{case.get('classname')}::{case.get('name')}", []).extend(said or ["passed"])
+            test = f"{case.get('classname')}::{case.get('name')}".replace(f"{folder}/", "")  # as a mesh names it
+            found.setdefault(test, []).extend(said or ["passed"])
         return {test: sorted(said) for test, said in found.items()}, seconds, lines[-1].strip("= ") if lines else ""
 
 

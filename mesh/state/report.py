@@ -93,6 +93,7 @@ def report_json(
         "exit_code": code,
         "reason": reason(run, endings, names),
         "counts": counts(run),
+        "teardowns": sum(map(len, endings.values())),
         "wall_seconds": round(max(0.0, finished_at - run.submitted_at), 3),
         "bundle": run.spec.bundle,
         "manifest": run.manifest,

@@ -215,7 +215,7 @@ def _document(files: Files, found: Findings) -> dict[str, Any] | None:
         tests = document["tests"]
         if not all(isinstance(entry["test"], str) and isinstance(entry["outcome"], str) for entry in tests):
             raise TypeError
-        if not isinstance(document["counts"], dict):
+        if not isinstance(document["counts"], dict) or type(document.setdefault("teardowns", 0)) is not int:
             raise TypeError
     except (ValueError, KeyError, TypeError, RecursionError):
         found.wrong("report.json is missing, or not the JSON that a report has")
@@ -293,10 +293,11 @@ def _check_counts(document: Mapping[str, Any], junit: Mapping[str, str] | None, 
     if junit is None:
         found.wrong("junit.xml is missing, or no XML that can be read")
         return
+    teardowns = document["teardowns"]  # errors of no test, beside the verdicts
     expected = {
-        "tests": sum(counted.values()),
+        "tests": sum(counted.values()) + teardowns,
         "failures": counted["failed"],
-        "errors": counted["error"],
+        "errors": counted["error"] + teardowns,
         "skipped": counted["skipped"] + counted["xfailed"],
     }
     for name, count in expected.items():

@@ -47,7 +47,7 @@ def test_report_json() -> None:
     assert document == {
         "run": str(run.id), "name": "suite", "state": "failed", "exit_code": 1, "reason": "",
         "counts": {"passed": 1, "failed": 1, "error": 1, "skipped": 1, "xfailed": 0, "xpassed": 0},
-        "wall_seconds": 3.25, "bundle": "bafybundle", "manifest": MANIFEST, "workers": ["alice", "bob"],
+        "teardowns": 0, "wall_seconds": 3.25, "bundle": "bafybundle", "manifest": MANIFEST, "workers": ["alice", "bob"],
         "environment": None,
         "tests": [
             dict(zip(FIELDS, ("a.py::z", "skipped", 0.001, "alice", 1, "bafk2", False), strict=True)),

@@ -57,6 +57,7 @@ class Report:
         self.entries = [self.entry(record) for record in self.records.values()]
         self.counts = {"passed": 4, "failed": 1, "error": 0, "skipped": 0, "xfailed": 0, "xpassed": 0}
         self.reason, self.state = "", "failed"
+        self.teardowns = 0
         self.junit = {"tests": "5", "failures": "1", "errors": "0", "skipped": "0"}
         self.workers = [COORDINATOR, WORKER, OTHER]
         self.files: dict[str, bytes] = {}
@@ -85,7 +86,13 @@ class Report:
         }
 
     def written(self) -> dict[str, bytes]:
-        document = {"counts": self.counts, "tests": self.entries, "reason": self.reason, "state": self.state}
+        document = {
+            "counts": self.counts,
+            "teardowns": self.teardowns,
+            "tests": self.entries,
+            "reason": self.reason,
+            "state": self.state,
+        }
         lines = [json.dumps({"test": e["test"], "outcome": e["outcome"]}).encode() + b"\n" for e in self.entries]
         return {
             "report.json": json.dumps(document).encode(),
@@ -225,6 +232,17 @@ def test_what_a_worker_may_not_sign() -> None:
     nowhere = signed_chunk(dataclasses.replace(chunk, lease=LeaseId(0)), signer(WORKER))
     report.chunks[name] = nowhere
     assert f"{name}: {TESTS[0]} ran nowhere, and is said to be passed" in report.verify().problems
+
+
+def test_errors_after_the_last_test_are_no_verdicts() -> None:
+    report = Report()
+    report.teardowns = 2
+    report.junit |= {"tests": "7", "errors": "2"}
+    report.reseal()
+    assert report.verify().problems == []
+    report.teardowns = 1
+    report.reseal()
+    assert "junit.xml counts 2 errors, report.json 1" in report.verify().problems
 
 
 def test_documents_that_disagree() -> None:

@@ -255,6 +255,16 @@ IMPORTS = {
     "test_doc.py": "import sys\nprint(1, file=sys.__stdout__)\nsys.stderr.write('x')\ndef test_after(): ...\n",
     "sub/test_odd.odd": "",
     "sub/__init__.py": "",
+    "keeps_streams.py": "from sys import stderr, stdout\n",
+    "test_kept_streams.py": """
+        import sys, keeps_streams
+        from sys import stderr, stdout
+        def test_one(): assert keeps_streams.stdout is stdout is sys.stdout
+        def test_two(): assert keeps_streams.stderr is stderr is sys.stderr
+        def test_three():
+            print("kept", file=keeps_streams.stdout)
+            assert stdout.fileno() == sys.stdout.fileno()
+    """,
 }
 
 FILES = {

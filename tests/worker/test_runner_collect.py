@@ -154,3 +154,28 @@ async def test_files_that_skip_themselves_are_no_tests_alone(tmp_path: Path) -> 
     failed = await PytestRunner().collect(job(tmp_path))
     assert isinstance(failed, CollectionFailed)
     assert failed.exit_code == 5
+
+
+@pytest.mark.parametrize("strict", ["addopts = --strict-config", "filterwarnings = error"])
+async def test_a_suite_that_has_no_cache(tmp_path: Path, strict: str) -> None:
+    """Then pytest knows no option of the cache, and strict suites take what is unknown for an error."""
+    root = write(tmp_path, {"pytest.ini": f"[pytest]\n{strict}\n", "test_it.py": "def test_it(): pass\n"})
+    manifest = await collect(job(root, "-p", "no:cacheprovider"))
+    assert [test.id for test in manifest.tests] == ["test_it.py::test_it"]
+
+
+async def test_parameters_that_are_paths_of_the_tree_are_named_alike_on_all_hosts(tmp_path: Path) -> None:
+    text = """
+        import pathlib, pytest
+        here = pathlib.Path(__file__).parent
+
+        @pytest.mark.parametrize("path", [str(here / "data" / "a.txt"), here, f"x:{here}/{'b' * 90}", "/elsewhere"])
+        def test_it(path): assert "/" in str(path)
+    """
+    found = []
+    for name in ("one", "another-longer-one"):
+        manifest = await collect(job(write(tmp_path / name, {"sub/test_it.py": text})))
+        found.append([test.id.partition("::")[2] for test in manifest.tests])
+    assert found[0] == found[1]
+    assert found[0][:2] == ["test_it[sub/data/a.txt]", "test_it[path1]"]
+    assert found[0][3] == "test_it[/elsewhere]"

@@ -49,33 +49,31 @@ class SlotCapture:
         self._outer = [os.open(os.path.join(directory, name), os.O_RDWR | os.O_APPEND) for name in ("fd1", "fd2")]
 
     def restart(self) -> None:
-        """In a new slot: leave the files shared with the zygote for ones of our own."""
+        """In a new slot: leave the files shared with the zygote for ones of our own. The streams stay the objects that
+        they were while modules were imported: many have kept them (`from sys import stdout`)."""
         manager: Any = self._manager
         if manager is None:
             return
-        if manager._global_capturing is not None:
-            manager._global_capturing.stop_capturing()
-            manager._global_capturing = None
-            processes.redirect(self._directory)  # stopping has put the zygote's own descriptors back
-        names = iter(("out", "err"))
-        anonymous = _pytest.capture.TemporaryFile  # type: ignore[attr-defined]
-
-        def named(*args: Any, **kwargs: Any) -> Any:
-            path = os.path.join(self._directory, next(names))
-            return open(path, "w+b", buffering=0)
-
-        _pytest.capture.TemporaryFile = named  # type: ignore[attr-defined]
-        try:
+        if manager._global_capturing is None:
             manager.start_global_capturing()
-        finally:
-            _pytest.capture.TemporaryFile = anonymous  # type: ignore[attr-defined]
         streams: Any = manager._global_capturing
-        for stream in (streams.out, streams.err):
+        streams.suspend_capturing()
+        processes.redirect(self._directory)  # suspending has put the zygote's own descriptors back
+        for stream, name in ((streams.out, "out"), (streams.err, "err")):
             if isinstance(stream, _pytest.capture.FDCapture):
+                self._repoint(stream, name)
                 self._bound(stream)
             elif isinstance(stream, _pytest.capture.SysCapture):
                 self._bound_memory(stream)
+        streams.resume_capturing()
         manager.suspend_global_capture(in_=False)
+
+    def _repoint(self, stream: Any, name: str) -> None:
+        """A file of this slot, under the descriptor that captured output goes to; and what suspending puts back."""
+        fd = os.open(os.path.join(self._directory, name), os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        os.dup2(fd, stream.tmpfile.fileno(), inheritable=False)
+        os.close(fd)
+        os.dup2(stream.targetfd, stream.targetfd_save, inheritable=False)
 
     def _bound(self, stream: Any) -> None:
         fd = os.dup(stream.tmpfile.fileno())
@@ -95,6 +93,8 @@ class SlotCapture:
 
     def _bound_memory(self, stream: Any) -> None:
         file = stream.tmpfile
+        file.seek(0)
+        file.truncate()
 
         def snap(_: Any) -> str:
             text, dropped = wire.clip_bytes(file.buffer.getvalue())

@@ -144,6 +144,13 @@ class MeshPlugin:
         self.files.setdefault(collecting.text(collector.nodeid), []).append(collector)
         return pytest.CollectReport(collector.nodeid, "passed", None, [])
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_make_parametrize_id(self, val: object) -> str | None:
+        """A path of the tree, as a parameter, goes by its place in the tree: the same on all hosts, and short (pytest
+        numbers parameters of over a hundred characters)."""
+        place = os.path.join(self._settings["root"], "")
+        return val.replace(place, "") if isinstance(val, str) and place in val else None
+
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
         if self._settings["collect"]:
             self.deselected += [item.nodeid for item in items]
@@ -260,7 +267,8 @@ def arguments(settings: dict[str, Any]) -> list[str]:
     """pytest's, with the root fixed and the cache kept out of the tree."""
     root, given = settings["root"], settings["arguments"]
     added = [f"--rootdir={root}"]
-    if not any(text in ("--lf", "--last-failed", "--ff", "--failed-first") for text in given):
+    has_cache = "no:cacheprovider" not in f"{given} {os.environ.get('PYTEST_ADDOPTS')}"  # else it is no option at all
+    if has_cache and not any(text in ("--lf", "--last-failed", "--ff", "--failed-first") for text in given):
         added += ["-o", "cache_dir=" + os.path.join(settings["directory"], "cache")]
     if not settings["configured"]:
         added += ["-c", os.path.join(settings["directory"], "pytest.ini"), f"--confcutdir={root}"]
