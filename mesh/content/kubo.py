@@ -163,7 +163,7 @@ class KuboRepository:
         """Nothing to note: the daemon has its own rules of what it keeps."""
 
     async def has_whole(self, root: Cid) -> bool:
-        if await self._call_local(lambda client: client.pin.ls(root, type="recursive")) is not None:
+        if await self._call_local(partial(_pinned, root=root)) is not None:
             return True
         try:
             await Fetch(self, None, (), CALL_SECONDS_MAX).run(root)
@@ -172,10 +172,13 @@ class KuboRepository:
         return True
 
     async def pin(self, roots: Sequence[Cid], owner: PinOwner, reason: str, run: RunId = NO_RUN) -> None:
-        """The daemon pins, and knows no owner: our book does."""
+        """The daemon pins, and knows no owner: our book does. What somebody else had it pin before is its user's."""
         options = {"name": reason[:255]}
 
         async def pin_one(root: Cid) -> None:
+            ours = await trio.to_thread.run_sync(self._book.has, root)
+            if not ours and await self._call_local(partial(_pinned, root=root)) is not None:
+                await trio.to_thread.run_sync(self._book.put, [root], PinOwner.USER, "pinned in Kubo", NO_RUN)
             add = partial(_pin, root=root, options=options)
             try:
                 await self._call(add)
@@ -326,6 +329,10 @@ class KuboExchange:
 
 def _pin(client: Any, root: Cid, options: dict[str, str]) -> None:
     client.pin.add(root, opts=options, offline=True, timeout=PIN_SECONDS_MAX)
+
+
+def _pinned(client: Any, root: Cid) -> Any:
+    return client.pin.ls(root, type="recursive")
 
 
 def _unpin(client: Any, root: Cid) -> None:

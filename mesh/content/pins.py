@@ -89,6 +89,10 @@ class PinBook:
             roots = dict.fromkeys(root for root, _, _ in kept)
             return [root for root in roots if not is_kept(self._connection, root)]
 
+    def has(self, root: Cid) -> bool:
+        with self._errors():
+            return is_kept(self._connection, root)
+
     def rows(self) -> list[KeptRoot]:
         with self._errors():
             return rows(self._connection)
