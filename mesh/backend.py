@@ -51,6 +51,9 @@ COORDINATOR_SECONDS = 30.0
 LOOK_SECONDS = 2.0
 """The same for what this node can also answer from its own knowledge."""
 
+PIN_SECONDS = 10.0
+"""The same for a pin, which holds on this node in any case."""
+
 SUBMIT_SECONDS = 300.0
 """A submission is answered once a second node holds the bundle."""
 
@@ -281,7 +284,7 @@ class MeshBackend:
             await trio.sleep(RETRY_SECONDS)
 
     async def _document(self, request: object) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads((await self._ask(request, Document, LOOK_SECONDS)).json)
+        document: dict[str, Any] = json.loads((await self._ask(request, Document, PIN_SECONDS)).json)
         return document
 
     async def _look(self, view: str, argument: str = "", patience: float = COORDINATOR_SECONDS) -> Any:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mesh.content.unixfs.cid import check_cid
 from mesh.coordinator.replicas import Replicas
 from mesh.ports import Clock, Nodes, ReplicatedLog
 from mesh.state import pinset
@@ -77,6 +78,7 @@ class PinDesk:
 
     async def pin(self, peer: PeerId, request: PinContent) -> dict[str, Any]:
         """Pin what `peer` has and keeps already; other nodes get their copies by and by."""
+        check_cid(request.root)
         commands: list[Command] = [PinRoot(request.root, request.replicas, "user", self._clock.now())]
         view = self._nodes.nodes().get(peer)
         if view is not None and view.presence.role is not Role.CLIENT:

@@ -83,6 +83,8 @@ class PinKeeper:
         self._busy: set[Cid] = set()
         """Roots of which copies are made now, or not yet told to the log."""
         self._made: list[Placement] = []
+        self._settled: object = None
+        """The pinset, and who was here, when there was last nothing to do."""
         self._refused: dict[tuple[Cid, PeerId], float] = {}
         """Until when a node is not asked again."""
         self._missed: set[Cid] = set()
@@ -99,6 +101,7 @@ class PinKeeper:
     async def run(self) -> None:
         """For as long as this node leads."""
         self._away.clear()
+        self._settled = None
         self._busy.clear()
         self._made.clear()
         self._refused.clear()
@@ -119,14 +122,18 @@ class PinKeeper:
             return
         await self._tell()
         await self._let_go()
+        state, here = self._state, {peer: view.state for peer, view in self._nodes.nodes().items()}
+        if not self._busy and self._settled == (id(state), state.pin_changes, here):
+            return
         now = trio.current_time()
         self._refused = {key: until for key, until in self._refused.items() if until > now}
         places = self._places(now)
-        pins = [pin for root, pin in self._state.pins.items() if root not in self._busy]
+        pins = [pin for root, pin in state.pins.items() if root not in self._busy]
         due = replicate(pins, places, self._grace, self._replicas.known, self._refused.keys())
+        self._settled = (id(state), state.pin_changes, here) if due.settled and not self._busy else None
         for copy in due.copies:
             self._busy.add(copy.root)
-            nursery.start_soon(self._copy, copy, self._state.pins[copy.root])
+            nursery.start_soon(self._copy, copy, state.pins[copy.root])
         if due.lost and now - self._searched >= SEARCH_SECONDS:
             self._searched = now
             nursery.start_soon(self._search, due.lost[:ROOTS_PER_MESSAGE_MAX])

@@ -62,6 +62,8 @@ class Replication:
     """Holders that are too many, or replaced."""
     lost: tuple[Cid, ...]
     """Roots that no node here is known to have."""
+    settled: bool = True
+    """Whether all is where it should be, and nobody who holds something is away."""
 
 
 def replicate(
@@ -82,10 +84,12 @@ def replicate(
     copies: list[Copy] = []
     drops: list[Placement] = []
     lost: list[Cid] = []
+    settled = True
     for pin in pins:
         counting = [peer for peer in pin.holders if peer in places and _counts(places[peer], grace)]
         present = [peer for peer in counting if places[peer].here]
         missing = pin.wanted - len(counting)
+        settled = settled and missing <= 0 and len(present) == len(pin.holders)
         if missing <= 0 and len(present) < pin.wanted:
             continue  # somebody is away for a moment
         crowded = missing <= 0 and _crowded(pin, counting, places, hosts)
@@ -113,7 +117,7 @@ def replicate(
             if extra:
                 drops.append(Placement(pin.root, (), extra))
                 held.subtract(extra)
-    return Replication(tuple(copies), tuple(drops), tuple(lost))
+    return Replication(tuple(copies), tuple(drops), tuple(lost), settled and not copies and not drops)
 
 
 def is_under(pin: Pin, here: Collection[PeerId]) -> bool:

@@ -313,6 +313,8 @@ class CoordinatorState:
     """Shared names that are held now."""
     pins: dict[Cid, Pin] = field(default_factory=dict)
     """The pinset: what the mesh keeps, and where. In logs from format 4 on."""
+    pin_changes: int = field(default=0, compare=False)
+    """Of `pins`, as far as this copy of the state has seen: so that nobody need look again."""
 
     def open_tests(self, peer: PeerId) -> int:
         """Tests that a worker holds."""

@@ -99,6 +99,7 @@ def _add(state: CoordinatorState, root: Cid, reason: PinReason) -> None:
     others = [one for one in pin.reasons if one.kind is not reason.kind] if pin is not None else []
     reasons = tuple(sorted([*others, reason], key=lambda one: one.kind))
     state.pins[root] = Pin(root, reasons) if pin is None else replace(pin, reasons=reasons)
+    state.pin_changes += 1
 
 
 def _let_go_of_oldest(state: CoordinatorState) -> None:
@@ -152,6 +153,7 @@ def unpin(state: CoordinatorState, index: int, command: Unpin) -> Result:
             state.pins[one.root] = replace(pin, reasons=rest)
         else:
             del state.pins[one.root]
+    state.pin_changes += gone
     return Applied() if gone else Rejected("none of these pins is there, or an open run needs them")
 
 
@@ -161,4 +163,5 @@ def placed(state: CoordinatorState, index: int, command: Placed) -> Result:
         pin = state.pins[one.root]
         holders = tuple(sorted({*pin.holders, *one.held} - set(one.lost)))[:HOLDERS_MAX]
         state.pins[one.root] = replace(pin, holders=holders, size=max(0, one.size) or pin.size)
+    state.pin_changes += len(known)
     return Applied() if known else Rejected("none of these roots is pinned")

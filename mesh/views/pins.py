@@ -9,7 +9,7 @@ from mesh.views.human import plural, size
 from protocols.ids import PeerId
 from protocols.presence import NodeState
 
-PINS_PER_PAGE = 200
+PINS_PER_PAGE = 150
 """In one answer of the coordinator, with all their holders."""
 
 HERE = (NodeState.ALIVE, NodeState.DRAINING)

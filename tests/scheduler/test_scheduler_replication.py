@@ -34,6 +34,7 @@ def decided(pin: Pin, *places: Place, known: dict[Cid, list[PeerId]] | None = No
 
 
 NOTHING = Replication((), (), ())
+WAITING = Replication((), (), (), settled=False)
 
 
 def test_nothing_is_to_be_done_for_what_is_where_it_should_be() -> None:
@@ -69,7 +70,7 @@ def test_space_that_was_promised_is_not_promised_again() -> None:
 
 
 def test_a_holder_that_is_away_counts_for_a_while() -> None:
-    assert decided(pin(A, B), place(A), away(B, GRACE), place(C)) == NOTHING
+    assert decided(pin(A, B), place(A), away(B, GRACE), place(C)) == WAITING
     found = decided(pin(A, B), place(A), away(B, GRACE + 1), place(C))
     assert found.copies == (Copy(ROOT, 1, (C,), (A,)),)
     assert not found.drops, "it may come back with the only copy"
@@ -80,7 +81,7 @@ def test_who_was_replaced_is_dropped_and_so_is_what_is_too_much() -> None:
     assert decided(pin(A, B, C), place(A), away(B, GRACE + 1), place(C)).drops == (Placement(ROOT, (), (B,)),)
     assert decided(pin(A, B, C), place(A), away(B, 5.0), place(C)).drops == (Placement(ROOT, (), (B,)),)
     assert decided(pin(A, B, C), place(A), place(B, "host-a"), place(C)).drops == (Placement(ROOT, (), (B,)),)
-    assert decided(pin(A, B, C), away(A, 1.0), away(B, 1.0), place(C)) == NOTHING, "none of few is dropped"
+    assert decided(pin(A, B, C), away(A, 1.0), away(B, 1.0), place(C)) == WAITING, "none of few is dropped"
 
 
 def test_copies_on_one_host_are_spread_when_there_is_another() -> None:
@@ -101,7 +102,7 @@ def test_what_nobody_has_is_looked_for() -> None:
 
 def test_too_few_nodes_take_what_they_can() -> None:
     assert decided(pin(A, wanted=5), place(A), place(B)).copies == (Copy(ROOT, 1, (B,), (A,)),)
-    assert decided(pin(A, wanted=5), place(A)) == NOTHING
+    assert decided(pin(A, wanted=5), place(A)) == WAITING
     assert is_under(pin(A, wanted=5), {A})
     assert not is_under(pin(A, B), {A, B, C})
 
