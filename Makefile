@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Hundreds of short processes of ours start: each module is compiled once, whatever the machine's default is.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test properties simulate mutants chaos bench-prediction bench-raft bench-runner bench-scheduler bench-idle bench-memory compare-suites check lock clean
+.PHONY: demo test interop properties simulate mutants chaos bench-prediction bench-raft bench-runner bench-scheduler bench-idle bench-cached bench-memory compare-suites check lock clean
 
 demo: $(STAMP)
 	@$(BIN)/python examples/demo.py
@@ -15,6 +15,10 @@ demo: $(STAMP)
 # Three at a time, a file each: many tests wait for real nodes.
 test: check
 	$(BIN)/python -m pytest -n 3 --dist loadfile
+
+# With the reference tools (.ci/kubo, .ci/importer), and files of 1 GiB among the cases: minutes.
+interop: $(STAMP)
+	MESH_LONG=1 $(BIN)/python -m pytest --timeout=600 tests/interop
 
 # Every property with MORE times the examples of `make test`, and fresh ones each time.
 MORE ?= 20
@@ -60,6 +64,10 @@ RUNNER_BENCH := $(VENV)/bench-runner
 bench-runner: $(RUNNER_BENCH)/.installed
 	@$(RUNNER_BENCH)/bin/python -m benchmarks.runner --cache $(RUNNER_BENCH)/suites $(if $(QUICK),--quick) \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(SUITES)
+
+# networkx's suite with --cached, unchanged and after edits (docs/content.md): some minutes. SUITE=click.
+bench-cached: $(STAMP)
+	@$(BIN)/python -m benchmarks.cached --cache $(RUNNER_BENCH)/suites $(if $(SUITE),--suite $(SUITE))
 
 # What a run of 100,000 tests adds to the memory of the node that coordinates it: two minutes.
 bench-memory: $(RUNNER_BENCH)/.installed

@@ -54,7 +54,7 @@ SUITES = (
     Suite("werkzeug", "werkzeug==3.1.9", arguments=("-o", "pythonpath=src", "-m", "not dev_server")),
     Suite("packaging", "packaging==26.3", arguments=("-o", "pythonpath=src")),
     Suite("networkx", "networkx==3.6.1", wheel=True, arguments=("networkx",)),
-    Suite("mpmath", "mpmath==1.4.1", wheel=True, arguments=("mpmath",)),
+    Suite("mpmath", "mpmath==1.3.0", wheel=True, arguments=("mpmath",)),
 )
 """Those whose time is measured."""
 

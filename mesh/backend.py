@@ -424,15 +424,17 @@ class _Teller:
                 attempt = verdicts.attempts[place]
                 events.append(self._event("started", test=name, worker=verdicts.worker, attempt=attempt))
             self.cursor += 1
+            outcome = Outcome.of_code(verdicts.outcomes[place])
             events.append(
                 self._event(
                     "verdict",
                     test=name,
-                    outcome=Outcome.of_code(verdicts.outcomes[place]).value,
+                    outcome=outcome.value,
                     duration=verdicts.durations[place] / 1e6,
                     worker=verdicts.worker,
                     attempt=verdicts.attempts[place],
                     record=records.get(test),
+                    **({"reused": True} if not verdicts.worker and outcome is Outcome.PASSED else {}),
                     **({"told": told[test]} if test in told else {}),
                 )
             )

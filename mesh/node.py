@@ -48,6 +48,7 @@ from mesh.options import NodeOptions
 from mesh.pins import Keeping
 from mesh.ports import Content, Runner
 from mesh.presence import PresenceTable
+from mesh.scheduler.hardware import hardware_class
 from mesh.scheduler.hopeless import PROBING
 from mesh.worker.agent import WorkerAgent
 from mesh.worker.environments import Environments
@@ -303,6 +304,7 @@ class Node:
             peer=self._network.peer_id,
             slots=self._slots,
             environments=Environments(self._options.home / "environments", installed, find_uv),
+            hardware=lambda: hardware_class(self._nodes.own.capabilities),
             hash_seed=os.environ.get(HASH_SEED, ""),
         )
         return WorkerAgent(

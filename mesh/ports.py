@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from mesh.entries import Archived, ContentEntry, NamedContent
 from mesh.log_ports import Applied as Applied
 from mesh.log_ports import Disk as Disk
 from mesh.log_ports import Group as Group
 from mesh.log_ports import ReplicatedLog as ReplicatedLog
 from mesh.log_ports import Saved as Saved
 from protocols.ids import NO_RUN, Cid, LeaseId, PeerId, RunId, TestIndex
+from protocols.inputs import Inputs
 from protocols.manifests import Manifest, Record, RunSpec
 from protocols.presence import Link, NodeState, Presence
 from protocols.work import CommandVerb
@@ -178,8 +180,24 @@ class Content(Protocol):
     async def checkout(self, root: Cid, target: Path) -> None:
         """Write the tree under `root`, which is here, to `target`, which must not exist; complete or absent."""
 
-    def read(self, root: Cid, path: str = "") -> AsyncIterator[bytes]:
-        """The bytes of the UnixFS file at `path` under `root`, fetched as needed, in order."""
+    def read(self, root: Cid, path: str = "", start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes of the UnixFS file at `path` under `root`, from `start` to before `stop`, fetched as needed, in
+        order."""
+
+    async def look(self, root: Cid, path: str = "") -> ContentEntry:
+        """What lies at `path` under `root`, fetched as needed; `UsageError` if nothing does."""
+
+    async def entries(self, directory: Cid, most: int) -> Sequence[NamedContent]:
+        """What is in a directory, sorted by name; fetched as needed. Of over `most` entries some, more than `most`."""
+
+    def archive(self, entry: ContentEntry, deep: bool = True) -> AsyncIterator[bytes]:
+        """A CAR file of the blocks on the way to an entry, and of all under it if `deep`; fetched before it begins."""
+
+    async def export_archive(self, root: Cid, target: Path) -> Archived:
+        """Write the CAR file of all under `root` to `target`, which must not exist; complete or absent."""
+
+    async def import_archive(self, path: Path) -> Archived:
+        """Store the blocks of a CAR file, each checked; `UsageError` names what is wrong with the file."""
 
     async def size(self, root: Cid) -> int:
         """Bytes of the DAG under `root`, as its root block tells, which is here; `ContentNotFound` if it is not."""
@@ -228,6 +246,8 @@ class Job:
     """Tests that go wrong here after which no other starts, until more is known of the run; 0: no limit."""
     test_type: str = ""
     """The type of the tests that are run; empty: any."""
+    reads: bool = False
+    """Whether it is to be told what each test read."""
     share: str = field(default="", compare=False)
     """Unix socket where its processes find what the run's tests share; empty: nowhere."""
 
@@ -270,6 +290,8 @@ class Finished:
     record: Record
     artifacts: Path | None = None
     """Directory of artifacts that the test left, to be added and then removed by the receiver."""
+    inputs: Inputs | None = None
+    """What it read, where that is asked for and known."""
 
 
 RunnerEvent = Started | Finished

@@ -20,6 +20,7 @@ OPTIONS = (
     ("env", str, "ambient", "ENV", "where the suite's packages come from: ambient, or uv"),
     ("python", str, "", "3.12|PATH", "the suite's Python"),
     ("test-type", str, "", "TYPE", "such as model, hardware, api"),
+    ("cached-allow", str, "", "WHAT", "reuse verdicts of tests that used these, too: network, files, processes"),
 )
 
 LOOKS = (
@@ -35,6 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("mesh", "distributed runs")
     group.addoption("--mesh", action="store_true", default=False, help="run the tests on the mesh")
     group.addoption("--mesh-hedge", action="store_true", default=False, help="let a second worker run a straggler, too")
+    group.addoption("--mesh-cached", action="store_true", default=False, help="reuse verdicts while nothing changed")
     for name, kind, default, metavar, text in OPTIONS:
         group.addoption(f"--mesh-{name}", type=kind, default=default, metavar=metavar, help=text)
 

@@ -20,7 +20,7 @@ import pytest
 from mesh.cli.arguments import checked_home, default_home, slots
 from mesh.cli.client import Client, read_endpoint
 from mesh.cli.companion import companion, home_for_once
-from mesh.cli.submission import at_root, named_python, prepare_suite
+from mesh.cli.submission import allowed_unseen, at_root, named_python, prepare_suite
 from mesh.content.tree import bundle_root
 from mesh.pytest_plugin import OPTIONS
 from mesh.pytest_reports import Places, Replay
@@ -37,7 +37,10 @@ END_SECONDS_MAX = 5.0
 
 EXIT_INTERRUPTED, EXIT_USAGE, EXIT_NOTHING = 2, 4, 5
 
-OURS = ("--mesh", "--lf", "--last-failed", "--ff", "--failed-first", "--nf", "--new-first", "--cache-clear")
+OURS = (
+    *("--mesh", "--mesh-cached", "--mesh-hedge", "--lf", "--last-failed", "--ff", "--failed-first", "--nf"),
+    *("--new-first", "--cache-clear"),
+)
 OURS_WITH_VALUE = (
     *("--rootdir", "--basetemp", "--lfnf", "--last-failed-no-failures"),
     *(f"--mesh-{name}" for name, *_ in OPTIONS),
@@ -138,15 +141,22 @@ class MeshSession:
         return True
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Which of the tests that passed had to be tried again, and where: pytest itself knows of no other host."""
-        if self._options.retries and self._finished is not None and self._client is not None:
-            from mesh.cli.summary import retried
+        """Which of the tests that passed had to be tried again, and where: pytest itself knows of no other host. And
+        how many did not run, since nothing that they read has changed."""
+        if self._finished is None or self._client is None:
+            return
+        from mesh.cli.summary import retried, untrusted
 
-            again = retried(self._client, self._finished)
-            if again:
-                terminalreporter.section("tried again", yellow=True)
-                for word, line in again["lines"]:
-                    terminalreporter.write_line(f"{word} {line}")
+        again = retried(self._client, self._finished) if self._options.retries else {}
+        if again:
+            terminalreporter.section("tried again", yellow=True)
+            for word, line in again["lines"]:
+                terminalreporter.write_line(f"{word} {line}")
+        if self._options.cached:
+            terminalreporter.section("verdicts reused")
+            for line in untrusted(self._client, self._finished):
+                terminalreporter.write_line(line)
+            terminalreporter.write_line(f"{self._finished['reused']} of {self._finished['tests']} tests")
 
     def pytest_unconfigure(self) -> None:
         """However the session ended: the run ends, too, and the node that was started for it."""
@@ -338,6 +348,8 @@ def _options(config: pytest.Config) -> argparse.Namespace:
     if given["env"] not in ENVIRONMENTS:
         raise UsageError(f"--mesh-env {given['env']!r} is none of {', '.join(ENVIRONMENTS)}")
     given["hedge"] = config.getoption("mesh_hedge")
+    given["cached"] = config.getoption("mesh_cached")
+    given["cached_allow"] = allowed_unseen(given["cached_allow"]) if given["cached_allow"] else []
     given["python"] = [named_python(given["python"])] if given["python"] else []
     return argparse.Namespace(**given, test_timeout=0.0, share=1, deadline=0.0, preempt="grace", after=[])
 

@@ -198,6 +198,22 @@ class Skip:
     chunk: Cid
 
 
+@message("c.reuse")
+class Reuse:
+    """Gives pending tests the verdict `passed` of an earlier run, since nothing that they read has changed. Counts for
+    those that wait for no other test. In logs from format 4 on."""
+
+    run: RunId
+    tests: tuple[TestIndex, ...]
+    chunk: Cid
+    durations: tuple[int, ...]
+    """Microseconds that each of `tests` took when it ran."""
+
+    def __post_init__(self) -> None:
+        if len(self.tests) != len(self.durations):
+            raise ValueError("tests and durations differ in length")
+
+
 @message("c.cancel")
 class Cancel:
     """Ends a run with the verdicts that it has; 2 is pytest's code for an interruption."""
@@ -312,6 +328,7 @@ Command = (
     | Expire
     | Abandon
     | Skip
+    | Reuse
     | Cancel
     | Finish
     | Claim
@@ -336,6 +353,7 @@ COMMANDS = (
     Expire,
     Abandon,
     Skip,
+    Reuse,
     Cancel,
     Finish,
     Claim,

@@ -5,6 +5,7 @@ import enum
 
 from protocols.codec import message
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
+from protocols.inputs import UNSEEN
 
 SPEC_BYTES_MAX = 64 * 1024
 """A run's spec, encoded: it goes into the log."""
@@ -58,7 +59,7 @@ class Outcome(enum.StrEnum):
 _CODES = (Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.SKIPPED, Outcome.XFAILED, Outcome.XPASSED)
 
 
-@message("m.spec", later=8)
+@message("m.spec", later=10)
 class RunSpec:
     """One request to execute a suite, or commands, once: everything that the mesh needs to know of it."""
 
@@ -102,6 +103,10 @@ class RunSpec:
     """Runs that must have ended well before this one starts; their reports are handed to its tests."""
     hedge: bool = False
     """Whether a test that takes far longer than expected may be run by a second worker meanwhile."""
+    cached: bool = False
+    """Whether a test that passed takes that verdict again, instead of running, while nothing that it read changed."""
+    cached_allow: tuple[str, ...] = ()
+    """What such a test may have used all the same: some of `protocols.inputs.UNSEEN`, sorted."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.priority <= 100:
@@ -114,6 +119,8 @@ class RunSpec:
             raise ValueError(f"preempt {self.preempt!r} is not one of {', '.join(PREEMPT_MODES)}")
         if len(self.after) > AFTER_MAX:
             raise ValueError(f"a run follows at most {AFTER_MAX} others, not {len(self.after)}")
+        if list(self.cached_allow) != sorted(set(self.cached_allow) & set(UNSEEN)):
+            raise ValueError(f"cached_allow takes some of {', '.join(UNSEEN)}, sorted")
 
 
 @message("m.test")
@@ -231,7 +238,7 @@ class Dependency:
             raise ValueError("not a dependency between ranges of tests")
 
 
-@message("m.manifest", later=4)
+@message("m.manifest", later=5)
 class Manifest:
     """The ordered list of collected tests of a bundle."""
 
@@ -245,6 +252,8 @@ class Manifest:
     needs: tuple[Needs, ...] = ()
     """What the tests of each requirement take; empty: nothing special."""
     dependencies: tuple[Dependency, ...] = ()
+    setting: str = ""
+    """The environment and variables in which it was collected, as an `InputTable` has them; of cached runs only."""
 
     def needs_of(self, requirement: int) -> Needs:
         return self.needs[requirement] if requirement < len(self.needs) else NOTHING
@@ -273,7 +282,7 @@ class Phase:
     duration: float
 
 
-@message("m.record", later=5)
+@message("m.record", later=6)
 class Record:
     """What is kept of one attempt at a test. Times in seconds; `started` since the epoch."""
 
@@ -310,6 +319,8 @@ class Record:
     where a test passed without a word, its process died, or it says too much."""
     origin: Cid | None = None
     """An `Origin`, as a block. From log format 4 on."""
+    reused: Cid | None = None
+    """Of a test that did not run: the record of the attempt whose verdict this is."""
 
     @property
     def flaky(self) -> bool:
@@ -336,7 +347,7 @@ class Uncollected:
     notes: bytes = b""
 
 
-@message("m.chunk", later=5)
+@message("m.chunk", later=6)
 class Chunk:
     """Records that travel together: `records[i]` is the encoded record of `tests[i]`. From log format 4 on it is
     signed: one signature for all, since the records' own hashes follow from what is signed."""
@@ -350,6 +361,8 @@ class Chunk:
     """Whose key signed it."""
     origin: Cid | None = None
     signature: bytes = b""
+    inputs: bytes = b""
+    """What these tests read, a packed `InputTable`; of cached runs only."""
 
 
 @message("m.seal")

@@ -30,7 +30,7 @@ force. 1: the first one. 2: the log says itself which format it is in, by a comm
 later ones can come while old and new nodes run side by side; its file names the node that it belongs to. 3: leases can
 be preempted, a submitter's open runs and tests are limited; tests have needs, locks, devices and dependencies; of a bad
 outcome that gets another try it is kept where it was; a test may be leased to a second worker. 4: what the mesh keeps
-as content, and where; results are signed."""
+as content, and where; results are signed; verdicts are reused."""
 
 LOG_FORMAT_CAPABILITY = "log.format"
 """Where a node's presence tells the newest format that it reads; one that does not tell reads the first."""

@@ -30,6 +30,7 @@ LAYERS = {
     "mesh.views": (VIEW, "views"),
     "mesh.worker.machine": (DECIDER, "machine"),
     "mesh": (PORTS, "ports"),
+    "mesh.entries": (PORTS, "ports"),
     "mesh.options": (PORTS, "ports"),
     "mesh.log_ports": (PORTS, "ports"),
     "mesh.ports": (PORTS, "ports"),

@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from mesh.api import parse
 from mesh.api.checks import parse_cid, parse_run
+from mesh.api.gateway import Gateway, GatewayError
 from mesh.api.streams import INTERNAL, EventStream, FileStream
 from mesh.ports import Backend, Content
 from protocols.commands import REPLICAS_DEFAULT, REPLICAS_MAX
@@ -74,10 +75,13 @@ class Api:
             ("/api/content", self.add, post),
             ("/api/content/{cid}", self.read, get),
             ("/api/checkout", self.checkout, post),
+            ("/api/export", self.export, post),
+            ("/api/import", self.import_, post),
             ("/api/pins", self.pins, get),
             ("/api/pins", self.pin, post),
             ("/api/pins/{cid}", self.unpin, delete),
             ("/api/command", self.command, post),
+            ("/ipfs/{path:path}", Gateway(self._content).answer, get),
         ]
         routes = [Route(path, _answering(handler), methods=methods) for path, handler, methods in table]
         return Starlette(routes=routes, exception_handlers={404: _no_route, 405: _no_route})
@@ -192,6 +196,18 @@ class Api:
                 await self._heal(cid)
         return JSONResponse({"cid": cid, "target": str(target)})
 
+    async def export(self, request: Request) -> Response:
+        """Fetches all that is under a root and writes it to a CAR file that does not exist yet."""
+        document = await parse.body(request)
+        cid, target = parse_cid(parse.text(document, "cid")), _absolute(document, "target")
+        made = await self._content.export_archive(cid, target)
+        return JSONResponse({"cid": cid, "target": str(target), "blocks": made.blocks, "bytes": made.bytes})
+
+    async def import_(self, request: Request) -> Response:
+        found = await self._content.import_archive(_absolute(await parse.body(request), "path"))
+        whole = [{"cid": root, "whole": await self._content.has(root)} for root in found.roots]
+        return JSONResponse({"roots": whole, "blocks": found.blocks, "bytes": found.bytes}, status_code=201)
+
     async def _heal(self, cid: Cid) -> None:
         """Have another node's copy of what is damaged here."""
         try:
@@ -228,6 +244,8 @@ def _answering(handler: Handler) -> Handler:
     async def answer(request: Request) -> Response:
         try:
             return await handler(request)
+        except GatewayError as error:
+            return _failure(str(error), error.exit_code, error.status, error.headers)
         except MeshError as error:
             return _failure(str(error), error.exit_code, _status(error))
         except Exception:
@@ -250,8 +268,8 @@ async def _no_route(request: Request, error: Exception) -> Response:
     return _failure(f"the API has no {request.method} {request.url.path}", 4, status)
 
 
-def _failure(error: str, exit_code: int, status: int) -> Response:
-    return JSONResponse({"error": error, "exit_code": exit_code}, status_code=status)
+def _failure(error: str, exit_code: int, status: int, headers: Mapping[str, str] | None = None) -> Response:
+    return JSONResponse({"error": error, "exit_code": exit_code}, status_code=status, headers=headers)
 
 
 def _absolute(document: dict[str, object], name: str) -> Path:

@@ -5,6 +5,8 @@ Invariant: what is returned is canonical (CIDv1 in base32), so that the same con
 
 import base64
 import binascii
+import hashlib
+import hmac
 import re
 
 from protocols.errors import UsageError
@@ -82,3 +84,16 @@ def parse_bind(text: str) -> tuple[str, int]:
 
 def _is_port(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535
+
+
+VIEW = "/view/"
+
+
+def view_path(token: str, cid: str) -> str:
+    """Where a browser, which sends no token, may read what is under one root: a link that opens that and nothing else.
+
+    In the path, and not in a cookie or a query, so that what lies beside a page is found from it, and because a
+    cookie is sent to every port of a host.
+    """
+    key = hmac.new(token.encode(), f"ipfs {cid}".encode(), hashlib.sha256).hexdigest()
+    return f"{VIEW}{key}/ipfs/{cid}"

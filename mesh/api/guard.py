@@ -1,8 +1,10 @@
 """Who may use the API: an ASGI layer in front of all routes.
 
 Whoever has the token may do everything; whoever has not may ask for `/healthz` and for the page of the dashboard (which
-holds no data: it sends the token itself). On a loopback address the Host header must name loopback too, so that a
-web site cannot reach the API through a name that it points here (DNS rebinding). No cookies: nothing to forge with.
+holds no data: it sends the token itself). A link under `/view/` carries a key made from the token for one CID: it opens
+what is under that CID on the gateway, for reading, and the token can't be had from it. On a loopback address the Host
+header must name loopback too, so that a web site cannot reach the API through a name that it points here (DNS
+rebinding). No cookies: nothing to forge with.
 """
 
 import hmac
@@ -10,6 +12,8 @@ import json
 from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from mesh.api.checks import VIEW, view_path
 
 OPEN_PATHS = frozenset({"/", "/healthz"})
 
@@ -33,10 +37,25 @@ class Guard:
         headers = scope["headers"]
         if self._loopback and _host_name(_header(headers, b"host")) not in LOOPBACK_NAMES:
             await _refuse(send, 421, "the API listens on loopback and is asked for by another host's name")
+        elif scope["path"].startswith(VIEW):
+            await self._view(scope, receive, send)
         elif scope["path"] not in OPEN_PATHS and not self._knows(_header(headers, b"authorization")):
             await _refuse(send, 401, "the API's token is missing or wrong; it is in api.json of the node's home")
         else:
             await self._app(scope, receive, send)
+
+    async def _view(self, scope: Scope, receive: Receive, send: Send) -> None:
+        parts = scope["path"].split("/", 5)  # "", "view", KEY, "ipfs", CID, PATH
+        link = view_path(self._token.decode(), parts[4]).encode() if len(parts) > 4 else b""
+        raw: bytes = scope.get("raw_path") or b""
+        given = raw[: len(link)]
+        whole = raw[len(link) : len(link) + 1] in (b"", b"/")
+        if not link or not whole or not hmac.compare_digest(given, link) or scope["method"] not in ("GET", "HEAD"):
+            await _refuse(send, 401, "this link opens nothing here: links end with the node that made them")
+            return
+        before = len(link) - len("/ipfs/") - len(parts[4])
+        inside = {**scope, "path": scope["path"][before:], "raw_path": raw[before:]}
+        await self._app(inside, receive, send)
 
     def _knows(self, authorization: bytes) -> bool:
         scheme, _, given = authorization.partition(b" ")

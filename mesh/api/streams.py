@@ -8,7 +8,7 @@ takes a part for the whole.
 
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import trio
@@ -104,19 +104,30 @@ class _Lines:
 INTERNAL = "the node met an internal error; its log has the details"
 
 
+NO_SNIFF = {"x-content-type-options": "nosniff"}
+
+
 class FileStream(Response):
     """A file's bytes; `first` is what was read to know that there is a file."""
 
     media_type = "application/octet-stream"
 
-    def __init__(self, first: bytes, rest: AsyncIterator[bytes]) -> None:
-        super().__init__(headers={"x-content-type-options": "nosniff"})
-        del self.headers["content-length"]
+    def __init__(
+        self,
+        first: bytes,
+        rest: AsyncIterator[bytes],
+        headers: Mapping[str, str] = NO_SNIFF,
+        media_type: str | None = None,
+        status: int = 200,
+    ) -> None:
+        super().__init__(None, status, headers, media_type)
+        if "content-length" not in headers:
+            del self.headers["content-length"]
         self._first = first
         self._rest = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_stop_when_gone, receive, nursery.cancel_scope)
             await send({"type": "http.response.body", "body": self._first, "more_body": True})

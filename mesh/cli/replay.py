@@ -80,6 +80,7 @@ def replay_spec(recorded: Recorded) -> dict[str, Any]:
     spec = spec_document(origin.spec)
     spec["variables"] = {**dict(origin.spec.variables), **dict(origin.variables)}
     spec |= {"after": [], "deadline": 0.0}  # both have been met; what earlier runs gave is among the variables
+    spec |= {"cached": False, "cached_allow": []}
     if not recorded.whole:
         spec |= {"selection": None, "maxfail": 0}
     if origin.environment is not None and not (origin.spec.prefers or origin.spec.python):
@@ -151,6 +152,8 @@ def _look_for(client: Client, bundle: Cid) -> None:
 
 
 def _of_record(client: Client, record: Record) -> Recorded:
+    if record.reused is not None:
+        record = _decoded(client, record.reused, "", Record)  # that of the attempt whose verdict it is
     if record.origin is None:
         raise UsageError(f"the record of {record.test} does not say where it comes from: it ran nowhere, or long ago")
     origin = _decoded(client, record.origin, "", Origin)

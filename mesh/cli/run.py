@@ -14,7 +14,7 @@ from mesh.cli.output import note, print_json
 from mesh.cli.progress import MODES
 from mesh.cli.session import Joining, find, home_of, with_node
 from mesh.cli.signals import termination_interrupts
-from mesh.cli.submission import named_python, prepare
+from mesh.cli.submission import allowed_unseen, named_python, prepare
 from mesh.scheduler.environments import ENVIRONMENTS
 from protocols.errors import NodeUnavailable
 from protocols.manifests import PREEMPT_MODES, SHARE_MAX
@@ -62,6 +62,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--hedge", action=argparse.BooleanOptionalAction, default=False,
         help="have a second worker run a test that takes far longer than expected, too; the first verdict counts",
+    )  # fmt: skip
+    parser.add_argument(
+        "--cached", action="store_true",
+        help="tests that passed before take that verdict again while nothing that they read has changed; a sample runs",
+    )  # fmt: skip
+    parser.add_argument(
+        "--cached-allow", type=checked(allowed_unseen), default=[], metavar="WHAT",
+        help="reuse verdicts of tests that used these, too: network, files (outside of the tree), processes",
     )  # fmt: skip
     parser.add_argument("--timeout", dest="test_timeout", type=seconds, default=0.0, metavar="S", help="per test")
     parser.add_argument("--detach", action="store_true", help="submit and leave; `mesh watch` follows")

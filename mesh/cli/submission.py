@@ -14,6 +14,7 @@ from typing import Any
 from mesh.scheduler.environments import checked_python
 from mesh.scheduler.requirements import parse as parse_requirement
 from protocols.errors import UsageError
+from protocols.inputs import UNSEEN
 
 VERSION_FILE = ".python-version"
 """Where uv and pyenv look for a project's Python."""
@@ -58,6 +59,8 @@ def prepare(args: argparse.Namespace) -> Submission:
         raise UsageError("--exec needs a shell command, such as --exec 'make check'")
     if args.exec is not None and args.pytest_args:
         raise UsageError("--exec runs a shell command; pytest's arguments after '--' have no place beside it")
+    if args.exec is not None and args.cached:
+        raise UsageError("--cached reuses verdicts of pytest's tests; what a command of --exec reads is not seen")
     for before, word in _with_previous(args.pytest_args):
         if word in _OF_THIS_TREE and before not in _FLAGS_WITH_VALUE:
             raise UsageError(f"{word} goes by a cache that workers lack: try 'mesh retry RUN' or 'pytest --mesh --lf'")
@@ -87,7 +90,18 @@ def prepare_suite(args: argparse.Namespace, root: Path, arguments: list[str]) ->
     return Submission(root, names, _spec(args, root, names, arguments))
 
 
+def allowed_unseen(text: str) -> list[str]:
+    """The value of --cached-allow: what tests may use whose verdicts are reused all the same."""
+    found = sorted({word.strip() for word in text.split(",")})
+    for word in found:
+        if word not in UNSEEN:
+            raise UsageError(f"{word!r} is none of {', '.join(UNSEEN)}")
+    return found
+
+
 def _check_expressions(args: argparse.Namespace) -> None:
+    if args.cached_allow and not args.cached:
+        raise UsageError("--cached-allow is of use beside --cached, which is not given")
     for flag, expression in (("--requires", args.requires), ("--prefers", args.prefers)):
         try:
             parse_requirement(expression)
@@ -115,6 +129,8 @@ def _spec(args: argparse.Namespace, root: Path, names: tuple[str, ...], argument
         "worker_count": args.worker_count,
         "retries": args.retries,
         "hedge": args.hedge,
+        "cached": args.cached,
+        "cached_allow": args.cached_allow,
         "timeout": args.test_timeout,
         "environment": args.env,
         "python": (args.python or [_pinned_python(root, names) if args.env == "uv" else ""])[0],

@@ -65,6 +65,8 @@ def print_summary(client: Client, tally: Tally) -> None:
         print(painted(_rule("tried again"), "yellow"))
         for word, line in again["lines"]:
             print(f"{painted(word, 'yellow')} {line}")
+    for line in untrusted(client, finished):
+        print(line)
     print(last_line(finished, warnings.get("total", 0), again.get("counts", {})))
     if finished.get("report"):
         print(f"report {finished['report']}")
@@ -131,6 +133,16 @@ def retried(client: Client, finished: dict[str, Any]) -> dict[str, Any]:
     return {"counts": document["counts"], "lines": lines}
 
 
+def untrusted(client: Client, finished: dict[str, Any]) -> list[str]:
+    """What there is to say of tests whose verdicts could have been reused, and that did not pass when they ran."""
+    told = _document(client, finished, "cached.json") if finished["exit_code"] else {}
+    return [
+        f"{human.clean(lie['test'])} {lie['outcome']}, though nothing that it was seen to read has changed: "
+        "its verdicts are not reused until its file is another"
+        for lie in told.get("lies", [])
+    ]
+
+
 def _tries(told: dict[str, Any]) -> str:
     """ "failed on one, passed on other: blame one"."""
     parts = []
@@ -156,6 +168,8 @@ def result(finished: dict[str, Any], warnings: int = 0, again: Mapping[str, int]
             word = _WORDS.get(outcome, outcome) if count > 1 else outcome
             parts.append(f"{count} {word}")
     parts += [f"{again[name]} {words}" for name, words in _UNSURE.items() if again.get(name)]
+    if finished.get("reused"):
+        parts.append(f"{finished['reused']} reused")
     if warnings:
         parts.append(f"{warnings} warning{'s' if warnings > 1 else ''}")
     text = ", ".join(parts) or "no tests ran"

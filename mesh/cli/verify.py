@@ -20,6 +20,7 @@ from mesh.cli.session import connect, find
 from mesh.net.identity import is_signed_by
 from mesh.state.verify import SEAL_FILE, Files, Findings, verify
 from protocols.errors import MeshError, StorageError, UsageError
+from protocols.ids import PeerId
 
 HELP = """Check a report: the hashes of all that is in it, the signatures of those who ran its tests and of who closed
 it, that every test has one verdict, and that its documents agree."""
@@ -180,10 +181,9 @@ def _document(findings: Findings, mesh: _Mesh, cid: str | None) -> dict[str, Any
         "counts": dict(findings.counts),
         "coordinator": {"peer": seal.coordinator, "name": names.get(seal.coordinator, "")} if seal else None,
         "closed": seal.closed if seal else None,
-        "workers": [
-            {"peer": peer, "name": names.get(peer, ""), "tests": count}
-            for peer, count in sorted(findings.ran.items(), key=lambda one: (-one[1], one[0]))
-        ],
+        "workers": _counted(findings.ran, names),
+        "reused": findings.reused,
+        "ran_nowhere": _counted(findings.nowhere, names),
         "problems": findings.problems,
         "more_problems": findings.more,
         "notes": findings.notes,
@@ -199,12 +199,30 @@ def _print(findings: Findings, mesh: _Mesh, what: str) -> None:
     for told in findings.notes:
         print(f"note: {told}")
     for worker in document["workers"]:
-        print(f"{worker['tests']:>8} tests ran on {_who(worker)}, who signed their records")
+        print(f"{_tests(worker)} ran on {_who(worker)}, and the records are signed by it")
+    if findings.reused:
+        print(
+            f"{_tests({'tests': findings.reused})} took over the verdict of an earlier run, whose report has the record"
+        )
+    for coordinator in document["ran_nowhere"]:
+        print(f"{_tests(coordinator)} ran nowhere, as {_who(coordinator)} says, which coordinated then")
     if findings.seal is not None:
         print(f"run {document['run']} was closed by {_who(document['coordinator'])}")
     counts = ", ".join(f"{count} {outcome}" for outcome, count in findings.counts.items() if count)
     verdict = "does NOT hold what was signed" if findings.problems else "is what was signed"
     print(f"{what} {verdict}: {counts or 'no tests'}")
+
+
+def _counted(by_peer: Mapping[PeerId, int], names: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Who has most first."""
+    return [
+        {"peer": peer, "name": names.get(peer, ""), "tests": count}
+        for peer, count in sorted(by_peer.items(), key=lambda one: (-one[1], one[0]))
+    ]
+
+
+def _tests(one: Mapping[str, Any]) -> str:
+    return f"{one['tests']:>6} test{'s' if one['tests'] != 1 else ''}"
 
 
 def _who(one: Mapping[str, Any]) -> str:

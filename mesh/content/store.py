@@ -11,6 +11,7 @@ from typing import Any
 
 import trio
 
+from mesh.content import archives
 from mesh.content.adding import Adder, file_key
 from mesh.content.bitswap.exchange import open_bitswap
 from mesh.content.blocks import QUOTA_BYTES_DEFAULT, check_size
@@ -22,13 +23,14 @@ from mesh.content.unixfs.build import Built, FileBuilder
 from mesh.content.unixfs.cid import CODECS, RAW, check_cid, cid_of, parse_cid
 from mesh.content.unixfs.nodes import Block, child_links, decode_node
 from mesh.content.walking import file_bytes, resolve
+from mesh.entries import Archived, ContentEntry, NamedContent
 from mesh.ports import ContentStat, KeptRoot, PinKey, PinOwner
 from mesh.together import together
 from protocols.errors import ContentNotFound, UsageError
 from protocols.ids import NO_RUN, Cid, PeerId, RunId
 
 READ_STALL_SECONDS = 30.0
-"""How long `read` waits for one block."""
+"""How long those who read as they go wait for one block."""
 
 ATTEMPTS_MAX = 3
 """Of an add or a fetch that the collector or a damaged block got in the way of."""
@@ -112,10 +114,34 @@ class EmbeddedContent:
     async def checkout(self, root: Cid, target: Path) -> None:
         await checkout(self._load_local, check_cid(root), target)
 
-    async def read(self, root: Cid, path: str = "") -> AsyncIterator[bytes]:
-        cid = await resolve(self._load, check_cid(root), path)
-        async for data in file_bytes(self._load, cid):
+    async def read(self, root: Cid, path: str = "", start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        way = await resolve(self._load, check_cid(root), path)
+        async for data in file_bytes(self._load, way[-1], start, stop):
             yield data
+
+    # What others' tools see
+
+    async def look(self, root: Cid, path: str = "") -> ContentEntry:
+        return await archives.look(self._load, check_cid(root), path)
+
+    async def entries(self, directory: Cid, most: int) -> Sequence[NamedContent]:
+        return await archives.entries(self._load, check_cid(directory), most)
+
+    async def archive(self, entry: ContentEntry, deep: bool = True) -> AsyncIterator[bytes]:
+        if deep:
+            await self.fetch(entry.cid, (), READ_STALL_SECONDS)
+        async for data in archives.archive(self._load, entry.way, deep):
+            yield data
+
+    async def export_archive(self, root: Cid, target: Path) -> Archived:
+        await self.fetch(root)
+        return await archives.write_archive(self._load, check_cid(root), target)
+
+    async def import_archive(self, path: Path) -> Archived:
+        found = await archives.read_archive(self._store, path)
+        for root in found.roots:
+            await self._repository.use(root, whole=False)
+        return found
 
     # Pins
 

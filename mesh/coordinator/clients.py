@@ -26,6 +26,7 @@ from mesh.state.model import Completion, CoordinatorState, Run, RunSummary
 from mesh.state.report import finished_event
 from mesh.state.results import Rejected
 from mesh.state.snapshot import snapshot_file
+from mesh.state.unrun import REUSE_FORMAT_MIN
 from mesh.views import documents
 from mesh.views.raft import raft_document
 from protocols.client import (
@@ -134,6 +135,8 @@ class ClientDesk:
         spec = request.spec
         if self._state.format < hedging.LOG_FORMAT_MIN:  # its older readers know no such field
             spec = dataclasses.replace(spec, hedge=False)
+        if self._state.format < REUSE_FORMAT_MIN:
+            spec = dataclasses.replace(spec, cached=False, cached_allow=())
         applied = await self._log.propose(Submit(request.nonce, spec, self._clock.now()))
         if isinstance(applied.result, Rejected):
             refused = UsageError if applied.result.limit else MeshFailed

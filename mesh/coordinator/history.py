@@ -36,6 +36,8 @@ HINT_SECONDS = 5.0
 RUNS_MAX = 12
 """Of a project, that are learnt from: the newest ones. More than a test has observations in the model, since many runs
 are of a part of the tests only."""
+SCANTY_MAX = 6
+"""Beside them, runs most of whose tests did not run (`--cached`)."""
 TESTS_MAX = 500_000
 """Of these runs together; the newest counts whatever its size."""
 MODELS_MAX = 16
@@ -177,10 +179,15 @@ def _record(run: Run, manifest: Manifest) -> Record:
 def _newest(state: CoordinatorState, project: str) -> list[Run]:
     """The finished runs that are learnt from, the newest first."""
     found: list[Run] = []
-    tests = 0
+    tests = scanty = 0
     for run in _finished(state, project):
-        tests += run.tests
-        if found and (tests > TESTS_MAX or len(found) >= RUNS_MAX):
+        ran = run.done - run.reused
+        if 2 * ran < run.tests:  # it tells little, and must not push out those that tell much
+            scanty += 1
+            if scanty > SCANTY_MAX:
+                continue
+        tests += ran
+        if found and (tests > TESTS_MAX or len(found) >= RUNS_MAX + min(scanty, SCANTY_MAX)):
             break
         found.append(run)
     return found

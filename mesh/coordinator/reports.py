@@ -25,6 +25,7 @@ import trio
 
 from mesh.content.unixfs.cid import as_raw
 from mesh.coordinator.history import History
+from mesh.coordinator.reuse import Readings, Reuser
 from mesh.coordinator.sealing import Evidence, seal
 from mesh.ports import Content, Network
 from mesh.state import junit, report
@@ -70,6 +71,7 @@ class _Material:
     tries: dict[TestIndex, dict[int, tuple[Cid, bytes]]] = field(default_factory=dict)
     """Records of tries before the verdict, by their number."""
     evidence: Evidence = field(default_factory=Evidence)
+    readings: Readings = field(default_factory=Readings)
 
 
 class _Search:
@@ -109,10 +111,13 @@ class _Search:
 class ReportBuilder:
     """Builds reports, in folders under `scratch` that are gone afterwards."""
 
-    def __init__(self, network: Network, content: Content, history: History, scratch: Path) -> None:
+    def __init__(
+        self, network: Network, content: Content, history: History, scratch: Path, reuser: Reuser | None = None
+    ) -> None:
         self._network = network
         self._content = content
         self._history = history
+        self._reuser = reuser
         self._scratch = scratch
         scratch.mkdir(parents=True, exist_ok=True)
 
@@ -138,6 +143,8 @@ class ReportBuilder:
             files |= await trio.to_thread.run_sync(
                 _write, folder, run, manifest, material, now, hostname, names, endings
             )  # fmt: skip
+            if run.spec.cached and manifest is not None and self._reuser is not None:
+                files |= await self._reuser.listed(run, manifest, material.readings, material.records, material.cids)
             if run.failure is not None and run.failure.record is not None:
                 with suppress(ContentNotFound):
                     said = _said(await self._content.get(run.failure.record))
@@ -158,12 +165,12 @@ class ReportBuilder:
         material = _Material()
 
         async def take(done: Completion) -> None:
-            for test, data, cid in await self._records(done, search, material.evidence):
+            for test, data, cid in await self._records(done, search, material):
                 material.records[test], material.cids[test] = data, cid
 
         async def take_tries(tried: Completion) -> None:
             number = dict(zip(tried.tests, tried.attempts, strict=True))
-            for test, data, cid in await self._records(tried, search, material.evidence):
+            for test, data, cid in await self._records(tried, search, material):
                 material.tries.setdefault(test, {})[number[test]] = (cid, data)
 
         await together(take, list(run.chunks))
@@ -180,15 +187,16 @@ class ReportBuilder:
                 evidence.installed[origin] = environment.distributions
 
     async def _records(
-        self, done: Completion, search: _Search, evidence: Evidence
+        self, done: Completion, search: _Search, material: _Material
     ) -> list[tuple[TestIndex, bytes, Cid]]:
         """Of the tests of a completion; none if no node has its chunk."""
         if not await search.has(done.chunk, done.worker):
             return []
         chunk = decode(await self._content.get(done.chunk), Chunk)
-        evidence.add(done, chunk)
+        material.evidence.add(done, chunk)
         cids = await self._content.put_many(chunk.records, "dag-cbor")
         wanted = set(done.tests)
+        material.readings.add(done, chunk)
         return [one for one in zip(chunk.tests, chunk.records, cids, strict=True) if one[0] in wanted]
 
 
@@ -210,6 +218,7 @@ def _write(
     seconds = max(0.0, now - run.submitted_at)
     remarks = Remarks(run)
     shell = run.spec.command is not None
+    sources: dict[int, tuple[Cid, PeerId]] = {}
     teardowns = report.teardowns(endings, names)
     with (folder / "junit.xml").open("wb") as xml:
         xml.write(junit.head(run.counts, seconds, run.submitted_at, hostname, len(teardowns)))
@@ -227,7 +236,11 @@ def _write(
                     earlier = material.tries.get(index, {})
                     remarks.add(index, record, last, {number: cid for number, (cid, _) in earlier.items()})
                     told = remarks.tried.get(index)
-                    xml.write(junit.case(record, told.properties(names) if told else (), shell=shell))
+                    properties = told.properties(names) if told else ()
+                    if record.reused is not None:
+                        properties = (*properties, ("mesh.reused", record.reused))
+                        sources[index] = (record.reused, record.worker)
+                    xml.write(junit.case(record, properties, shell=shell))
                     out.write(report.record_line(index, record, cid or Cid("")))
                     if record.artifacts is not None:
                         files[f"artifacts/{artifact_folder(record.test)}"] = record.artifacts
@@ -236,7 +249,8 @@ def _write(
             xml.write(junit.teardown(ending["name"] or ending["worker"], ending["error"]))
         xml.write(junit.tail())
     cids = [material.cids.get(TestIndex(index)) for index in range(len(tests))]
-    _write_pieces(folder / "report.json", report.report_json(run, manifest, cids, now, remarks.tried, names, endings))
+    entries = report.report_json(run, manifest, cids, now, remarks.tried, names, endings, sources)
+    _write_pieces(folder / "report.json", entries)
     if material.tries:
         files["tries.jsonl"] = folder / "tries.jsonl"
         _write_pieces(folder / "tries.jsonl", _tries(material))

@@ -19,9 +19,10 @@ from mesh.coordinator.pins import GRACE_SECONDS, PinKeeper
 from mesh.coordinator.recalls import Recalls
 from mesh.coordinator.replicas import Replicas
 from mesh.coordinator.reports import ReportBuilder
+from mesh.coordinator.reuse import Reuser
 from mesh.coordinator.sharing import SharedNames
 from mesh.coordinator.taking import signs, take_in
-from mesh.coordinator.unrun import UnrunTests
+from mesh.coordinator.unrun import Recording, UnrunTests
 from mesh.ports import Clock, Content, Network, Nodes, ReplicatedLog
 from mesh.scheduler import upstream
 from mesh.scheduler.contention import Stretch
@@ -36,7 +37,7 @@ from mesh.scheduler.supply import Memory
 from mesh.state.model import CoordinatorState, Lease, RunPhase
 from mesh.state.results import Applied
 from protocols.codec import encode
-from protocols.commands import Cancel, CollectFailed, Command, Complete, Register, Return
+from protocols.commands import Cancel, Collected, CollectFailed, Command, Complete, Register, Return
 from protocols.errors import MeshError, MeshFailed, NodeUnavailable, RemoteCallError, RemoteProtocolError
 from protocols.ids import LeaseId, PeerId, RunId
 from protocols.work import (
@@ -104,16 +105,10 @@ class TestCoordinator:
         self._replicas = Replicas(network, content, lambda: log.configuration.voters)
         self.pins = PinKeeper(network, content, log, nodes, self._replicas, clock, replica_grace)
         self._names = SharedNames(log, self._replicas)
-        self._reports = ReportBuilder(network, content, self._history, scratch)
-        self._unrun = UnrunTests(
-            content=content,
-            replicas=self._replicas,
-            history=self._history,
-            replicated=log,
-            nodes=nodes,
-            clock=clock,
-            network=network,
-        )
+        recording = Recording(network, content, self._replicas, self._history, log, nodes, clock)
+        self._reuser = Reuser(recording)
+        self._reports = ReportBuilder(network, content, self._history, scratch, self._reuser)
+        self._unrun = UnrunTests(recording)
         self._clock = clock
         self._name = name
         self._draw = draw
@@ -412,7 +407,9 @@ class TestCoordinator:
         run = self._state.runs[lease.run]
         estimates = await self._history.estimates(self._state, run.spec.project, manifest)
         self._estimates[run.id] = estimates
-        await self._log.propose(collected.outcome(lease.id, request.manifest, manifest, estimates, self._state.format))
+        made: Command = collected.outcome(lease.id, request.manifest, manifest, estimates, self._state.format)
+        reused = await self._reuser.offers(run, manifest) if isinstance(made, Collected) else []
+        await self._log.propose_many([made, *reused])
         return Ack()
 
     async def _result(self, peer: PeerId, request: Result) -> Ack:

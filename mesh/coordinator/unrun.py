@@ -2,8 +2,10 @@
 pass. Their records are made here, as content; whether they count, the log decides.
 """
 
+import dataclasses
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from mesh.content.unixfs.cid import as_raw
 from mesh.coordinator.history import History
@@ -12,7 +14,7 @@ from mesh.ports import Clock, Content, Network, Nodes, ReplicatedLog
 from mesh.scheduler.waiting import Skipped
 from mesh.state.model import NO_VERDICT, Run
 from mesh.state.signing import LOG_FORMAT_MIN, signed_chunk
-from protocols.codec import encode, encode_block
+from protocols.codec import encode_block
 from protocols.commands import Abandon, Skip
 from protocols.errors import MeshError
 from protocols.ids import Cid, PeerId, RunId, TestIndex
@@ -29,25 +31,36 @@ ENDED = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What those need who record verdicts that no lease ended."""
+
+    network: Network
+    content: Content
+    replicas: Replicas
+    history: History
+    log: ReplicatedLog
+    nodes: Nodes
+    clock: Clock
+
+    async def keep(self, run: RunId, tests: Sequence[TestIndex], records: Sequence[Record], inputs: bytes = b"") -> Cid:
+        """A chunk of these tests' records, signed by this node, as content that lies on two nodes."""
+        me = self.network.peer_id
+        encoded = tuple(encode_block(record) for record in records)
+        chunk = Chunk(tuple(tests), encoded, inputs=inputs)
+        if self.log.state.format >= LOG_FORMAT_MIN:
+            chunk = signed_chunk(dataclasses.replace(chunk, run=run, worker=me), self.network.sign)
+        cids = await self.content.put_many([*encoded, encode_block(chunk)], "dag-cbor")
+        root = as_raw(cids[-1])
+        await self.replicas.secure(root, me, self.nodes.nodes(), run=run)
+        return root
+
+
 class UnrunTests:
-    def __init__(
-        self,
-        *,
-        content: Content,
-        replicas: Replicas,
-        history: History,
-        replicated: ReplicatedLog,
-        nodes: Nodes,
-        clock: Clock,
-        network: Network,
-    ) -> None:
-        self._content = content
-        self._replicas = replicas
-        self._history = history
-        self._log = replicated
-        self._nodes = nodes
-        self._clock = clock
-        self._network = network
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        self._history = recording.history
+        self._log = recording.log
         self._busy = False
         self._newest: tuple[Sequence[tuple[RunId, TestIndex]], Sequence[Skipped]] = ((), ())
 
@@ -102,18 +115,11 @@ class UnrunTests:
     async def _chunk(
         self, run: RunId, manifest: Manifest, tests: Sequence[TestIndex], outcome: Outcome, why: str
     ) -> Cid:
-        """Records of tests that ran nowhere, as content that lies on two nodes."""
-        now = self._clock.now()
-        me = self._network.peer_id
+        """Records of tests that ran nowhere."""
+        now = self._recording.clock.now()
         nobody = PeerId("")
-        records = tuple(
-            encode(Record(manifest.tests[test].id, outcome, 0.0, now, nobody, 0, 1, message=why, longrepr=why))
+        records = [
+            Record(manifest.tests[test].id, outcome, 0.0, now, nobody, 0, 1, message=why, longrepr=why)
             for test in tests
-        )
-        chunk = Chunk(tuple(tests), records)
-        if self._log.state.format >= LOG_FORMAT_MIN:
-            chunk = signed_chunk(Chunk(tuple(tests), records, run, worker=me), self._network.sign)
-        cids = await self._content.put_many([*records, encode_block(chunk)], "dag-cbor")
-        root = as_raw(cids[-1])
-        await self._replicas.secure(root, me, self._nodes.nodes(), run=run)
-        return root
+        ]
+        return await self._recording.keep(run, tests, records)

@@ -46,6 +46,7 @@ class MeshNetwork:
     def __init__(self, host: MeshHost, identity: Identity, nursery: trio.Nursery) -> None:
         self.host = host
         """The libp2p host, for protocols of its own (bitswap)."""
+        host.announced = self.addresses
         self._identity = identity
         self._watchers: list[Callable[[PeerId, bool], None]] = []
         self._nursery = nursery

@@ -4,6 +4,7 @@
 peer's streams behind one semaphore. So the parts are put together here.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import trio
@@ -23,6 +24,7 @@ from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.transport.exceptions import SecurityUpgradeFailure
 from libp2p.transport.tcp.tcp import TCP
 from libp2p.transport.upgrader import TransportUpgrader
+from multiaddr import Multiaddr
 
 from mesh.net import patches
 from mesh.net.contain import contained
@@ -80,11 +82,19 @@ class MeshSwarm(Swarm):  # type: ignore[misc]
 
 
 class MeshHost(BasicHost):  # type: ignore[misc]
-    """A host that no stream handler can take down, and that does not identify every peer unasked."""
+    """A host that no stream handler can take down, that does not identify every peer unasked, and that tells others
+    where it really is."""
 
     def __init__(self, swarm: MeshSwarm) -> None:
+        self.announced: Callable[[], Sequence[str]] = lambda: ()
+        """Full multiaddrs under which others can reach this host."""
         super().__init__(swarm, negotiate_timeout=NEGOTIATION_SECONDS_MAX, disable_identify_address_discovery=True)
         swarm.notifees[:] = [n for n in swarm.notifees if not isinstance(n, _IdentifyNotifee)]
+
+    def get_addrs(self) -> list[Multiaddr]:
+        """It announced what it listens on: of a peer at 0.0.0.0, which Kubo takes for no address at all, Kubo asks for
+        no block."""
+        return [Multiaddr(address) for address in self.announced()]
 
     async def _swarm_stream_handler(self, net_stream: Any) -> None:
         """A handler that raised killed the host."""

@@ -47,6 +47,7 @@ from protocols.commands import (
     RaiseFormat,
     Register,
     Return,
+    Reuse,
     Settle,
     Skip,
     Submit,
@@ -319,6 +320,10 @@ def _skip(state: CoordinatorState, index: int, command: Skip) -> Result:
     return _unrun(state, command.run, unrun.skip(state.runs.get(command.run), command))
 
 
+def _reuse(state: CoordinatorState, index: int, command: Reuse) -> Result:
+    return _unrun(state, command.run, unrun.reuse(state, command))
+
+
 def _unrun(state: CoordinatorState, run: RunId, tests: tuple[TestIndex, ...] | Rejected) -> Result:
     if isinstance(tests, Rejected):
         return tests
@@ -403,6 +408,7 @@ _HANDLERS: dict[type[Any], Callable[[CoordinatorState, int, Any], Result]] = {
     Expire: _expire,
     Abandon: _abandon,
     Skip: _skip,
+    Reuse: _reuse,
     Cancel: _cancel,
     Finish: _finish,
     Claim: shared.claim,

@@ -71,8 +71,8 @@ class RunPhase(enum.StrEnum):
 class Completion:
     """Verdicts that were accepted together: one step of a run's history, and the unit of a follower's cursor.
 
-    The i-th test has the i-th outcome (its code), duration (microseconds) and attempt (from 1). An abandoned test has
-    `NO_WORKER` and `NO_LEASE`.
+    The i-th test has the i-th outcome (its code), duration (microseconds) and attempt (from 1). A test that no lease
+    ended (abandoned, skipped for another one, or with the verdict of an earlier run) has `NO_WORKER` and `NO_LEASE`.
     """
 
     chunk: Cid
@@ -211,6 +211,12 @@ class Run:
         return self.needs[requirement] if requirement < len(self.needs) else NOTHING
 
     @property
+    def reused(self) -> int:
+        """Tests with the verdict of an earlier run: alone among those that no lease ended they have passed."""
+        passed = Outcome.PASSED.code
+        return sum(done.outcomes.count(passed) for done in self.chunks if done.worker == NO_WORKER)
+
+    @property
     def pending_tests(self) -> int:
         """Tests in `pending`."""
         return self.tests - self.leased - self.done if self.phase is RunPhase.RUNNING else 0
@@ -225,7 +231,7 @@ class Run:
         return self.phase.value
 
 
-@message("s.summary")
+@message("s.summary", later=1)
 class RunSummary:
     """What is kept of a run that finished long ago; the rest is in its report."""
 
@@ -247,6 +253,7 @@ class RunSummary:
     exit_code: int
     cancelled: bool
     reason: str
+    reused: int = 0
 
     @property
     def state(self) -> str:

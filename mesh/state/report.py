@@ -64,6 +64,7 @@ def finished_event(run: Run | RunSummary) -> dict[str, Any]:
         "state": run.state,
         "exit_code": run.exit_code,
         "counts": counts(run),
+        "reused": run.reused,
         "tests": run.tests,
         "wall_seconds": round(max(0.0, run.finished_at - run.submitted_at), 3),
         "report": run.report,
@@ -81,10 +82,12 @@ def report_json(
     tried: Mapping[int, Told] = MappingProxyType({}),
     names: Mapping[PeerId, str] = MappingProxyType({}),
     endings: Endings = NO_ENDINGS,
+    sources: Mapping[int, tuple[Cid, PeerId]] = MappingProxyType({}),
 ) -> Iterator[bytes]:
     """`report.json` in pieces. `records[i]` is the CID of the i-th test's record. Tests without a verdict (of a
     cancelled run) have no entry; the others are sorted by their IDs; those that were `tried` more than once tell it.
-    `finished_at`: what `Finish` will say. `names`: of workers."""
+    `finished_at`: what `Finish` will say. `names`: of workers. `sources`: of reused verdicts, the record and the worker
+    that they came from."""
     code = exit_code(run, endings)
     head = {
         "run": str(run.id),
@@ -111,11 +114,12 @@ def report_json(
                     "test": test,
                     "outcome": Outcome.of_code(run.outcomes[index]).value,
                     "duration": run.durations[index] / 1e6,
-                    "worker": workers[index],
+                    "worker": sources[index][1] if index in sources else workers[index],
                     "attempt": attempts[index],
                     "record": records[index],
                     "flaky": index in tried and tried[index].flaky,
                     **(tried[index].document(names) if index in tried else {}),
+                    **({"reused": True, "source": sources[index][0]} if index in sources else {}),
                 }
             )
             for test, index in order[start : start + TESTS_PER_PIECE]
@@ -177,6 +181,7 @@ def record_line(index: TestIndex, record: Record, cid: Cid) -> bytes:
                 "flaky": record.flaky,
                 "subtests": [{"name": p.name, "outcome": p.outcome, "duration": p.duration} for p in record.subtests],
                 "record": cid,
+                **({"reused": record.reused} if record.reused is not None else {}),
             }
         )
         + b"\n"

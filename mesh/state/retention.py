@@ -53,4 +53,5 @@ def summary(run: Run) -> RunSummary:
         exit_code=run.exit_code,
         cancelled=run.cancelled is not None,
         reason=run.reason,
+        reused=run.reused,
     )

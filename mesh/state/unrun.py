@@ -1,12 +1,15 @@
-"""Verdicts of pending tests that no lease will end: abandoned, or skipped for one that they depend on."""
+"""Verdicts of pending tests that no lease will end: abandoned, skipped for one that they depend on, or reused."""
 
 from mesh.state import ranges, verdicts
 from mesh.state.dependencies import Standing
-from mesh.state.model import Run, Task
+from mesh.state.model import CoordinatorState, Run, Task
 from mesh.state.results import Rejected
-from protocols.commands import Abandon, Skip
+from protocols.commands import Abandon, Reuse, Skip
 from protocols.ids import TestIndex
 from protocols.manifests import Outcome
+
+REUSE_FORMAT_MIN = 4
+"""Of a log that can say that verdicts are reused."""
 
 
 def abandon(run: Run | None, command: Abandon) -> tuple[TestIndex, ...] | Rejected:
@@ -31,6 +34,27 @@ def skip(run: Run | None, command: Skip) -> tuple[TestIndex, ...] | Rejected:
         _take(run, test)
     verdicts.record_unrun(run, skipped, command.chunk, Outcome.SKIPPED)
     return tuple(skipped)
+
+
+def reuse(state: CoordinatorState, command: Reuse) -> tuple[TestIndex, ...] | Rejected:
+    """Record `passed` for those of the tests that are pending and wait for nothing; which those were."""
+    run = state.runs.get(command.run)
+    if run is None or state.format < REUSE_FORMAT_MIN:
+        return Rejected(f"run {command.run} can't reuse verdicts", command.run)
+    durations = dict(zip(command.tests, command.durations, strict=True))
+    tests = [test for test in sorted(durations) if _is_free(run, test)]
+    if not tests:
+        return Rejected(f"none of these tests of run {run.id} is pending", run.id)
+    for piece in ranges.subtract(run.pending, tests)[1]:
+        ranges.cut_out(run.pending, piece)
+    verdicts.record_unrun(run, tests, command.chunk, Outcome.PASSED, [durations[test] for test in tests])
+    return tuple(tests)
+
+
+def _is_free(run: Run, test: TestIndex) -> bool:
+    if ranges.locate(run.pending, test) is None:
+        return False
+    return run.barriers is None or run.barriers.standing(run.outcomes, test)[0] is Standing.MET
 
 
 def _has_failed_dependency(run: Run, test: TestIndex) -> bool:

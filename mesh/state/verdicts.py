@@ -117,8 +117,11 @@ def record(
     enter_completion(run, Completion(chunk, worker, lease, indexes, outcomes, times, bytes(attempts)))
 
 
-def record_unrun(run: Run, tests: Sequence[TestIndex], chunk: Cid, outcome: Outcome) -> None:
-    """The same verdict for tests that no lease ended: abandoned, or skipped for one that they depend on."""
+def record_unrun(
+    run: Run, tests: Sequence[TestIndex], chunk: Cid, outcome: Outcome, durations: Sequence[int] = ()
+) -> None:
+    """The same verdict for tests that no lease ended: abandoned, skipped for one that they depend on, or reused (these
+    took their `durations`, microseconds, when they ran)."""
     enter_completion(
         run,
         Completion(
@@ -127,7 +130,7 @@ def record_unrun(run: Run, tests: Sequence[TestIndex], chunk: Cid, outcome: Outc
             lease=NO_LEASE,
             tests=array("I", tests),
             outcomes=bytes([outcome.code]) * len(tests),
-            durations=array("q", bytes(8 * len(tests))),
+            durations=array("q", [max(each, 0) for each in durations] or bytes(8 * len(tests))),
             attempts=bytes(max(run.attempts[test], 1) for test in tests),
         ),
     )

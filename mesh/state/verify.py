@@ -31,7 +31,8 @@ UNSIGNED = (
 )
 
 _RAN_NOWHERE = (Outcome.ERROR, Outcome.SKIPPED)
-"""The verdicts that a coordinator may give itself, of tests that ran nowhere."""
+"""The verdicts that a coordinator may give itself, of tests that ran nowhere; and it may say that the verdict of an
+earlier run holds (`passed`, with the record that it comes from)."""
 
 _DAG_CBOR_SHA2_256 = b"\x01\x71\x12\x20"
 
@@ -65,6 +66,10 @@ class Findings:
     seal: Seal | None = None
     ran: Counter[PeerId] = field(default_factory=Counter)
     """Verdicts by the worker whose signature stands for them."""
+    nowhere: Counter[PeerId] = field(default_factory=Counter)
+    """Verdicts of tests that ran nowhere, by the coordinator that gave them."""
+    reused: int = 0
+    """Verdicts of earlier runs."""
     tests: int = 0
     counts: Mapping[str, int] = field(default_factory=dict)
 
@@ -87,7 +92,12 @@ class _Signed:
     index: int
     outcome: Outcome
     attempt: int
-    worker: PeerId
+    signer: PeerId
+    """Who signed it."""
+    ran_on: PeerId | None
+    """None: nowhere, as the coordinator that signed it says."""
+    source: Cid | None
+    """Of a verdict of an earlier run, which the coordinator took over: the record that it comes from."""
 
 
 def verify(files: Files, check: Check) -> Findings:
@@ -100,6 +110,11 @@ def verify(files: Files, check: Check) -> Findings:
         return found
     manifest = _manifest(files, found)
     _check_verdicts(document, manifest, records, found)
+    if found.reused:
+        found.notes.append(
+            f"{found.reused} of {found.tests} tests did not run: they have verdicts of earlier runs, for which the "
+            "coordinator's signature stands, and the records that it names"
+        )
     _check_counts(document, files.junit, found)
     _check_lines(document, files.lines, found)
     return found
@@ -204,9 +219,16 @@ def _signed_record(
             found.wrong(f"{name}: {record.test} is said to have run on {record.worker}, and {chunk.worker} signed it")
         if record.origin != chunk.origin or record.origin not in origins:
             found.wrong(f"{name}: the record of {record.test} comes from elsewhere: its origin is not in the report")
+    elif record.reused is not None:
+        if record.outcome is not Outcome.PASSED:
+            found.wrong(
+                f"{name}: {record.test} takes the verdict of an earlier run, which can't be {record.outcome.value}"
+            )
     elif record.worker or record.outcome not in _RAN_NOWHERE:
         found.wrong(f"{name}: {record.test} ran nowhere, and is said to be {record.outcome.value}")
-    return _Signed(record.test, index, record.outcome, record.attempt, chunk.worker)
+    return _Signed(
+        record.test, index, record.outcome, record.attempt, chunk.worker, record.worker or None, record.reused
+    )
 
 
 def _document(files: Files, found: Findings) -> dict[str, Any] | None:
@@ -257,13 +279,19 @@ def _check_verdicts(
         elif signed.test != test or places.get(test, signed.index) != signed.index:
             found.wrong(f"{test}: the record {cid} is that of {signed.test}")
         else:
-            found.ran[signed.worker] += 1
+            if signed.source is not None:
+                found.reused += 1
+            else:
+                (found.ran if signed.ran_on else found.nowhere)[signed.signer] += 1
+            if entry.get("source") != signed.source:
+                found.wrong(f"{test} comes from {entry.get('source')} by report.json, {signed.source} by its record")
             if entry["outcome"] != signed.outcome.value:
                 found.wrong(f"{test} is {entry['outcome']} in report.json, and {signed.outcome.value} in its record")
-            if entry.get("attempt") != signed.attempt:
+            if not isinstance(entry.get("attempt"), int) or entry["attempt"] < signed.attempt:
+                # a worker does not know of tries that went wrong elsewhere, for which the log counts one more each
                 found.wrong(f"{test} is attempt {entry.get('attempt')} in report.json, {signed.attempt} in its record")
-            if (entry.get("worker") or signed.worker) != signed.worker:
-                found.wrong(f"{test} ran on {entry['worker']} by report.json, and {signed.worker} signed its record")
+            if entry.get("worker") != signed.ran_on:
+                found.wrong(f"{test} ran on {entry.get('worker')} by report.json, and {signed.ran_on} by its record")
 
 
 def _check_complete(

@@ -28,6 +28,7 @@ from protocols.errors import (
     UsageError,
 )
 from protocols.ids import Cid, LeaseId, PeerId, RunId
+from protocols.inputs import Place
 from protocols.manifests import Outcome, Record
 from protocols.work import (
     PROTOCOL,
@@ -246,7 +247,7 @@ class WorkerAgent:
                 self._perform(self._machine.ready(run))
                 with session.scope:
                     async for event in session.events():
-                        await self._take(run, event, session.origin)
+                        await self._take(run, event, session)
         except Exception as error:
             if session is not None:
                 raise  # results are in our hands: only a new process of this node knows what to offer again
@@ -265,18 +266,18 @@ class WorkerAgent:
         else:
             self._machine.closed_session(run)
 
-    async def _take(self, run: RunId, event: RunnerEvent, origin: Cid | None) -> None:
+    async def _take(self, run: RunId, event: RunnerEvent, session: RunSession) -> None:
         if isinstance(event, Started):
             self._machine.started(event.lease, event.index)
             self._changed()
             return
-        record = await self._workshop.complete(event, origin, run)
+        record = await self._workshop.complete(event, session.origin, run)
         if self._machine.finished(event.lease, event.index):
-            await self._keep(event, record)
+            await self._keep(event, record, session.place())
 
-    async def _keep(self, event: Finished, record: Record) -> None:
+    async def _keep(self, event: Finished, record: Record, place: Place | None) -> None:
         held = self._machine.held[event.lease]  # which may be closed while its results are written
-        ended = ended_as(event, held.assign.run, record)
+        ended = ended_as(event, held.assign.run, record, place)
         batch = self._buffer.add(ended)
         if batch is not None:
             await self._report(batch)

@@ -8,11 +8,13 @@ import contextlib
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from mesh.ports import CollectionFailed, WorkItem
+from mesh.ports import CollectionFailed, Finished, WorkItem
 from mesh.worker.limits import TEARDOWN_SECONDS_MAX
 from mesh.worker.pytest_side import telling, wire
+from mesh.worker.reading import SlotInputs
 from protocols.ids import PeerId
 from protocols.manifests import Outcome, Phase, Record
 
@@ -71,6 +73,15 @@ def reported(item: WorkItem, place: Place, result: Mapping[str, Any]) -> Record:
         subtests=_phases(result.get("subtests", ()), wire.SUBTESTS_MAX),
         reports=_reports(result),
     )
+
+
+def finished(item: WorkItem, place: Place, frame: wire.Frame, inputs: SlotInputs) -> Finished:
+    """From a slot's "P" or "J" frame."""
+    if frame[0] == "P":
+        return Finished(item.lease, item.index, passed(item, place, frame[2:]), inputs=inputs.take(int(frame[1])))
+    told = frame[1]
+    artifacts = Path(told["artifacts"]) if "artifacts" in told else None
+    return Finished(item.lease, item.index, reported(item, place, told), artifacts, inputs.take(int(told["key"])))
 
 
 def _phases(entries: Sequence[Any], most: int) -> tuple[Phase, ...]:

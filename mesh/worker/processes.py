@@ -25,6 +25,7 @@ from mesh.ports import Job
 from mesh.worker.frames import Remains
 from mesh.worker.leftovers import temporary_folder
 from mesh.worker.pytest_side import start, wire
+from mesh.worker.reading import SlotInputs
 
 CONTROL_BYTES_MAX = 1024 * 1024
 """One line from a zygote."""
@@ -63,6 +64,7 @@ class Zygote:
             "uid": job.run,
             "worker": job.worker,
             "test_type": job.test_type,
+            "reads": job.reads,
             "parent": os.getpid(),
         }
         path = self.directory / "settings.json"
@@ -242,6 +244,7 @@ class SlotProcess:
         self.number = number
         self.directory = directory
         self.pipes = SlotPipes()
+        self.inputs = SlotInputs()
         self.pid = 0
         self.running: int | None = None
         self.since = trio.current_time()

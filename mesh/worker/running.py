@@ -307,6 +307,9 @@ class PytestSession:
                 self._barren.pop(slot.number, None)
                 self._queue.started(slot.number, slot.running, slot.since)
                 continue
+            if frame[0] == "I":
+                slot.inputs.hear(frame[1])
+                continue
             if frame[0] == "J" and "ended" in frame[1]:
                 self.endings.append(wire.clip(str(frame[1]["ended"]))[0])
                 continue
@@ -317,15 +320,10 @@ class PytestSession:
             if item is None:
                 self._queue.finished(slot.number, key, 0.0)
                 continue
-            artifacts = None
-            if frame[0] == "P":
-                record = frames.passed(item, place, frame[2:])
-            else:
-                record = frames.reported(item, place, frame[1])
-                artifacts = Path(frame[1]["artifacts"]) if "artifacts" in frame[1] else None
-                self._count(record)
-            self._queue.finished(slot.number, key, record.duration)
-            events.append(Finished(item.lease, item.index, record, artifacts))
+            ended = frames.finished(item, place, frame, slot.inputs)
+            self._count(ended.record)
+            self._queue.finished(slot.number, key, ended.record.duration)
+            events.append(ended)
         if slot.running is not None and slot.running in self._items:
             item = self._items[slot.running]
             events.append(Started(item.lease, item.index, slot.number))

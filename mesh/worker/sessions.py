@@ -6,11 +6,12 @@ until `BUNDLES_MAX` newer ones push it out. Rejected: a checkout for each run (c
 
 import dataclasses
 import json
+import os
 import re
 import tempfile
 import zlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,12 +22,14 @@ from mesh.ports import CollectionFailed, Content, Finished, Job, Runner, RunnerE
 from mesh.worker import artifacts
 from mesh.worker.environments import Environment, Environments
 from mesh.worker.leftovers import remove_tree
+from mesh.worker.reading import setting_of
 from mesh.worker.selecting import select
 from mesh.worker.sharing import Names, Shares
 from mesh.worker.uv import BuildFailed
 from protocols.codec import decode, encode, encode_block
 from protocols.errors import ContentNotFound, MeshError, UsageError
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
+from protocols.inputs import Place
 from protocols.manifests import (
     THOUSAND,
     Device,
@@ -59,7 +62,14 @@ HASH_SEED = "PYTHONHASHSEED"
 class RunSession:
     """The processes of one run, fed with leases."""
 
-    def __init__(self, session: RunnerSession, manifest: Manifest, assign: Assign, origin: Cid | None = None) -> None:
+    def __init__(
+        self,
+        session: RunnerSession,
+        manifest: Manifest,
+        assign: Assign,
+        origin: Cid | None,
+        place: Callable[[], Place | None],
+    ) -> None:
         self.scope = trio.CancelScope()
         self.dismissed = False
         """Ended by the agent because it was idle."""
@@ -70,6 +80,8 @@ class RunSession:
         self.last_used = trio.current_time()
         self._session = session
         self._manifest = manifest
+        self.place = place
+        """Where it runs, if its verdicts may be reused."""
 
     def is_like(self, assign: Assign) -> bool:
         """Whether another run has the same bundle and the same arguments."""
@@ -160,6 +172,7 @@ class Workshop:
         peer: PeerId,
         slots: int,
         environments: Environments,
+        hardware: Callable[[], str],
         hash_seed: str = "",
     ) -> None:
         self._content = content
@@ -168,6 +181,7 @@ class Workshop:
         self._peer = peer
         self._slots = slots
         self._environments = environments
+        self._hardware = hardware
         self._hash_seed = hash_seed
         self._in_use: dict[Cid, int] = {}
         self._checkouts: dict[Cid, trio.Lock] = {}
@@ -194,14 +208,19 @@ class Workshop:
                 Shares(names, self._content, assign.run).serving() as socket,
                 self._runner.session(dataclasses.replace(job, share=str(socket))) as session,
             ):
-                yield RunSession(session, manifest, assign, origin)
+                setting = _setting(job, environment)
+                yield RunSession(session, manifest, assign, origin, lambda: self._place(setting))
+
+    def _place(self, setting: str) -> Place | None:
+        return Place(setting, self._hardware(), self._peer) if setting else None
 
     async def collect(self, assign: Assign) -> Collection:
         """Collect the run's tests; the manifest is stored here as a UnixFS file."""
         async with self._tree(assign) as root:
             try:
                 async with self._environments.hold(assign.spec, root) as environment:
-                    found = await self._runner.collect(self._job(assign, root, environment))
+                    job = self._job(assign, root, environment)
+                    found = await self._runner.collect(job)
             except UsageError as error:  # on every host the same
                 output = error.output if isinstance(error, BuildFailed) else str(error)
                 record = await self._content.put(output.encode())
@@ -214,7 +233,8 @@ class Workshop:
             record = await self._content.put(encode(said), "dag-cbor")
             return Collection(assign.lease, None, found.exit_code, told_reason(found.exit_code, output), record)
         info = await self._info(environment)
-        manifest = dataclasses.replace(found, bundle=assign.spec.bundle, environment=info)
+        setting = _setting(job, environment)
+        manifest = dataclasses.replace(found, bundle=assign.spec.bundle, environment=info, setting=setting)
         with tempfile.NamedTemporaryFile(dir=self._folder.parent, prefix="manifest-") as file:
             await trio.Path(file.name).write_bytes(encode(manifest))
             cid = await self._content.add_path(Path(file.name))
@@ -282,6 +302,7 @@ class Workshop:
             slots_total=assign.slots_total,
             maxfail=spec.maxfail if not spec.retries else 0,  # with retries, only the log knows what counts
             test_type=spec.test_type,
+            reads=spec.cached and spec.command is None,
         )
 
     async def _manifest(self, cid: Cid) -> Manifest:
@@ -324,6 +345,12 @@ class Workshop:
                 await _remove(self._folder / bundle)
             if not lock.statistics().tasks_waiting:
                 del self._checkouts[bundle]
+
+
+def _setting(job: Job, environment: Environment) -> str:
+    """Empty for a run whose verdicts are not to be reused. Its own variables are told by its spec, and the seeds that
+    follow from the bundle are no input: with them, no verdict would outlive an edit."""
+    return setting_of(environment.digest, {**os.environ, **dict(environment.variables)}) if job.reads else ""
 
 
 async def _remove(folder: Path) -> None:

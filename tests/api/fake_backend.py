@@ -6,6 +6,7 @@ from typing import Any
 
 import trio
 
+from mesh.entries import Archived
 from mesh.ports import ContentStat, KeptRoot, PinKey
 from mesh.raft.raft import PeerStatus, RaftStatus, RoleName
 from mesh.state.model import CoordinatorState
@@ -291,6 +292,7 @@ class FakeContent:
         self.files = dict(files)
         self.added: list[tuple[Path, Sequence[str] | None]] = []
         self.break_after: int | None = None
+        self.archive_is_whole = True
 
     async def add_path(self, path: Path, names: Sequence[str] | None = None) -> Cid:
         if not path.exists():
@@ -318,6 +320,16 @@ class FakeContent:
             if self.break_after is not None and start >= self.break_after:
                 raise ContentNotFound("a block is gone")
             yield data[start : start + 4096]
+
+    async def export_archive(self, root: Cid, target: Path) -> Archived:
+        await self.fetch(root)
+        target.write_bytes(b"archive")
+        return Archived((root,), 3, 1700)
+
+    async def import_archive(self, path: Path) -> Archived:
+        if path.read_bytes() != b"archive":
+            raise UsageError(f"{path} is no CAR file that can be imported")
+        return Archived((TREE if self.archive_is_whole else ABSENT,), 3, 1700)
 
     async def size(self, root: Cid) -> int:
         raise MeshError("not in this test")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mesh.api.checks import view_path
 from protocols.errors import NoCapableWorker, NoQuorum
 from protocols.work import CommandVerb
 from tests.api.fake_backend import ABSENT, OTHER, PEER, TREE
@@ -104,6 +105,30 @@ def test_get(node: Node, mesh: Mesh, suite: Path) -> None:
     ended = mesh("get", TREE, "-o", "out")
     assert ended.code == 4
     assert str(suite / "out") in ended.err
+
+
+def test_archives(node: Node, mesh: Mesh, suite: Path) -> None:
+    assert mesh("export", TREE, "-o", "x.car").out == f"saved {TREE} to {suite / 'x.car'} (3 blocks of 1,700 bytes)\n"
+    ended = mesh("export", TREE, "-o", "x.car")
+    assert (ended.code, str(suite / "x.car") in ended.err) == (4, True)
+    document = mesh("export", TREE, "--json").document
+    assert document == {"cid": TREE, "target": str(suite / f"{TREE}.car"), "blocks": 3, "bytes": 1700}
+    assert mesh("export", ABSENT).code == 12
+    assert mesh("import", "x.car").out == f"imported {TREE}\n"
+    assert node.backend.pinned == {TREE: 1}
+    assert mesh("import", "x.car", "--json").document == {"roots": [TREE], "blocks": 3, "bytes": 1700, "path": "x.car"}
+    node.content.archive_is_whole = False
+    ended = mesh("import", "x.car")
+    assert (ended.code, ended.out) == (4, "")
+    assert f"x.car lacks blocks of its root {ABSENT}" in ended.err
+    assert node.backend.pinned == {TREE: 1}
+
+
+def test_link(node: Node, mesh: Mesh) -> None:
+    url = json.loads((node.home / "api.json").read_text())["url"]
+    link = mesh("link", f"{TREE}/records/a b").out
+    assert link == f"{url}{view_path('t0ken', TREE)}/records/a%20b\n"
+    assert mesh("link", TREE, "--json").document["url"] == f"{url}{view_path('t0ken', TREE)}/"
 
 
 @pytest.mark.parametrize("report", ["17", TREE])

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,22 +45,48 @@ class Kubo:
     def peer(self) -> str:
         return self.run("id", "-f", "<id>").strip()
 
-    def run(self, *arguments: str, data: bytes | None = None) -> str:
+    def run(self, *arguments: str, data: bytes | None = None, timeout: float = 60) -> str:
         """The output of one `ipfs` command."""
+        return self._run(arguments, data, timeout).decode()
+
+    def export(self, cid: str) -> bytes:
+        """The CAR file of all under a CID."""
+        return self._run(("dag", "export", "--progress=false", cid), None, 60)
+
+    def _run(self, arguments: tuple[str, ...], data: bytes | None, timeout: float) -> bytes:
         done = subprocess.run(
             [str(kubo_program()), *arguments],
             env=self._environment,
             input=data,
             capture_output=True,
-            timeout=60,
+            timeout=timeout,
             check=False,
         )
         assert done.returncode == 0, done.stderr.decode()
-        return done.stdout.decode()
+        return done.stdout
+
+    @property
+    def blocks(self) -> Path:
+        """Where a block is a file."""
+        return self._home / "blocks"
+
+    def kill(self) -> None:
+        """End the running daemon as a power cut would."""
+        self._daemon.kill()
+        self._daemon.wait()
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """The daemon takes requests and answers none."""
+        self._daemon.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._daemon.send_signal(signal.SIGCONT)
 
     @contextmanager
     def running(self) -> Iterator["Kubo"]:
-        daemon = subprocess.Popen(
+        daemon = self._daemon = subprocess.Popen(
             [str(kubo_program()), "daemon"],
             env=self._environment,
             stdout=subprocess.PIPE,
@@ -100,3 +127,9 @@ def new_kubo(home: Path, swarm_key: bytes) -> Kubo:
     kubo.run("config", "--json", "Ipns.DelegatedPublishers", "[]")
     (home / "swarm.key").write_text(f"/key/swarm/psk/1.0.0/\n/base16/\n{swarm_key.hex()}\n")
     return kubo
+
+
+def kubo_cid(kubo: Kubo, path: Path, executable: bool = False) -> str:
+    """What Kubo calls a file or a tree, with its hidden files; its mode counts only for executables."""
+    how = ["--preserve-mode"] if executable else ["--only-hash"]  # the two do not go together
+    return kubo.run("add", "-Qr", "--hidden", "--cid-version=1", *how, str(path), timeout=300).strip()

@@ -9,7 +9,8 @@ import pytest
 import trio
 
 from mesh.content.kubo import open_kubo_content
-from mesh.content.store import EmbeddedContent, open_content
+from mesh.content.store import EmbeddedContent
+from mesh.entries import ContentKind
 from protocols.errors import ContentNotFound, NodeUnavailable, UsageError
 from protocols.ids import Cid, PeerId
 from tests.content.content_nodes import KEY, node_maker, poll
@@ -30,28 +31,6 @@ def kubo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubo]:
 
 def random_bytes(count: int, seed: int = 1) -> bytes:
     return random.Random(seed).randbytes(count)
-
-
-def make_tree(root: Path) -> None:
-    (root / "b" / "c").mkdir(parents=True)
-    (root / "b" / "c" / "deep").write_bytes(random_bytes(300))
-    (root / "b.d").write_bytes(b"")
-    (root / "ä").write_bytes(b"umlaut")
-    (root / "large").write_bytes(random_bytes(50_000_000))
-    (root / "link").symlink_to("b/c/deep")
-    (root / "many").mkdir()
-    for number in range(4200):
-        (root / "many" / f"n{number:031d}").write_bytes(b"%d" % (number % 10))
-
-
-async def test_a_tree_has_the_same_cid_in_both(kubo: Kubo, tmp_path: Path) -> None:
-    make_tree(tmp_path / "tree")
-    async with open_content(tmp_path / "home") as content:
-        ours = await content.add_path(tmp_path / "tree")
-    theirs = await trio.to_thread.run_sync(
-        lambda: kubo.run("add", "-Qr", "--cid-version=1", "--only-hash", str(tmp_path / "tree"))
-    )
-    assert ours == theirs.strip()
 
 
 async def test_blocks_go_both_ways_by_bitswap(kubo: Kubo, tmp_path: Path) -> None:
@@ -105,6 +84,12 @@ async def test_the_port_on_kubo(kubo: Kubo, tmp_path: Path) -> None:
         await content.checkout(root, tmp_path / "out")
         assert os.access(tmp_path / "out" / "run.sh", os.X_OK)
         assert b"".join([data async for data in content.read(root, "run.sh")]) == b"#!/bin/sh\n"
+        entry = await content.look(root, "run.sh")
+        assert (entry.kind, entry.size) == (ContentKind.FILE, 10)
+        assert [one.name for one in await content.entries(root, 10)] == ["run.sh"]
+        await content.export_archive(root, tmp_path / "x.car")
+        assert (tmp_path / "x.car").read_bytes() == await trio.to_thread.run_sync(kubo.export, root)
+        assert (await content.import_archive(tmp_path / "x.car")).roots == (root,)
         await content.unpin(root)
         await content.unpin(root)
         assert root not in await content.pins()
@@ -132,6 +117,27 @@ async def test_a_daemon_that_is_gone_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no address of a Kubo"):
         async with open_kubo_content("/ip4/127.0.0.1/udp/1"):
             pass
+
+
+async def test_a_daemon_that_hangs_is_said_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh.content.kubo.CALL_SECONDS_MAX", 1.0)
+    monkeypatch.setattr("mesh.content.kubo.PIN_SECONDS_MAX", 1.0)
+    kubo = new_kubo(tmp_path / "kubo", KEY)
+    with kubo.running():
+        async with open_kubo_content(kubo.api) as content:
+            cid = await content.put(b"x")
+            with kubo.stopped():
+                for call in (
+                    lambda: content.put(b"y"),
+                    lambda: content.get(cid),
+                    lambda: content.pin(cid, "a report"),
+                    lambda: content.has(cid),
+                    content.stat,
+                    content.pins,
+                ):
+                    with trio.fail_after(30), pytest.raises(NodeUnavailable, match="does not answer"):
+                        await call()  # type: ignore[operator]
+            assert await content.get(cid) == b"x"
 
 
 async def get_for_ever(content: EmbeddedContent, cid: Cid) -> None:

@@ -267,6 +267,12 @@ async def test_loopback_comes_last(make_node):
         assert loopback == sorted(loopback)
 
 
+async def test_a_peer_that_asks_is_told_where_this_host_really_is(make_node):
+    """Kubo asks a peer for nothing that says it is at 0.0.0.0."""
+    async with make_node(listen=()) as a:
+        assert [str(address) for address in a.host.get_addrs()] == list(a.addresses())
+
+
 @pytest.mark.parametrize("listen", ["banana", "/ip4/192.0.2.77/tcp/0", "/ip4/127.0.0.1/udp/0"])
 async def test_a_bad_listen_address_is_named(make_node, listen):
     with pytest.raises(UsageError, match=listen):

@@ -146,6 +146,7 @@ class Node:
         workshop = Workshop(
             content=content, runner=FakeRunner(rig.suite), folder=folder / "bundles", peer=self.peer, slots=self.slots,
             environments=Environments(folder / "environments", dict, lambda: None),
+            hardware=lambda: "linux x86_64",
         )  # fmt: skip
         self.agent = WorkerAgent(
             network=network, content=content, workshop=workshop, outbox=self.outbox, name=f"host-{self.peer}",

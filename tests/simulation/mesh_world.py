@@ -177,6 +177,7 @@ class SimNode:
         workshop = Workshop(
             content=self.content, runner=SuiteRunner(world.suites), folder=folder / "bundles", peer=self.peer,
             slots=self.slots, environments=Environments(folder / "environments", dict, lambda: None),
+            hardware=lambda: "linux x86_64",
         )  # fmt: skip
         self.agent = WorkerAgent(
             network=network, content=self.content, workshop=workshop, outbox=self.outbox, name=f"host-{self.peer}",

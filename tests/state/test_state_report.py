@@ -114,7 +114,8 @@ def test_finished_event_is_the_same_from_a_summary() -> None:
     assert event == {
         "event": "finished", "run": str(run.id), "state": "passed", "exit_code": 0,
         "counts": {"passed": 1, "failed": 0, "error": 0, "skipped": 0, "xfailed": 0, "xpassed": 0},
-        "tests": 1, "wall_seconds": 4.5, "report": CHUNK, "bundle": "bafybundle", "manifest": MANIFEST, "reason": "",
+        "tests": 1, "reused": 0, "wall_seconds": 4.5, "report": CHUNK, "bundle": "bafybundle", "manifest": MANIFEST,
+        "reason": "",
     }  # fmt: skip
     assert report.finished_event(summary(run)) == event
 

@@ -234,6 +234,33 @@ def test_what_a_worker_may_not_sign() -> None:
     assert f"{name}: {TESTS[0]} ran nowhere, and is said to be passed" in report.verify().problems
 
 
+def test_a_coordinator_tells_of_tests_that_ran_nowhere() -> None:
+    report = Report()
+    test = TESTS[4]
+    record = Record(test, Outcome.SKIPPED, 0.0, 1e9, PeerId(""), 0, 1, message="depends on another")
+    made = Chunk((TestIndex(4),), (encode_block(record),), RunId(7), LeaseId(0), peer_id_of(COORDINATOR))
+    report.chunks["chunks/000002.cbor"] = signed_chunk(made, signer(COORDINATOR))
+    report.entries[4] = report.entry(record) | {"worker": None}
+    report.counts |= {"passed": 3, "skipped": 1}
+    report.junit["skipped"] = "1"
+    report.reseal()
+    found = report.verify()
+    assert found.problems == []
+    assert found.nowhere == {peer_id_of(COORDINATOR): 1}
+    assert found.ran.total() == 4
+
+
+def test_tries_are_counted_by_the_log() -> None:
+    """A worker counts those that it, and nodes that died, began; the log each that was bad."""
+    report = Report()
+    report.entries[0]["attempt"] = 3
+    report.reseal()
+    assert report.verify().problems == []
+    report.entries[0]["attempt"] = 0
+    report.reseal()
+    assert report.verify().problems == [f"{TESTS[0]} is attempt 0 in report.json, 1 in its record"]
+
+
 def test_errors_after_the_last_test_are_no_verdicts() -> None:
     report = Report()
     report.teardowns = 2

@@ -36,6 +36,7 @@ def workshop(content: FakeContent, folder: Path) -> Workshop:
         peer=HERE,
         slots=1,
         environments=Environments(folder / "environments", dict, lambda: None),
+        hardware=lambda: "linux x86_64",
     )
 
 

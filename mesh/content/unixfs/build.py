@@ -1,17 +1,18 @@
 """From bytes and names to blocks: files, symlinks, directories, trees.
 
-A file of one chunk is that raw block, with no node around it. Only an executable file has a mode (its root then is a
-File node, over the same leaves), so that every plain file has the CID that `ipfs add --cid-version=1` gives it. The
-builder holds at most one chunk and 174 links a level, whatever the file's length.
+A file of one chunk is that raw block, with no node around it. Only an executable file has a mode, so that every plain
+file has the CID that `ipfs add --cid-version=1` gives it. An executable one has that of `--preserve-mode` (as 0755),
+under which Kubo has no raw leaves: its chunks lie in File nodes. The builder holds at most one chunk and 174 links a
+level, whatever the file's length.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mesh.content.unixfs.cid import RAW, cid_of
 from mesh.content.unixfs.hamt import SHARD_BYTES, build_shards
-from mesh.content.unixfs.nodes import EXECUTABLE_MODE, Block, Kind, Link, Node, encode_name, encode_node
+from mesh.content.unixfs.nodes import EXECUTABLE_MODE, Block, Kind, Link, Node, decode_node, encode_name, encode_node
 from protocols.errors import UsageError
 from protocols.ids import Cid
 
@@ -36,22 +37,21 @@ class Built:
 class FileBuilder:
     """Bytes in, blocks out, in one pass.
 
-    Invariants: `_levels[i]` holds fewer than 174 finished subtrees of height i, in order; `_last` holds the children
-    of the node made last.
+    Invariants: `_levels[i]` holds fewer than 174 finished subtrees of height i, in order; the last chunk is held back
+    until the end, so that the root is made there.
     """
 
     def __init__(self, executable: bool = False) -> None:
         self._executable = executable
         self._rest = bytearray()
         self._levels: list[list[Built]] = [[]]
-        self._last: list[Built] = []
 
     def feed(self, data: bytes | memoryview) -> list[Block]:
         """The blocks that `data` completes."""
         self._rest += data
         blocks: list[Block] = []
         start = 0
-        while len(self._rest) - start >= CHUNK_BYTES:
+        while len(self._rest) - start > CHUNK_BYTES:
             self._leaf(bytes(self._rest[start : start + CHUNK_BYTES]), blocks)
             start += CHUNK_BYTES
         del self._rest[:start]
@@ -60,8 +60,7 @@ class FileBuilder:
     def finish(self) -> tuple[list[Block], Built]:
         """The remaining blocks, and the root (which is the last of all blocks)."""
         blocks: list[Block] = []
-        if self._rest or self._levels == [[]]:
-            self._leaf(bytes(self._rest), blocks)
+        self._leaf(bytes(self._rest), blocks)
         level = 0
         while level < len(self._levels) - 1:
             if self._levels[level]:
@@ -72,13 +71,17 @@ class FileBuilder:
             level += 1
         root = self._levels[level][0]
         if self._executable:
-            root = self._with_mode(root, blocks, is_leaf=level == 0)
+            plain = blocks.pop()
+            block = encode_node(replace(decode_node(plain.cid, plain.data), mode=EXECUTABLE_MODE))
+            blocks.append(block)
+            root = Built(block.cid, root.tsize + len(block.data) - len(plain.data), root.size)
         return blocks, root
 
     def _leaf(self, data: bytes, blocks: list[Block]) -> None:
-        block = Block(cid_of(data, RAW), data)
+        executable = self._executable
+        block = encode_node(Node(Kind.FILE, data, size=len(data))) if executable else Block(cid_of(data, RAW), data)
         blocks.append(block)
-        self._push(0, Built(block.cid, len(data), len(data)), blocks)
+        self._push(0, Built(block.cid, len(block.data), len(data)), blocks)
 
     def _push(self, level: int, built: Built, blocks: list[Block]) -> None:
         if level == len(self._levels):
@@ -88,24 +91,16 @@ class FileBuilder:
             self._wrap(level, blocks)
 
     def _wrap(self, level: int, blocks: list[Block]) -> None:
-        self._last, self._levels[level] = self._levels[level], []
-        built, block = _file_node(self._last, 0)
+        children, self._levels[level] = self._levels[level], []
+        built, block = _file_node(children)
         blocks.append(block)
         self._push(level + 1, built, blocks)
 
-    def _with_mode(self, root: Built, blocks: list[Block], is_leaf: bool) -> Built:
-        """The root again, with a mode; the children of a root that is no leaf are those of the last node made."""
-        if not is_leaf and blocks and blocks[-1].cid == root.cid:
-            blocks.pop()
-        built, block = _file_node([root] if is_leaf else self._last, EXECUTABLE_MODE)
-        blocks.append(block)
-        return built
 
-
-def _file_node(children: list[Built], mode: int) -> tuple[Built, Block]:
+def _file_node(children: list[Built]) -> tuple[Built, Block]:
     size = sum(child.size for child in children)
     links = tuple(Link("", child.cid, child.tsize) for child in children)
-    block = encode_node(Node(Kind.FILE, b"", links, size, tuple(child.size for child in children), mode))
+    block = encode_node(Node(Kind.FILE, b"", links, size, tuple(child.size for child in children)))
     return Built(block.cid, len(block.data) + sum(child.tsize for child in children), size), block
 
 

@@ -7,6 +7,7 @@ whole list gives what Kubo reaches by single insertions.
 
 from mesh.content.unixfs.nodes import HASH_MURMUR3, Block, Kind, Link, Node, encode_name, encode_node
 from protocols.errors import RemoteProtocolError, UsageError
+from protocols.ids import Cid
 
 SHARD_BYTES = 256 * 1024
 """Names and CIDs of a directory from which on it is sharded (Kubo's HAMTShardingSize)."""
@@ -47,9 +48,7 @@ def _shard(hashed: list[tuple[bytes, Link]], depth: int, blocks: list[Block]) ->
 
 def shard_entries(node: Node) -> tuple[list[Link], list[Link]]:
     """(entries under their own names, further shards) of one shard."""
-    if not 8 <= node.fanout <= FANOUT_MAX or node.fanout & (node.fanout - 1) or node.hash_type != HASH_MURMUR3:
-        raise RemoteProtocolError(f"a shard of {node.fanout} slots under hash 0x{node.hash_type:x} is none of ours")
-    width = len(f"{node.fanout - 1:X}")
+    width = _slot_width(node)
     entries, shards = [], []
     for link in node.links:
         if len(link.name) < width:
@@ -59,6 +58,28 @@ def shard_entries(node: Node) -> tuple[list[Link], list[Link]]:
         else:
             entries.append(Link(link.name[width:], link.cid, link.tsize))
     return entries, shards
+
+
+def shard_lookup(node: Node, name: str, depth: int) -> tuple[Cid | None, bool]:
+    """Where `name` leads in a shard that is `depth` shards below its directory, and whether that is a further shard."""
+    width = _slot_width(node)
+    bits = node.fanout.bit_length() - 1
+    rest = HASH_BYTES * 8 - bits * (depth + 1)
+    if rest < 0:
+        raise RemoteProtocolError(f"a sharded directory is deeper than its hash is long, on the way to {name!r}")
+    hashed = int.from_bytes(murmur3(encode_name(name)), "big")
+    slot = f"{hashed >> rest & node.fanout - 1:0{width}X}"
+    for link in node.links:
+        if link.name == slot or link.name == slot + name:
+            return link.cid, link.name == slot
+    return None, False
+
+
+def _slot_width(node: Node) -> int:
+    """Digits of a slot in a link's name."""
+    if not 8 <= node.fanout <= FANOUT_MAX or node.fanout & (node.fanout - 1) or node.hash_type != HASH_MURMUR3:
+        raise RemoteProtocolError(f"a shard of {node.fanout} slots under hash 0x{node.hash_type:x} is none of ours")
+    return len(f"{node.fanout - 1:X}")
 
 
 def murmur3(data: bytes) -> bytes:

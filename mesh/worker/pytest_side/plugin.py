@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 from _mesh_pytest_side import (
+    attributing,
     collecting,
     coverages,
     fixtures,
@@ -65,6 +66,7 @@ CLIENT_OPTIONS = (
     "env",
     "python",
     "test-type",
+    "cached-allow",
 )
 """After "--mesh-", those of `mesh.pytest_plugin`."""
 
@@ -94,6 +96,8 @@ class MeshPlugin:
         self.artifacts = ""
         """Where the test under way may put artifacts."""
         self.artifacts_used = False
+        self.attribution: attributing.Attribution | None = None
+        """Where it is asked for what tests read."""
         self.keep_early: Callable[[list[Any]], None] | None = None
         """Saves what was captured in a phase that is over, in case that the process dies in a later one."""
 
@@ -104,7 +108,7 @@ class MeshPlugin:
 
     def pytest_addoption(self, parser: pytest.Parser) -> None:
         """The client's options: an ini file's addopts may hold them, and they mean nothing here."""
-        for name in ("--mesh", "--mesh-hedge"):
+        for name in ("--mesh", "--mesh-hedge", "--mesh-cached"):
             parser.addoption(name, action="store_true")
         for name in CLIENT_OPTIONS:
             parser.addoption(f"--mesh-{name}")
@@ -167,6 +171,8 @@ class MeshPlugin:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
         self._stop_at_files = False
+        if self.attribution is not None:
+            self.attribution.pause()
         if self._pipes is not None:
             self._run_slot(self._settings, *self._pipes)
             return True
@@ -281,4 +287,9 @@ def run_pytest(settings: dict[str, Any], zygote: Any, pipes: tuple[str, int, int
         processes.redirect(pipes[0])
     coverages.in_folder(pipes[0] if pipes is not None else settings["directory"])
     plugin = MeshPlugin(settings, zygote, pipes)
-    return int(pytest.main(arguments(settings), plugins=[plugin, plugin.teller]))
+    plugins: list[Any] = [plugin, plugin.teller]
+    if settings["reads"]:
+        plugin.attribution = attributing.Attribution(settings["root"], settings["directory"])
+        plugins.append(plugin.attribution)
+        plugin.attribution.start()
+    return int(pytest.main(arguments(settings), plugins=plugins))

@@ -82,6 +82,7 @@ class Slot:
         """Frames that go out with the next write."""
         self._forked_away = False
         self._bad = 0
+        self._attribution = plugin.attribution
 
     def run(self) -> None:
         """Until it is told to stop. After as many bad tests as the run allows, it takes tokens, but begins no test."""
@@ -125,6 +126,8 @@ class Slot:
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._cut_off)
         processes.redirect(self._directory)
+        if self._attribution is not None:
+            self._attribution.owns(self._directory)
         self._capture = capture.SlotCapture(config, self._directory)
         self._capture.restart()
         self._capture.escaped()  # what pytest said as this process began (a spawned one) is no test's
@@ -239,7 +242,8 @@ class Slot:
         if collectors:
             self._flush()
         for collector in collectors:
-            with self._collecting():
+            around = contextlib.nullcontext() if self._attribution is None else self._attribution.collecting()
+            with around, self._collecting():
                 found = list(session.genitems(collector))
                 kept = list(found)
                 session.config.hook.pytest_collection_modifyitems(session=session, config=session.config, items=kept)
@@ -290,19 +294,26 @@ class Slot:
         self._plugin.artifacts_used = False
         self._capture.dropped = 0
         self._tell_start(key, originals.now())
-        broken = None
-        try:
-            item.config.hook.pytest_runtest_protocol(item=item, nextitem=NextItem(self))
-        except BaseException as error:  # KeyboardInterrupt, pytest.exit, a plugin's bug: this test's affair alone
-            broken = error
-            with contextlib.suppress(BaseException):
-                self._session._setupstate.teardown_exact(None)
+        with contextlib.nullcontext() if self._attribution is None else self._attribution.of_test() as read:
+            broken = self._run_item(item)
+        if read is not None and broken is None:
+            self._pending += self._attribution.frame(key, item, read)
         last = self._next in (None, wire.PAUSE, wire.STOP)
         self._plugin.artifacts_used |= self._coverage.save(artifacts, last)
         self._report(key, reports, broken, artifacts)
         self._session._shouldstop = self._session._shouldfail = False
         if self._peek_is_elsewhere(node_id):
             originals.fchdir(self._root_fd)
+
+    def _run_item(self, item: pytest.Item) -> BaseException | None:
+        """What broke pytest's own protocol, if anything did."""
+        try:
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=NextItem(self))
+        except BaseException as error:  # KeyboardInterrupt, pytest.exit, a plugin's bug: this test's affair alone
+            with contextlib.suppress(BaseException):
+                self._session._setupstate.teardown_exact(None)
+            return error
+        return None
 
     def _peek_is_elsewhere(self, node_id: str) -> bool:
         """Whether the next test that is known by now is in another file."""

@@ -26,7 +26,7 @@ STARTED = struct.Struct("<cQd")
 PASSED = struct.Struct("<cQdfff")
 """b"P", key, start, and the seconds of setup, call and teardown."""
 FULL = struct.Struct("<cI")
-"""b"J", length of the JSON that follows."""
+"""b"J", length of the JSON that follows; or b"I", and the JSON says what the test of the next result read."""
 
 FRAME_BYTES_MAX = 16 * 1024 * 1024
 PIPE_BYTES = 1024 * 1024
@@ -60,8 +60,15 @@ def pack_json(value: dict[str, Any]) -> bytes:
     return FULL.pack(b"J", len(data)) + data
 
 
+def pack_inputs(value: dict[str, Any]) -> bytes:
+    """One b"I" frame: {"key", "set"}, and of a set that is new its "numbers", and the "names" that are."""
+    data = json.dumps(value).encode()
+    return FULL.pack(b"I", len(data)) + data
+
+
 class FrameReader:
-    """Bytes of a slot to frames: ("S", key, epoch), ("P", key, start, setup, call, teardown) or ("J", object)."""
+    """Bytes of a slot to frames: ("S", key, epoch), ("P", key, start, setup, call, teardown), ("J", object) or
+    ("I", object)."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -84,7 +91,7 @@ class FrameReader:
                     break
                 frames.append(("S", *STARTED.unpack_from(buffer, at)[1:]))
                 at += STARTED.size
-            elif kind == 74:
+            elif kind in (73, 74):
                 if size - at < FULL.size:
                     break
                 _, length = FULL.unpack_from(buffer, at)
@@ -93,7 +100,7 @@ class FrameReader:
                 if size - at - FULL.size < length:
                     break
                 at += FULL.size
-                frames.append(("J", json.loads(bytes(buffer[at : at + length]))))
+                frames.append((chr(kind), json.loads(bytes(buffer[at : at + length]))))
                 at += length
             else:
                 raise ValueError(f"a frame of kind {kind}")
