@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Hundreds of short processes of ours start: each module is compiled once, whatever the machine's default is.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test interop properties simulate mutants chaos bench-prediction bench-raft bench-runner bench-scheduler bench-idle bench-cached bench-memory compare-suites check lock clean
+.PHONY: demo test interop properties simulate mutants chaos bench-content bench-prediction bench-raft bench-runner bench-scheduler bench-idle bench-cached bench-memory compare-suites check lock clean
 
 demo: $(STAMP)
 	@$(BIN)/python examples/demo.py
@@ -41,6 +41,10 @@ bench-raft: $(STAMP) $(VENV)/benchmarks/.installed
 	@$(BIN)/python -m benchmarks.raft --peer-python $(VENV)/benchmarks/bin/python $(if $(QUICK),--quick) \
 		$(if $(KILLS),--kills $(KILLS)) $(if $(IDLE_MINUTES),--idle-minutes $(IDLE_MINUTES)) \
 		$(if $(LOADED_MINUTES),--loaded-minutes $(LOADED_MINUTES)) $(if $(ONLY),--only $(ONLY))
+
+# Content beside Kubo and plain HTTP (docs/content.md); QUICK=1: one short round; ONLY: files, large, tree or many.
+bench-content: $(STAMP)
+	@$(BIN)/python -m benchmarks.content $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 # How long slots stand idle in a run on three nodes of this host.
 bench-idle: $(STAMP)

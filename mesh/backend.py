@@ -69,7 +69,7 @@ Reply = TypeVar("Reply")
 
 
 class MeshBackend:
-    """Implements `mesh.ports.Backend`."""
+    """Implements `mesh.api.port.Backend`."""
 
     def __init__(
         self,
@@ -222,7 +222,7 @@ class MeshBackend:
             raise RemoteCallError(answer.reason)
 
     async def follow(self, run: RunId, cursor: int = 0, whole: bool = False) -> AsyncIterator[dict[str, Any]]:
-        """See `mesh.ports.Backend`."""
+        """See `mesh.api.port.Backend`."""
         teller = _Teller(run, cursor)
         phase = ""
         while True:

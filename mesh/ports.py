@@ -11,16 +11,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mesh.entries import Archived, ContentEntry, NamedContent
-from mesh.log_ports import Applied as Applied
-from mesh.log_ports import Disk as Disk
-from mesh.log_ports import Group as Group
-from mesh.log_ports import ReplicatedLog as ReplicatedLog
-from mesh.log_ports import Saved as Saved
+from mesh.raft.configuration import Change
+from mesh.raft.raft import RaftStatus
+from mesh.raft.ready import Configuration, Entry, HardState, Snapshot
 from protocols.ids import NO_RUN, Cid, LeaseId, PeerId, RunId, TestIndex
 from protocols.inputs import Inputs
-from protocols.manifests import Manifest, Record, RunSpec
+from protocols.manifests import Manifest, Record
 from protocols.presence import Link, NodeState, Presence
-from protocols.work import CommandVerb
 
 MESSAGE_BYTES_MAX = 900_000
 """Payload of one `send`, `call` or answer."""
@@ -84,6 +81,105 @@ class Network(Protocol):
     def subscribe(self, topic: str, handler: MessageHandler) -> None: ...
 
     async def publish(self, topic: str, payload: bytes) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What a disk holds of a Raft member: all that it ever promised."""
+
+    hard_state: HardState
+    snapshot: Snapshot | None
+    entries: tuple[Entry, ...]
+    """Those after the snapshot, contiguous."""
+
+
+class Disk(Protocol):
+    """The durable half of a Raft member. Each call is synced to disk when it returns; `StorageError` if it can't be."""
+
+    def load(self) -> Saved:
+        """Everything, checked; `StorageError` on damage (never a guess)."""
+
+    async def save(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
+        """Write both in one sync. Entries replace whatever stands at their indexes and after."""
+
+    async def save_snapshot(self, snapshot: Snapshot) -> None:
+        """Replace the snapshot; entries up to its index go, and all of them if the log conflicts with it."""
+
+    async def set_aside(self) -> None:
+        """Keep the log under another name and go on with an empty one, as a member that leaves its group does.
+        The oldest of those set aside may be deleted; the newest never is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A command that took effect, at `index` of the log; `result` is what `apply` returned for it."""
+
+    index: int
+    result: Any
+
+
+class ReplicatedLog(Protocol):
+    """This node's member of the mesh's Raft group. `mesh.consensus.Consensus` is one."""
+
+    @property
+    def mesh(self) -> str:
+        """The group's identity."""
+
+    @property
+    def state(self) -> Any:
+        """The applied `CoordinatorState`. Ask again after every await: a snapshot replaces it."""
+
+    @property
+    def applied(self) -> int: ...
+
+    @property
+    def version(self) -> int:
+        """Grows with each change of the applied index, the leader, the term or the configuration."""
+
+    @property
+    def leader(self) -> PeerId | None: ...
+
+    @property
+    def term(self) -> int: ...
+
+    @property
+    def is_leader(self) -> bool:
+        """Leader, and the no-op that opens its term is applied: `state` holds all that was ever committed."""
+
+    @property
+    def configuration(self) -> Configuration: ...
+
+    async def propose(self, command: Any, timeout: float = 10.0) -> Applied:
+        """Commit and apply one command, on the leader. `NotLeader`: it will not take effect; `OutcomeUnknown` (a
+        `NoQuorum`): it may, or may not."""
+
+    async def propose_many(self, commands: Sequence[Any], timeout: float = 10.0) -> list[Applied]:
+        """The same for several, in order and in one batch."""
+
+    async def barrier(self, timeout: float = 10.0) -> int:
+        """A linearizable read: when it returns, `state` holds all that was committed when it was called."""
+
+    async def snapshot(self, timeout: float = 10.0) -> Snapshot:
+        """The state after such a read, with its position and configuration."""
+
+    def status(self) -> RaftStatus: ...
+
+    async def wait_changed(self, since: int) -> int:
+        """Until `version` is over `since`; what it is then."""
+
+
+class Group(ReplicatedLog, Protocol):
+    """The same for those who run it and change who is in it."""
+
+    def suspect(self, peer: PeerId) -> None: ...
+
+    async def run(self) -> None: ...
+
+    async def lead(self, services: Callable[[], Awaitable[None]]) -> None: ...
+
+    async def change(self, change: Change, timeout: float = 10.0) -> None: ...
+
+    async def transfer(self, to: PeerId, timeout: float = 2.0) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +273,8 @@ class Content(Protocol):
     async def add_files(self, files: Mapping[str, bytes | Cid | Path]) -> Cid:
         """A UnixFS directory of "dir/name" -> content, or a CID that is already stored, or a local file."""
 
-    async def checkout(self, root: Cid, target: Path) -> None:
-        """Write the tree under `root`, which is here, to `target`, which must not exist; complete or absent."""
+    async def checkout(self, root: Cid, target: Path, former: Path | None = None, remember: bool = False) -> None:
+        """Write the tree under `root`, which is here, to `target`; complete or absent (see `EmbeddedContent`)."""
 
     def read(self, root: Cid, path: str = "", start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
         """The bytes of the UnixFS file at `path` under `root`, from `start` to before `stop`, fetched as needed, in
@@ -337,64 +433,6 @@ class Runner(Protocol):
         """Collect the job's tests, in pytest's order. The manifest's `bundle` is left empty for the caller."""
 
     def session(self, job: Job) -> AbstractAsyncContextManager[RunnerSession]: ...
-
-
-class Backend(Protocol):
-    """What the HTTP API shows and does: one node's view of the mesh, forwarded to the coordinator where needed.
-
-    Documents are plain JSON data, as interface.md and docs/api.md give them. Every method may raise a `MeshError`.
-    """
-
-    async def status(self) -> dict[str, Any]: ...
-
-    async def ticket(self) -> str: ...
-
-    async def topology(self) -> dict[str, Any]: ...
-
-    async def overview(self) -> dict[str, Any]:
-        """What the pictures are drawn from: nodes, runs and recent verdicts."""
-
-    async def raft(self) -> dict[str, Any]:
-        """The group that keeps the log, as its leader sees it; without one, as this node does, and says so."""
-
-    async def snapshot(self) -> bytes:
-        """The file of `mesh snapshot save`: all that was committed when it was asked for. `NoQuorum`."""
-
-    async def runs(self) -> list[dict[str, Any]]: ...
-
-    async def run(self, run: RunId) -> dict[str, Any]: ...
-
-    async def submit(self, nonce: bytes, spec: RunSpec) -> RunId: ...
-
-    async def cancel(self, run: RunId) -> None: ...
-
-    def follow(self, run: RunId, cursor: int = 0, whole: bool = False) -> AsyncIterator[dict[str, Any]]:
-        """The run's events from `cursor` on, as interface.md names them, each with its own "cursor"; ends after
-        "finished". `whole`: verdicts carry what pytest told of their tests. Survives a change of coordinator."""
-
-    def output(self, run: RunId, test: str) -> AsyncIterator[dict[str, Any]]:
-        """What `test`, or those tests whose IDs hold that text, print while they run ("output": "test", "stream",
-        "text"), and their verdicts; "ended" with the run, or the one test named. `UsageError` if there is none."""
-
-    async def why(self, target: str) -> dict[str, Any]: ...
-
-    async def plan(self, specs: Sequence[RunSpec], manifests: Sequence[Cid | None]) -> dict[str, Any]:
-        """Where such runs would go and how long they would take; a manifest is a file's CID, None: as in the newest run
-        of the same. `UsageError`: a run would not be accepted."""
-
-    async def record(self, cid: Cid) -> Record: ...
-
-    async def pins(self) -> dict[str, Any]:
-        """What the mesh keeps, and what this node does; without a coordinator as far as this node knows."""
-
-    async def pin(self, root: Cid, replicas: int) -> dict[str, Any]:
-        """Bring it here and keep it for the user; on that many nodes, with the copies that takes made by and by."""
-
-    async def unpin(self, root: Cid) -> dict[str, Any]:
-        """Let go of what a user, or else a run that is over, had kept. `UsageError`: it is not pinned."""
-
-    async def command(self, node: str, verb: CommandVerb) -> None:
-        """`node` is a peer ID, an unambiguous beginning or end of one, or a name."""
 
 
 class Outbox(Protocol):

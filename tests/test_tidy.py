@@ -32,7 +32,6 @@ LAYERS = {
     "mesh": (PORTS, "ports"),
     "mesh.entries": (PORTS, "ports"),
     "mesh.options": (PORTS, "ports"),
-    "mesh.log_ports": (PORTS, "ports"),
     "mesh.ports": (PORTS, "ports"),
     "mesh.together": (PORTS, "ports"),
     "mesh.api": (SERVICE, "api"),

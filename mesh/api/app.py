@@ -21,8 +21,9 @@ from starlette.routing import Route
 from mesh.api import parse
 from mesh.api.checks import parse_cid, parse_run
 from mesh.api.gateway import Gateway, GatewayError
+from mesh.api.port import Backend
 from mesh.api.streams import INTERNAL, EventStream, FileStream
-from mesh.ports import Backend, Content
+from mesh.ports import Content
 from protocols.commands import REPLICAS_DEFAULT, REPLICAS_MAX
 from protocols.errors import ContentNotFound, MeshError, NodeUnavailable, StorageError, UsageError
 from protocols.ids import Cid, PeerId

@@ -23,7 +23,8 @@ from hypercorn.trio import serve
 from mesh.api.app import Api
 from mesh.api.checks import parse_bind
 from mesh.api.guard import Guard
-from mesh.ports import Backend, Content
+from mesh.api.port import Backend
+from mesh.ports import Content
 from protocols.errors import UsageError
 from protocols.ids import PeerId
 

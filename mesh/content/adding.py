@@ -39,18 +39,18 @@ class Adder:
         mode = self._stat(path).st_mode
         if stat.S_ISDIR(mode):
             files, directories = ([*names], ()) if names is not None else _everything_under(path)
-            built = self.add_tree({name: path / name for name in files}, path, directories)
+            built = self.add_tree({name: f"{path}/{name}" for name in files}, path, directories)
         elif names is not None:
             raise UsageError(f"{path} is no directory")
         else:
-            built = self._add_one(path, path.parent, path.name)
+            built = self._add_one(str(path), path.parent, path.name)
         self.flush()
         return built
 
-    def add_tree(self, files: Mapping[str, Path | Built], root: Path, directories: tuple[str, ...] = ()) -> Built:
+    def add_tree(self, files: Mapping[str, str | Built], root: Path, directories: tuple[str, ...] = ()) -> Built:
         """A directory of local files and of what is already stored; links must stay within `root`."""
         for name in files:
-            split_path(name)
+            split_path(name)  # before anything is read
         entries = {
             name: source if isinstance(source, Built) else self._add_one(source, root, name)
             for name, source in files.items()
@@ -72,7 +72,7 @@ class Adder:
         if batch:
             self._put(batch)
 
-    def _add_one(self, path: Path, root: Path, name: str) -> Built:
+    def _add_one(self, path: str, root: Path, name: str) -> Built:
         status = self._stat(path)
         if stat.S_ISLNK(status.st_mode):
             target = os.readlink(path)
@@ -91,7 +91,7 @@ class Adder:
             self.read[file_key(path)] = (stamp, built.cid, built.tsize, built.size)
         return built
 
-    def _read(self, path: Path, executable: bool) -> Built:
+    def _read(self, path: str, executable: bool) -> Built:
         builder = FileBuilder(executable)
         try:
             with open(path, "rb", buffering=0) as file:
@@ -104,14 +104,14 @@ class Adder:
         return built
 
     @staticmethod
-    def _stat(path: Path) -> os.stat_result:
+    def _stat(path: str | Path) -> os.stat_result:
         try:
-            return path.lstat()
+            return os.lstat(path)
         except OSError as error:
             raise UsageError(f"{path} can't be read: {error.strerror}") from None
 
 
-def file_key(path: Path) -> str:
+def file_key(path: str | Path) -> str:
     """What a file is remembered by: its path, in a form that any database takes (a path need not be UTF-8)."""
     return os.fsencode(path).decode("latin-1")
 

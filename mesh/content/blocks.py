@@ -9,7 +9,6 @@ Synchronous, to be called in worker threads; rejected: the library's FilesystemB
 names, no check on read).
 """
 
-import hashlib
 import sqlite3
 import threading
 import time
@@ -17,11 +16,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mesh.content import pins
 from mesh.content.packs import Packs
 from mesh.content.repository import FileRow
-from mesh.content.unixfs.cid import RAW, SHA2_256, parse_cid
+from mesh.content.unixfs.cid import RAW, multihash_of, parse_cid
 from mesh.content.unixfs.nodes import BLOCK_BYTES_MAX, Block, child_links
 from mesh.ports import ContentStat, KeptRoot, PinKey, PinOwner
 from protocols.errors import LocalProtocolError, StorageError
@@ -45,6 +45,9 @@ COMPACT_BATCH = 32
 
 WALKS_MAX = 3
 """Over one DAG to see whether it is whole, if blocks of any are lost meanwhile."""
+
+READ_TOGETHER = 128
+"""Blocks read in one go, while nobody else reads."""
 
 VARIABLES_MAX = 500
 """Parameters in one SQL statement."""
@@ -90,7 +93,7 @@ class BlockStore:
         self._now = now
         self._losses = 0
         self._writing = threading.RLock()
-        self._reading = threading.Lock()
+        self._reading = threading.RLock()
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._writer = self._connect(directory / "blocks.db")
@@ -129,19 +132,20 @@ class BlockStore:
 
     def get_many(self, cids: Sequence[Cid]) -> list[bytes | None]:
         """Each block, checked, or None where it is not here."""
-        return [self._read(parse_cid(cid)[1]) for cid in cids]
+        hashes = [parse_cid(cid)[1] for cid in cids]
+        found: dict[bytes, bytes] = {}
+        for at in range(0, len(hashes), READ_TOGETHER):
+            found |= self._read(hashes[at : at + READ_TOGETHER])
+        return [found.get(key) for key in hashes]
 
     def get_some(self, cids: Sequence[Cid], bytes_max: int) -> list[bytes | None]:
         """The same for as many of the first `cids`, at least one, as bring the total to `bytes_max`."""
-        found: list[bytes | None] = []
-        size = 0
-        for cid in cids:
-            data = self.get(cid)
-            found.append(data)
-            size += len(data or b"")
-            if size >= bytes_max:
-                break
-        return found
+        sizes = self._sizes([parse_cid(cid)[1] for cid in cids])
+        total = count = 0
+        while count < len(cids) and (total < bytes_max or not count):
+            total += sizes.get(parse_cid(cids[count])[1], 0)
+            count += 1
+        return self.get_many(cids[:count])
 
     def has_many(self, cids: Sequence[Cid]) -> list[bool]:
         """Whether each block is indexed here."""
@@ -150,23 +154,34 @@ class BlockStore:
         return [one in known for one in hashes]
 
     def size(self, cid: Cid) -> int | None:
-        with self._reading_rows() as connection:
-            row = connection.execute("SELECT size FROM block WHERE hash = ?", (parse_cid(cid)[1],)).fetchone()
-        return None if row is None else row[0]
+        key = parse_cid(cid)[1]
+        return self._sizes([key]).get(key)
 
-    def _read(self, multihash: bytes) -> bytes | None:
+    def _sizes(self, hashes: list[bytes]) -> dict[bytes, int]:
+        return dict(self._rows("size", hashes))
+
+    def _read(self, hashes: list[bytes]) -> dict[bytes, bytes]:
+        """Those that are here and sound."""
+        with self._reading_rows():
+            rows = self._rows("data, pack, offset, size", hashes)
+            blocks = {
+                key: self._packs.read(pack, offset, size) if data is None else bytes(data)
+                for key, data, pack, offset, size in rows
+            }
+        for key in [key for key, data in blocks.items() if multihash_of(data) != key]:
+            del blocks[key]
+            self._forget_damaged(key)
+        return blocks
+
+    def _rows(self, columns: str, hashes: list[bytes]) -> list[Any]:
+        """(hash, columns…) of those that are indexed here."""
+        found: list[Any] = []
         with self._reading_rows() as connection:
-            rows = connection.execute("SELECT data, pack, offset, size FROM block WHERE hash = ?", (multihash,))
-            row = rows.fetchone()
-            if row is None:
-                return None
-            data, pack, offset, size = row
-            if data is None:
-                data = self._packs.read(pack, offset, size)
-        if hashlib.sha256(data).digest() == multihash[len(SHA2_256) :]:
-            return bytes(data)
-        self._forget_damaged(multihash)
-        return None
+            for at in range(0, len(hashes), VARIABLES_MAX):
+                some = hashes[at : at + VARIABLES_MAX]
+                marks = ",".join("?" * len(some))
+                found += connection.execute(f"SELECT hash, {columns} FROM block WHERE hash IN ({marks})", some)
+        return found
 
     def _forget_damaged(self, multihash: bytes) -> None:
         with self._transaction() as connection:
@@ -202,13 +217,7 @@ class BlockStore:
 
     def _added(self, hashes: list[bytes]) -> dict[bytes, float]:
         """When each of those that are here was put."""
-        found: dict[bytes, float] = {}
-        with self._reading_rows() as connection:
-            for at in range(0, len(hashes), VARIABLES_MAX):
-                some = hashes[at : at + VARIABLES_MAX]
-                marks = ",".join("?" * len(some))
-                found.update(connection.execute(f"SELECT hash, added FROM block WHERE hash IN ({marks})", some))
-        return found
+        return dict(self._rows("added", hashes))
 
     def _insert(self, connection: sqlite3.Connection, blocks: Mapping[bytes, bytes], now: float) -> None:
         large = [key for key, data in blocks.items() if len(data) > INLINE_BYTES_MAX]

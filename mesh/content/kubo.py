@@ -25,6 +25,7 @@ import trio
 from ipfshttpclient.exceptions import AddressError, CommunicationError, EncoderError, ErrorResponse
 
 from mesh.content.bitswap.exchange import Bitswap, open_bitswap
+from mesh.content.bitswap.wants import Sources
 from mesh.content.fetching import Exchange, Fetch
 from mesh.content.pins import PinBook
 from mesh.content.repository import FileRow
@@ -34,7 +35,7 @@ from mesh.content.unixfs.nodes import Block
 from mesh.ports import ContentStat, KeptRoot, PinKey, PinOwner
 from mesh.together import together
 from protocols.errors import ContentNotFound, MeshError, NodeUnavailable, StorageError, UsageError
-from protocols.ids import NO_RUN, Cid, PeerId, RunId
+from protocols.ids import NO_RUN, Cid, RunId
 
 warnings.filterwarnings("ignore", message="The 'strict' parameter", category=FutureWarning)
 """Of urllib3 2, about what ipfshttpclient passes to it."""
@@ -292,7 +293,7 @@ class KuboExchange:
         self._bitswap = bitswap
         self._repository = repository
 
-    async def get(self, cid: Cid, sources: set[PeerId]) -> bytes:
+    async def get(self, cid: Cid, sources: Sources) -> bytes:
         found: list[bytes] = []
         failures: list[MeshError] = []
 
@@ -325,6 +326,13 @@ class KuboExchange:
     def stored(self, cids: Sequence[Cid]) -> None:
         if self._bitswap is not None:
             self._bitswap.stored(cids)
+
+    def is_ours(self, cid: Cid, sources: Sources) -> bool:
+        return self._bitswap is None or self._bitswap.is_ours(cid, sources)
+
+    def blame(self, cid: Cid, reason: str) -> None:
+        if self._bitswap is not None:
+            self._bitswap.blame(cid, reason)
 
 
 def _pin(client: Any, root: Cid, options: dict[str, str]) -> None:

@@ -4,6 +4,7 @@ Local first, then from peers. What is put, added or fetched is durable when the 
 pinned or was used lately.
 """
 
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,9 +15,11 @@ import trio
 from mesh.content import archives
 from mesh.content.adding import Adder, file_key
 from mesh.content.bitswap.exchange import open_bitswap
+from mesh.content.bitswap.wants import Sources
 from mesh.content.blocks import QUOTA_BYTES_DEFAULT, check_size
 from mesh.content.checkout import checkout
-from mesh.content.fetching import Exchange, Fetch
+from mesh.content.fetching import Exchange, Fetch, Whole
+from mesh.content.former import Folder
 from mesh.content.local import open_local
 from mesh.content.repository import FileRow, Repository
 from mesh.content.unixfs.build import Built, FileBuilder
@@ -32,6 +35,9 @@ from protocols.ids import NO_RUN, Cid, PeerId, RunId
 READ_STALL_SECONDS = 30.0
 """How long those who read as they go wait for one block."""
 
+TREES_MAX = 16
+"""Checkouts remembered."""
+
 ATTEMPTS_MAX = 3
 """Of an add or a fetch that the collector or a damaged block got in the way of."""
 
@@ -42,6 +48,9 @@ class EmbeddedContent:
     def __init__(self, repository: Repository, exchange: Exchange | None) -> None:
         self._repository = repository
         self._exchange = exchange
+        self._whole = Whole()
+        self._trees: OrderedDict[Path, Folder] = OrderedDict()
+        """What lies in checkouts, as it was written."""
 
     # Blocks
 
@@ -63,7 +72,7 @@ class EmbeddedContent:
         if self._exchange is None:
             raise ContentNotFound(f"the block {cid} is not here, and there is nobody to ask")
         with trio.move_on_after(timeout):
-            data = await self._exchange.get(cid, set(holders))
+            data = await self._exchange.get(cid, Sources(holders))
         if data is None:
             raise ContentNotFound(f"no node in reach gave the block {cid} within {timeout:.0f} s")
         await self._store([Block(cid, data)])
@@ -80,8 +89,10 @@ class EmbeddedContent:
         for _ in range(ATTEMPTS_MAX):
             losses = self._repository.losses
             await self._repository.use(root, whole=False)
-            await Fetch(self._repository, self._exchange, holders, timeout).run(root)
+            fetch = Fetch(self._repository, self._exchange, holders, timeout, self._whole.since(losses))
+            await fetch.run(root)
             if self._repository.losses == losses:
+                self._whole.since(losses).add(fetch.inner)
                 await self._repository.use(root, whole=True)
                 return
         raise ContentNotFound(f"blocks of {root} vanish while they are fetched: the store is too small or damaged")
@@ -96,10 +107,10 @@ class EmbeddedContent:
         stored = {name: await self._built(source) for name, source in files.items() if isinstance(source, str)}
 
         def build(adder: Adder) -> Built:
-            sources: dict[str, Path | Built] = dict(stored)
+            sources: dict[str, str | Built] = dict(stored)
             for name, source in files.items():
                 if isinstance(source, Path):
-                    sources[name] = source.resolve()
+                    sources[name] = str(source.resolve())
                 elif isinstance(source, bytes):
                     builder = FileBuilder()
                     adder.take(builder.feed(source))
@@ -111,8 +122,17 @@ class EmbeddedContent:
 
         return await self._add(None, build, whole=not stored)
 
-    async def checkout(self, root: Cid, target: Path) -> None:
-        await checkout(self._load_local, check_cid(root), target)
+    async def checkout(self, root: Cid, target: Path, former: Path | None = None, remember: bool = False) -> None:
+        """Write the tree under `root`, which is here, to `target`, which must not exist; complete or absent. `former`:
+        an earlier checkout, `remember`ed for that, of a tree like it; it is used up, and only what differs is written.
+        """
+        known = self._trees.pop(former, None) if former is not None else None
+        start = (former, known) if former is not None and known is not None else None
+        tree = await checkout(self._load_local, check_cid(root), target, start)
+        if tree is not None and remember:
+            self._trees[target] = tree
+            if len(self._trees) > TREES_MAX:
+                self._trees.popitem(last=False)
 
     async def read(self, root: Cid, path: str = "", start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
         way = await resolve(self._load, check_cid(root), path)

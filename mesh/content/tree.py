@@ -63,16 +63,17 @@ def bundle_files(root: Path) -> list[str]:
         names = _git_files(root)
     chosen = []
     for name in sorted(set(names if names is not None else _walked_files(root))):
-        mode = _mode(root / name)
+        path = f"{root}/{name}"  # thousands of names: no Path for each
+        mode = _mode(path)
         if mode is None:
             continue
         if stat.S_ISLNK(mode):
-            check_link(root, name, os.readlink(root / name))
+            check_link(root, name, os.readlink(path))
         elif not stat.S_ISREG(mode):
-            log.warning("%s is no file, directory or link: left out of the bundle", root / name)
+            log.warning("%s is no file, directory or link: left out of the bundle", path)
             continue
-        elif not os.access(root / name, os.R_OK):
-            raise UsageError(f"{root / name} can't be read")
+        elif not os.access(path, os.R_OK):
+            raise UsageError(f"{path} can't be read")
         chosen.append(name)
     return chosen
 
@@ -115,10 +116,10 @@ def _never_roots() -> set[Path]:
     return {Path("/"), Path(os.path.abspath(os.path.expanduser("~")))}
 
 
-def _mode(path: Path) -> int | None:
+def _mode(path: str) -> int | None:
     """The file's mode; None when it is gone (git lists tracked files that were deleted)."""
     try:
-        return path.lstat().st_mode
+        return os.lstat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -168,10 +169,11 @@ def _git_files(root: Path, depth: int = 0) -> list[str] | None:
 
 def _with_nested(root: Path, names: Iterable[str], depth: int) -> Iterator[str]:
     for name in names:
-        inner = root / name
-        if inner.is_symlink() or not inner.is_dir():
+        path = f"{root}/{name}"
+        if not os.path.isdir(path) or os.path.islink(path.rstrip("/")):
             yield name
             continue
+        inner = root / name
         if depth == SUBMODULE_DEPTH_MAX:
             raise UsageError(f"{inner} is more than {SUBMODULE_DEPTH_MAX} repositories deep")
         if (inner / ".git").exists():

@@ -4,7 +4,7 @@
 checked before anything is done under it.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from mesh.content.unixfs.build import is_safe_name
@@ -95,7 +95,7 @@ class _Piece:
     data: bytes | None = None
 
 
-async def file_bytes(load: Load, cid: Cid, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+async def file_bytes(load: Load, cid: Cid, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
     """The content of a file from byte `start` to before `stop`, in order, a block at a time; of a dag-cbor block the
     block itself. What lies outside is not loaded. `RemoteProtocolError` where a part is not as long as it is said to
     be: no answer is other than announced, and no tree of empty parts goes on for ever."""

@@ -311,8 +311,9 @@ class TestCoordinator:
         """Whoever may work on the run beside the one that collects it prepares meanwhile."""
         if lease.collects:
             known = self._assignment(lease)
-            hint = MakeReady(known.run, known.spec, (*known.holders, lease.worker))
-            for worker in ahead.told(self._state, self._views, lease):
+            told = ahead.told(self._state, self._views, lease)
+            hint = MakeReady(known.run, known.spec, (*known.holders, lease.worker, *told))  # they give to one another
+            for worker in told:
                 self._nursery.start_soon(self._tell, worker, hint)
 
     async def _tell(self, worker: PeerId, what: Assign | RecallLease | MakeReady) -> None:

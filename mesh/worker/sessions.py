@@ -1,7 +1,8 @@
 """Bundles on disk and the processes that run their tests, one session for each run.
 
 A bundle is checked out once, under its CID, and stays for later runs (with the bytecode that Python wrote beside it)
-until `BUNDLES_MAX` newer ones push it out. Rejected: a checkout for each run (compiles every module again).
+until `BUNDLES_MAX` newer ones push it out, or the next version of its tree is made of it. Rejected: a checkout for each
+run (compiles every module again).
 """
 
 import dataclasses
@@ -326,13 +327,34 @@ class Workshop:
                 if not target.exists():
                     await self._content.fetch(bundle, assign.holders)
                     await self._environments.forget(bundle)
-                    await self._content.checkout(bundle, target)
+                    await self._check_out(bundle, target)
                 self._bundles[bundle] = None
                 self._bundles.move_to_end(bundle)
             await self._remove_old()
             yield target
         finally:
             self._in_use[bundle] -= 1
+
+    async def _check_out(self, bundle: Cid, target: Path) -> None:
+        """The newest checkout of the same name that nothing uses is made the new one: most of it is as it has to be."""
+        for spare in reversed(self._bundles):
+            lock = self._checkouts.setdefault(spare, trio.Lock())
+            former = self._folder / spare / target.name
+            if not self._in_use.get(spare) and not lock.locked() and former.exists():
+                break
+        else:
+            await self._content.checkout(bundle, target, remember=True)
+            return
+        lock.acquire_nowait()
+        try:
+            del self._bundles[spare]
+            await self._environments.forget(spare)
+            await self._content.checkout(bundle, target, former, remember=True)
+            await _remove(self._folder / spare)
+        finally:
+            lock.release()
+        if not lock.statistics().tasks_waiting:
+            del self._checkouts[spare]
 
     async def _remove_old(self) -> None:
         unused = [bundle for bundle in self._bundles if not self._in_use.get(bundle)]

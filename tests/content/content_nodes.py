@@ -1,19 +1,28 @@
 """Real nodes on loopback, each with its content."""
 
+import contextlib
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import trio
+from libp2p.peer.id import ID
 
 from mesh.content.bitswap.exchange import Bitswap, open_bitswap
+from mesh.content.bitswap.wire import PROTOCOL, Decoder, Message
 from mesh.content.local import LocalRepository, open_local
 from mesh.content.store import EmbeddedContent
 from mesh.net.host import MeshNetwork, open_network
 from mesh.net.identity import open_identity
 
 KEY = bytes(range(32))
+
+
+def random_bytes(count: int, seed: int = 1) -> bytes:
+    return random.Random(seed).randbytes(count)
 
 
 @dataclass(frozen=True)
@@ -61,3 +70,47 @@ def node_maker(directory: Path) -> NodeMaker:
                 yield ContentNode(network, repository, exchange, EmbeddedContent(repository, exchange))
 
     return make
+
+
+class Stranger:
+    """A peer that speaks Bitswap by hand, on a real host."""
+
+    def __init__(self, node: ContentNode) -> None:
+        self.node = node
+        self.got: list[Message] = []
+        self.arrived = trio.Event()
+        node.network.host.set_stream_handler(PROTOCOL, self.listen)
+
+    async def listen(self, stream: Any) -> None:
+        decoder = Decoder()
+        while data := await stream.read(65536):
+            self.got += decoder.feed(data)
+            self.arrived.set()
+
+    async def open(self, node: ContentNode) -> Any:
+        return await self.node.network.host.new_stream(ID.from_base58(node.network.peer_id), [PROTOCOL])
+
+    async def wait(self, condition: Callable[[list[Message]], bool]) -> None:
+        with trio.fail_after(5):
+            while not condition(self.got):
+                self.arrived = trio.Event()
+                await self.arrived.wait()
+
+    async def say(self, node: ContentNode, *frames: bytes) -> None:
+        """Write them on a stream of their own, as far as the other side lets."""
+        with contextlib.suppress(Exception):  # it hangs up, in one of the library's many forms
+            stream = await self.open(node)
+            for frame in frames:
+                await stream.write(frame)
+
+    async def answer(self, node: ContentNode, give: Callable[[Message], bytes]) -> None:
+        """Give back what `give` makes of each message that comes, until cancelled."""
+        done = 0
+        while True:
+            await self.arrived.wait()
+            self.arrived = trio.Event()
+            while done < len(self.got):
+                frame = give(self.got[done])
+                done += 1
+                if frame:
+                    await self.say(node, frame)

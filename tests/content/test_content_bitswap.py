@@ -1,25 +1,18 @@
 """Bitswap between real hosts on loopback."""
 
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
-from libp2p.peer.id import ID
 
 from mesh.content.bitswap import exchange as exchange_module
-from mesh.content.bitswap.wire import PROTOCOL, Decoder, Entry, Message, encode
+from mesh.content.bitswap.wire import Entry, encode
 from mesh.content.store import EmbeddedContent
 from mesh.content.unixfs.cid import cid_bytes, cid_of
 from protocols.errors import ContentNotFound
 from protocols.ids import Cid
-from tests.content.content_nodes import ContentNode, NodeMaker, poll
-
-
-def random_bytes(count: int, seed: int = 1) -> bytes:
-    return random.Random(seed).randbytes(count)
+from tests.content.content_nodes import ContentNode, NodeMaker, Stranger, poll, random_bytes
 
 
 async def read_all(content: EmbeddedContent, root: Cid, path: str = "") -> bytes:
@@ -113,51 +106,6 @@ async def test_waiters_share_one_want(content_node: NodeMaker) -> None:
         assert two.exchange.unwanted == 0
 
 
-class Stranger:
-    """A peer that speaks Bitswap by hand, on a real host."""
-
-    def __init__(self, node: ContentNode) -> None:
-        self.node = node
-        self.got: list[Message] = []
-        self.arrived = trio.Event()
-        node.network.host.set_stream_handler(PROTOCOL, self.listen)
-
-    async def listen(self, stream: Any) -> None:
-        decoder = Decoder()
-        while data := await stream.read(65536):
-            self.got += decoder.feed(data)
-            self.arrived.set()
-
-    async def open(self, node: ContentNode) -> Any:
-        return await self.node.network.host.new_stream(ID.from_base58(node.network.peer_id), [PROTOCOL])
-
-    async def wait(self, condition: Callable[[list[Message]], bool]) -> None:
-        with trio.fail_after(5):
-            while not condition(self.got):
-                self.arrived = trio.Event()
-                await self.arrived.wait()
-
-
-async def test_unsolicited_and_wrong_blocks_are_dropped(content_node: NodeMaker) -> None:
-    wanted = cid_of(b"the right one")
-    async with content_node() as node, content_node() as other:
-        stranger = Stranger(other)
-        await node.meet(other)
-        stream = await stranger.open(node)
-        await stream.write(encode((), [(cid_of(b"%d" % i), b"%d" % i) for i in range(400)], (), ()))
-        async with trio.open_nursery() as nursery:
-
-            @nursery.start_soon
-            async def answer() -> None:
-                await stranger.wait(lambda got: any(m.entries for m in got))
-                await stream.write(encode((), [(wanted, b"a wrong one")], (), ()))
-                await stream.write(encode((), [(wanted, b"the right one")], (), ()))
-
-            assert await node.content.get(wanted, [other.network.peer_id], timeout=5) == b"the right one"
-        assert node.exchange.unwanted == 401
-        assert (await node.content.stat()).blocks == 1
-
-
 async def test_haves_dont_haves_and_cancels(content_node: NodeMaker) -> None:
     async with content_node() as node, content_node() as other:
         stranger = Stranger(other)
@@ -222,19 +170,6 @@ async def test_a_stalled_holder_is_passed_over(content_node: NodeMaker, monkeypa
         with trio.fail_after(10):
             await node.content.fetch(root, [silent.network.peer_id], timeout=8)
         assert await read_all(node.content, root, "a") == data
-
-
-async def test_junk_ends_the_stream_and_nothing_else(content_node: NodeMaker) -> None:
-    async with content_node() as node, content_node() as other:
-        stranger = Stranger(other)
-        await node.meet(other)
-        for junk in (b"\xff" * 40, b"\x05\x0a\xff\xff\xff\xff", b"\x03\x0b\x01\x02"):
-            stream = await stranger.open(node)
-            await stream.write(junk)
-        cid = await node.content.put(b"still there")
-        stream = await stranger.open(node)
-        await stream.write(encode([Entry(cid_bytes(cid))], (), (), ()))
-        await stranger.wait(lambda got: any(data == b"still there" for m in got for _, data in m.blocks))
 
 
 async def test_a_fetch_goes_on_when_its_holder_leaves(content_node: NodeMaker) -> None:

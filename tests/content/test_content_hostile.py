@@ -8,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.content.bitswap.wire import MESSAGE_BYTES_MAX, Decoder, Entry, decode, encode
+from mesh.content.links import leaving
 from mesh.content.store import EmbeddedContent, open_content
+from mesh.content.unixfs.build import build_symlink, build_tree
 from mesh.content.unixfs.cid import DAG_PB, cid_bytes, cid_of, multihash_of
 from mesh.content.unixfs.nodes import Block, Kind, Link, Node, encode_dag_pb, encode_node
 from mesh.content.unixfs.protobuf import number, varint
-from protocols.errors import ContentNotFound, MeshError, RemoteProtocolError, UsageError
+from protocols.errors import ContentNotFound, MeshError, RemoteProtocolError, StorageError, UsageError
 from protocols.ids import Cid
 
 FILE = b"content"
@@ -64,6 +66,103 @@ async def test_links_that_leave_are_not_written(tmp_path: Path, target: bytes) -
         await store(content, link, block)
         (tmp_path / "work").mkdir()
         await absent_after(content, block.cid, tmp_path / "work", RemoteProtocolError, "outside of its tree")
+
+
+def tree_of_links(links: dict[str, str]) -> tuple[list[Block], Cid]:
+    """The blocks of a tree of links, and its root."""
+    made = {name: build_symlink(target) for name, target in links.items()}
+    blocks, root = build_tree({name: built for name, (_, built) in made.items()})
+    return [*(block for block, _ in made.values()), *blocks], root.cid
+
+
+@pytest.mark.parametrize(
+    "links",
+    [
+        {"a/b/c/top": "../../..", "x": "a/b/c/top/../../.."},
+        {"a/b/c/top": "../../..", "a/x": "b/c/top/.."},
+        {"d/up": "..", "x": "d/up/../etc/passwd"},
+        {"d/up": "..", "d/e/y": "../up", "d/e/x": "y/.."},
+    ],
+)
+async def test_links_that_leave_through_another_are_not_written(tmp_path: Path, links: dict[str, str]) -> None:
+    async with open_content(tmp_path / "home") as content:
+        blocks, root = tree_of_links(links)
+        await store(content, *blocks)
+        (tmp_path / "work").mkdir()
+        await absent_after(content, root, tmp_path / "work", RemoteProtocolError, "leads outside of its tree")
+
+
+def test_links_that_stay_are_told_from_those_that_leave() -> None:
+    assert leaving({"x": "y", "y": "x", "z": "z", "d/up": "..", "w": "d/up/d/up/d", "v": "d/../d/up/no/such"}) is None
+    assert leaving({"x": "../x"}) == "x"
+    assert leaving({"a": "b", "b": "c/..", "c": "/"}) is not None
+    chain = {f"l{number}": f"l{number + 1}" for number in range(5000)}
+    assert leaving(chain) is None, "a kernel gives up before its end"
+    with pytest.raises(RemoteProtocolError, match="too tangled"):
+        leaving({f"l{number}": f"l{number - 1}/" * 2000 for number in range(5000)})
+
+
+async def test_a_bomb_of_links_is_refused(tmp_path: Path) -> None:
+    async with open_content(tmp_path / "home") as content:
+        blocks, root = tree_of_links({f"l{number}": f"l{number + 1}/" * 600 for number in range(300)})
+        await content._repository.put_many(blocks)
+        (tmp_path / "work").mkdir()
+        await absent_after(content, root, tmp_path / "work", RemoteProtocolError, "too tangled")
+
+
+async def test_a_tree_that_is_too_deep_is_refused(tmp_path: Path) -> None:
+    async with open_content(tmp_path / "home") as content:
+        level = directory(("f", cid_of(FILE)))
+        blocks = [level]
+        for _ in range(1200):
+            level = directory(("a", level.cid))
+            blocks.append(level)
+        await content.put(FILE)
+        await content._repository.put_many(blocks)
+        (tmp_path / "work").mkdir()
+        await absent_after(content, level.cid, tmp_path / "work", RemoteProtocolError, "over 256 directories deep")
+
+
+def bomb(leaf: Block, leaf_size: int, levels: int) -> list[Block]:
+    """A file that a few blocks make endless, its root the last."""
+    blocks, below, size = [leaf], leaf, leaf_size
+    for _ in range(levels):
+        links = (Link("", below.cid, 1),) * 174
+        below = encode_node(Node(Kind.FILE, b"", links, size * 174, (size,) * 174))
+        size *= 174
+        blocks.append(below)
+    return blocks
+
+
+async def test_a_file_that_no_disk_holds_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh.content.checkout.TREE_BYTES_MAX", 20_000_000)
+    async with open_content(tmp_path / "home") as content:
+        data = bytes(100_000)
+        blocks = bomb(Block(cid_of(data), data), len(data), 5)
+        await content._repository.put_many(blocks)
+        (tmp_path / "work").mkdir()
+        await absent_after(content, blocks[-1].cid, tmp_path / "work", StorageError, "more than 20000000 bytes")
+
+
+async def test_a_file_of_nothing_without_end_is_empty(tmp_path: Path) -> None:
+    async with open_content(tmp_path / "home") as content:
+        blocks = bomb(Block(cid_of(b""), b""), 0, 8)
+        await content._repository.put_many(blocks)
+        await content.checkout(blocks[-1].cid, tmp_path / "out")
+        assert (tmp_path / "out").read_bytes() == b""
+
+
+async def test_shards_without_end_are_refused(tmp_path: Path) -> None:
+    async with open_content(tmp_path / "home") as content:
+        below = encode_node(Node(Kind.SHARD, b"", (), fanout=256, hash_type=0x22))
+        blocks = [below]
+        for _ in range(8):
+            links = tuple(Link(f"{slot:02X}", below.cid, 1) for slot in range(256))
+            below = encode_node(Node(Kind.SHARD, b"\xff" * 32, links, fanout=256, hash_type=0x22))
+            blocks.append(below)
+        await content._repository.put_many(blocks)
+        (tmp_path / "work").mkdir()
+        await absent_after(content, below.cid, tmp_path / "work", RemoteProtocolError, "there twice")
 
 
 async def test_a_checkout_that_lacks_a_block_leaves_nothing(tmp_path: Path) -> None:

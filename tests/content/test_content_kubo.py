@@ -9,13 +9,14 @@ import httpx
 import pytest
 import trio
 
+from mesh.content.bitswap.wants import Sources
 from mesh.content.fetching import Fetch
 from mesh.content.kubo import KuboExchange, KuboRepository
 from mesh.content.pins import PinBook
 from mesh.content.unixfs.cid import cid_of
 from mesh.ports import PinOwner
 from protocols.errors import ContentNotFound, NodeUnavailable, RemoteProtocolError, StorageError
-from protocols.ids import NO_RUN, Cid, PeerId
+from protocols.ids import NO_RUN, Cid
 
 pytestmark = pytest.mark.filterwarnings("ignore:The .strict. parameter:FutureWarning")
 
@@ -89,7 +90,7 @@ async def test_a_daemon_that_refuses_is_one_plain_error() -> None:
 class Failing:
     """An exchange that meets an error instead of a block."""
 
-    async def get(self, cid: Cid, sources: set[PeerId]) -> bytes:
+    async def get(self, cid: Cid, sources: Sources) -> bytes:
         await trio.lowlevel.checkpoint()
         raise RemoteProtocolError(f"no sense in {cid}")
 
@@ -100,5 +101,5 @@ class Failing:
 async def test_an_error_of_the_mesh_comes_out_as_it_is() -> None:
     async with daemon(b"") as repository:
         exchange = KuboExchange(Failing(), repository)  # type: ignore[arg-type]
-        error = await error_of(lambda: exchange.get(ROOT, set()))
+        error = await error_of(lambda: exchange.get(ROOT, Sources()))
         assert type(error) is RemoteProtocolError

@@ -125,7 +125,7 @@ class FakeContent:
         blocks, _ = build_tree(made)
         return (await self.put_many([*stored, *(block.data for block in blocks)]))[-1]
 
-    async def checkout(self, root: Cid, target: Path) -> None:
+    async def checkout(self, root: Cid, target: Path, former: Path | None = None, remember: bool = False) -> None:
         if not self._shelves.sound(self._peer, root):
             raise ContentNotFound(f"{root} is not here")
         target.mkdir(parents=True)

@@ -40,8 +40,8 @@ def workshop(content: FakeContent, folder: Path) -> Workshop:
     )
 
 
-def collection(bundle: Cid) -> Assign:
-    spec = RunSpec(bundle, "suite", "suite", HERE)
+def collection(bundle: Cid, name: str = "suite") -> Assign:
+    spec = RunSpec(bundle, name, name, HERE)
     return Assign(LeaseId(1), RunId(1), spec, None, (), ())
 
 
@@ -64,7 +64,22 @@ async def test_old_bundles_make_room(tmp_path, autojump_clock):
         content = FakeContent(Shelves(Lan()), HERE)
         made = workshop(content, tmp_path)
         bundles = [await content.put(b"bundle %d" % number) for number in range(BUNDLES_MAX + 2)]
-        for bundle in bundles:
-            await made.collect(collection(bundle))
+        for number, bundle in enumerate(bundles):
+            await made.collect(collection(bundle, f"suite {number}"))
         assert made.bundles() == tuple(reversed(bundles[2:]))
         assert {path.name for path in (tmp_path / "bundles").iterdir()} == set(bundles[2:])
+
+
+async def test_the_next_version_of_a_tree_is_made_of_one_that_nothing_uses(tmp_path, autojump_clock):
+    with no_threads():
+        content = FakeContent(Shelves(Lan()), HERE)
+        made = workshop(content, tmp_path)
+        first, second, third = [await content.put(b"version %d" % number) for number in range(3)]
+        async with made._tree(collection(first)) as tree:
+            (tree / "mark").touch()
+            await made.collect(collection(second))
+            assert made.bundles() == (second, first), "the first is in use"
+        await made.collect(collection(third))
+        assert made.bundles() == (third, first), "the newest that is not"
+        assert {path.name for path in (tmp_path / "bundles").iterdir()} == {third, first}
+        assert (tmp_path / "bundles" / first / "suite" / "mark").exists()

@@ -2,8 +2,8 @@
 
 All that we have to say to a peer goes through one outbound stream: our wants, and answers to its own. The peer's
 wantlist (the ledger) is deduplicated and capped; of each want only the CID is kept, and a block is read when its turn
-to be sent has come, so a greedy peer costs entries, never blocks. A want that can't be met stays: if the block comes
-later, the peer gets it.
+to be sent has come, so a greedy peer costs entries, never blocks. A want that can't be met stays, unless the peer is to
+be told just once: if the block comes later, the peer gets it.
 """
 
 import logging
@@ -13,6 +13,7 @@ from typing import Any
 
 import trio
 
+from mesh.content.bitswap.conduct import Conduct
 from mesh.content.bitswap.wire import PROTOCOL, Entry, encode
 from mesh.content.repository import Repository
 from mesh.content.unixfs.cid import cid_from_bytes
@@ -65,6 +66,9 @@ class Peer:
         self.progress = trio.current_time()
         """When it last answered something that we asked."""
         self.slow_until = 0.0
+        self.stalls = 0
+        """Since it gave something."""
+        self.conduct = Conduct(trio.current_time())
         self.scope = trio.CancelScope()
 
     # Our wants
@@ -77,7 +81,8 @@ class Peer:
     # Its wants
 
     def take(self, entries: tuple[Entry, ...], full: bool) -> None:
-        """A change of the peer's wantlist."""
+        """A change of the peer's wantlist; `RemoteProtocolError` for far too much."""
+        surplus = 0
         if full:
             self._theirs.clear()
         for entry in entries:
@@ -87,11 +92,13 @@ class Peer:
                 self._theirs.pop(key, None)
                 continue
             if known is None and len(self._theirs) >= WANTS_PER_PEER_MAX:
+                surplus += 1
                 continue
             if known is None or known.have or not entry.have:
                 self._theirs[key] = entry
             self._enqueue(key)
         self._wake.set()
+        self.conduct.overflowed(surplus, trio.current_time())
 
     def stored(self, keys: list[bytes]) -> None:
         """Blocks have come that the peer may have asked for in vain."""
@@ -169,8 +176,11 @@ class Peer:
                 blocks.append((cid, data))
                 if self._theirs.get(entry.multihash) is entry:
                     del self._theirs[entry.multihash]
-            elif entry.tell_missing:
+                continue
+            if entry.tell_missing:
                 missing.append(entry.cid)
+            if entry.once and self._theirs.get(entry.multihash) is entry:
+                del self._theirs[entry.multihash]
         for entry in reversed(asked_block[len(found) :]):
             taken.remove(entry)
             if entry.multihash not in self._queued:

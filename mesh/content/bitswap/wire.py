@@ -18,19 +18,24 @@ PROTOCOL = "/ipfs/bitswap/1.2.0"
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 """As in go-bitswap."""
 
+ITEMS_PER_MESSAGE_MAX = 8192
+"""Wants, blocks, and what is told of others."""
+
 LENGTH_BYTES_MAX = 5
 MULTIHASH_BYTES = 34
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One change of a wantlist. `have`: only whether the block is there is asked."""
+    """One change of a wantlist. `have`: only whether the block is there is asked. `once`: whoever lacks it may forget
+    the want with that answer (a field of ours, which others pass over)."""
 
     cid: bytes
     cancel: bool = False
     have: bool = False
     tell_missing: bool = False
     priority: int = 1
+    once: bool = False
 
     @property
     def multihash(self) -> bytes:
@@ -72,6 +77,8 @@ def _encode_entry(entry: Entry) -> bytes:
         parts.append(number(4, 1))
     if entry.tell_missing:
         parts.append(number(5, 1))
+    if entry.once:
+        parts.append(number(6, 1))
     return b"".join(parts)
 
 
@@ -80,6 +87,11 @@ class Decoder:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+
+    @property
+    def unfinished(self) -> int:
+        """Bytes of a message whose end has not come."""
+        return len(self._buffer)
 
     def feed(self, data: bytes) -> list[Message]:
         """The messages that `data` completes; `RemoteProtocolError` for junk."""
@@ -104,13 +116,15 @@ class Decoder:
 
 
 def decode(body: bytes) -> Message:
-    """An unframed message."""
+    """An unframed message; `RemoteProtocolError` for junk, and for more than anybody has to say."""
     entries: list[Entry] = []
     full = False
     blocks: list[tuple[bytes, bytes]] = []
     haves: list[bytes] = []
     missing: list[bytes] = []
-    for field, value in fields(memoryview(body)):
+    for items, (field, value) in enumerate(fields(memoryview(body)), 1):
+        if items + len(entries) > ITEMS_PER_MESSAGE_MAX:
+            raise RemoteProtocolError(f"a Bitswap message of over {ITEMS_PER_MESSAGE_MAX} wants and answers")
         if field == 1:
             more, full = _decode_wantlist(as_bytes(value))
             entries += more
@@ -126,7 +140,9 @@ def decode(body: bytes) -> Message:
 
 def _decode_wantlist(data: bytes) -> tuple[list[Entry], bool]:
     entries, full = [], False
-    for field, value in fields(data):
+    for count, (field, value) in enumerate(fields(data)):
+        if count > ITEMS_PER_MESSAGE_MAX:
+            raise RemoteProtocolError(f"a wantlist of over {ITEMS_PER_MESSAGE_MAX} entries")
         if field == 1:
             entry = _decode_entry(as_bytes(value))
             if entry is not None:
@@ -138,7 +154,7 @@ def _decode_wantlist(data: bytes) -> tuple[list[Entry], bool]:
 
 def _decode_entry(data: bytes) -> Entry | None:
     """None for a CID of a kind that we never hold."""
-    cid, numbers = b"", {2: 1, 3: 0, 4: 0, 5: 0}
+    cid, numbers = b"", {2: 1, 3: 0, 4: 0, 5: 0, 6: 0}
     for field, value in fields(data):
         if field == 1:
             cid = as_bytes(value)
@@ -146,7 +162,7 @@ def _decode_entry(data: bytes) -> Entry | None:
             numbers[field] = as_int(value)
     if not is_ours(cid):
         return None
-    return Entry(cid, bool(numbers[3]), numbers[4] == 1, bool(numbers[5]), numbers[2])
+    return Entry(cid, bool(numbers[3]), numbers[4] == 1, bool(numbers[5]), numbers[2], bool(numbers[6]))
 
 
 def _decode_block(data: bytes) -> tuple[bytes, bytes] | None:

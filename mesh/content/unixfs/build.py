@@ -152,7 +152,7 @@ def is_safe_name(name: str) -> bool:
         name not in ("", ".", "..")
         and "/" not in name
         and "\0" not in name
-        and len(encode_name(name)) <= NAME_BYTES_MAX
+        and (len(name) <= NAME_BYTES_MAX // 4 or len(encode_name(name)) <= NAME_BYTES_MAX)
     )
 
 

@@ -1,0 +1,66 @@
+"""What the HTTP API asks of the node behind it."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Protocol
+
+from protocols.ids import Cid, RunId
+from protocols.manifests import Record, RunSpec
+from protocols.work import CommandVerb
+
+
+class Backend(Protocol):
+    """What the HTTP API shows and does: one node's view of the mesh, forwarded to the coordinator where needed.
+
+    Documents are plain JSON data, as interface.md and docs/api.md give them. Every method may raise a `MeshError`.
+    """
+
+    async def status(self) -> dict[str, Any]: ...
+
+    async def ticket(self) -> str: ...
+
+    async def topology(self) -> dict[str, Any]: ...
+
+    async def overview(self) -> dict[str, Any]:
+        """What the pictures are drawn from: nodes, runs and recent verdicts."""
+
+    async def raft(self) -> dict[str, Any]:
+        """The group that keeps the log, as its leader sees it; without one, as this node does, and says so."""
+
+    async def snapshot(self) -> bytes:
+        """The file of `mesh snapshot save`: all that was committed when it was asked for. `NoQuorum`."""
+
+    async def runs(self) -> list[dict[str, Any]]: ...
+
+    async def run(self, run: RunId) -> dict[str, Any]: ...
+
+    async def submit(self, nonce: bytes, spec: RunSpec) -> RunId: ...
+
+    async def cancel(self, run: RunId) -> None: ...
+
+    def follow(self, run: RunId, cursor: int = 0, whole: bool = False) -> AsyncIterator[dict[str, Any]]:
+        """The run's events from `cursor` on, as interface.md names them, each with its own "cursor"; ends after
+        "finished". `whole`: verdicts carry what pytest told of their tests. Survives a change of coordinator."""
+
+    def output(self, run: RunId, test: str) -> AsyncIterator[dict[str, Any]]:
+        """What `test`, or those tests whose IDs hold that text, print while they run ("output": "test", "stream",
+        "text"), and their verdicts; "ended" with the run, or the one test named. `UsageError` if there is none."""
+
+    async def why(self, target: str) -> dict[str, Any]: ...
+
+    async def plan(self, specs: Sequence[RunSpec], manifests: Sequence[Cid | None]) -> dict[str, Any]:
+        """Where such runs would go and how long they would take; a manifest is a file's CID, None: as in the newest run
+        of the same. `UsageError`: a run would not be accepted."""
+
+    async def record(self, cid: Cid) -> Record: ...
+
+    async def pins(self) -> dict[str, Any]:
+        """What the mesh keeps, and what this node does; without a coordinator as far as this node knows."""
+
+    async def pin(self, root: Cid, replicas: int) -> dict[str, Any]:
+        """Bring it here and keep it for the user; on that many nodes, with the copies that takes made by and by."""
+
+    async def unpin(self, root: Cid) -> dict[str, Any]:
+        """Let go of what a user, or else a run that is over, had kept. `UsageError`: it is not pinned."""
+
+    async def command(self, node: str, verb: CommandVerb) -> None:
+        """`node` is a peer ID, an unambiguous beginning or end of one, or a name."""
