@@ -360,7 +360,7 @@ def main() -> int:
             "files": lambda bench: single_files(bench, (32 if args.quick else 256) * MIB, kubos),
             "large": lambda bench: large_file(bench, (128 if args.quick else 1024) * MIB),
             "tree": lambda bench: edited_tree(bench, kubos),
-            "many": lambda bench: many_nodes(bench, (8 if args.quick else 64) * MIB),
+            "many": lambda bench: many_nodes(bench, (32 if args.quick else 64) * MIB),
         }
         for section, run in sections.items():
             if args.only in (None, section):
