@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import trio
 
 from mesh.live import LiveOutput
+from mesh.pins import NodePins
 from mesh.ports import Content, Network, Nodes, NodeView, ReplicatedLog
 from mesh.raft.errors import NotLeader
 from mesh.state.model import CoordinatorState
@@ -49,6 +50,9 @@ COORDINATOR_SECONDS = 30.0
 
 LOOK_SECONDS = 2.0
 """The same for what this node can also answer from its own knowledge."""
+
+PIN_SECONDS = 10.0
+"""The same for a pin, which holds on this node in any case."""
 
 SUBMIT_SECONDS = 300.0
 """A submission is answered once a second node holds the bundle."""
@@ -87,6 +91,13 @@ class MeshBackend:
         self._mesh_name = mesh_name
         self._conflicts = conflicts
         self._ticket = ticket
+        self._pins = NodePins(
+            content=content,
+            nodes=nodes,
+            replica=replica,
+            ask=self._document,
+            page=lambda after: self._look("pins", after, LOOK_SECONDS),
+        )
 
     # Looking
 
@@ -185,11 +196,20 @@ class MeshBackend:
 
     # Doing
 
+    async def pins(self) -> dict[str, Any]:
+        return await self._pins.listing()
+
+    async def pin(self, root: Cid, replicas: int) -> dict[str, Any]:
+        return await self._pins.pin(root, replicas)
+
+    async def unpin(self, root: Cid) -> dict[str, Any]:
+        return await self._pins.unpin(root)
+
     async def submit(self, nonce: bytes, spec: RunSpec) -> RunId:
         await self._content.fetch(spec.bundle)  # `mesh retry`: of a run that another node submitted
-        await self._content.pin(spec.bundle, f"bundle of {spec.name}")
+        await self._content.hold([spec.bundle], f"bundle of {spec.name}")
         if spec.selection is not None:
-            await self._content.pin(spec.selection, f"selection for {spec.name}")
+            await self._content.hold([spec.selection], f"selection for {spec.name}")
         return (await self._ask(SubmitRun(nonce, spec), Submitted, COORDINATOR_SECONDS, SUBMIT_SECONDS)).run
 
     async def cancel(self, run: RunId) -> None:
@@ -262,6 +282,10 @@ class MeshBackend:
             if trio.current_time() > deadline:
                 raise NoQuorum(f"no coordinator answers: {trouble}")
             await trio.sleep(RETRY_SECONDS)
+
+    async def _document(self, request: object) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads((await self._ask(request, Document, PIN_SECONDS)).json)
+        return document
 
     async def _look(self, view: str, argument: str = "", patience: float = COORDINATOR_SECONDS) -> Any:
         return json.loads((await self._ask(Query(view, argument), Document, patience, patience)).json)

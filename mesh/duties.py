@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from mesh.coordinator import TestCoordinator
 from mesh.coordinator.clients import CLIENT_REQUESTS
+from mesh.coordinator.pin_desk import PIN_REQUESTS
 from mesh.coordinator.service import WORK_REQUESTS
 from mesh.ports import Content, Network
 from mesh.worker.agent import WorkerAgent
@@ -16,9 +17,11 @@ from protocols.codec import decode, encode
 from protocols.ids import PeerId
 from protocols.work import (
     Ack,
+    AskHave,
     Assign,
     CommandVerb,
     EndRun,
+    Have,
     Hold,
     MakeReady,
     NodeCommand,
@@ -28,6 +31,8 @@ from protocols.work import (
     Tailed,
     TailTest,
 )
+
+OF_ANY_NODE = (Assign, EndRun, MakeReady, RecallLease, Hold, AskHave, NodeCommand, TailTest)
 
 
 class Duties:
@@ -52,12 +57,14 @@ class Duties:
         network.on_call(client.PROTOCOL, self._client)
 
     async def _work(self, peer: PeerId, payload: bytes) -> bytes:
-        request = decode(payload, *WORK_REQUESTS, Assign, EndRun, MakeReady, RecallLease, Hold, NodeCommand, TailTest)
+        request = decode(payload, *WORK_REQUESTS, *PIN_REQUESTS, *OF_ANY_NODE)
         match request:
-            case Hold(root, holders, reason):
+            case Hold(root, holders, reason, run):
                 await self._content.fetch(root, (peer, *holders))
-                if reason:
-                    await self._content.pin(root, reason)
+                if reason or run:
+                    await self._content.hold([root], reason or f"run {run}", run)
+            case AskHave(roots):
+                return encode(Have(bytes([await self._content.has(root) for root in roots])))
             case NodeCommand(verb):
                 self._obey(verb)
             case Assign():
@@ -78,6 +85,8 @@ class Duties:
                 coordinator = self._coordinator()
                 if coordinator is None:
                     return encode(self._elsewhere())
+                if isinstance(request, PIN_REQUESTS):
+                    return await coordinator.pins.desk.handle(peer, request)
                 return await coordinator.handle_work(peer, request)
         return encode(Ack())
 

@@ -45,6 +45,7 @@ from mesh.net.multiaddrs import check_peer_id, parse_peer_address
 from mesh.net.psk import choose_swarm_key, user_swarm_key
 from mesh.net.ticket import Ticket, format_ticket, is_ticket, parse_ticket
 from mesh.options import NodeOptions
+from mesh.pins import Keeping
 from mesh.ports import Content, Runner
 from mesh.presence import PresenceTable
 from mesh.scheduler.hardware import hardware_class
@@ -161,7 +162,7 @@ async def _open_content(options: NodeOptions, network: MeshNetwork) -> AsyncIter
     else:
         from mesh.content.kubo import open_kubo_content  # its client takes long to load
 
-        async with open_kubo_content(options.ipfs, network.host) as content:
+        async with open_kubo_content(options.ipfs, network.host, options.home / "pins.sqlite") as content:
             yield content
 
 
@@ -222,6 +223,7 @@ class Node:
             targets=targets,
             solitary=options.solitary,
         )
+        self._keeping = Keeping(network=network, content=content, coordinator=lambda: self._membership.coordinator)
         self._backend = MeshBackend(
             network=network,
             content=content,
@@ -279,6 +281,7 @@ class Node:
         nursery.start_soon(self._measure)
         nursery.start_soon(self._watch_signals)
         nursery.start_soon(self._tell_coordinator)
+        nursery.start_soon(self._keeping.run)
         if self._agent is not None:
             nursery.start_soon(self._agent.run)
         if self._options.api != "off":
@@ -333,6 +336,7 @@ class Node:
             scratch=self._options.home / "scratch",
             name=self._name,
             draw=_draw,
+            replica_grace=self._options.replica_grace,
         )
         self._coordinator = coordinator
         try:

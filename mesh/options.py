@@ -29,5 +29,7 @@ class NodeOptions:
     """HOST:PORT, or "off"."""
     heartbeat_interval: float = 1.0
     worker_timeout: float = 10.0
+    replica_grace: float = 60.0
+    """How long a node may be away before what it keeps is copied elsewhere."""
     solitary: bool = False
     """A mesh of one inside a command: founds at once, looks for nobody."""

@@ -3,6 +3,7 @@
 Every method may be cancelled. Every wait has a bound, given by the caller or stated here.
 """
 
+import enum
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from mesh.entries import Archived, ContentEntry, NamedContent
 from mesh.raft.configuration import Change
 from mesh.raft.raft import RaftStatus
 from mesh.raft.ready import Configuration, Entry, HardState, Snapshot
-from protocols.ids import Cid, LeaseId, PeerId, TestIndex
+from protocols.ids import NO_RUN, Cid, LeaseId, PeerId, RunId, TestIndex
 from protocols.inputs import Inputs
 from protocols.manifests import Manifest, Record
 from protocols.presence import Link, NodeState, Presence
@@ -219,6 +220,34 @@ class ContentStat:
     pins: int
 
 
+class PinOwner(enum.StrEnum):
+    """For whom a node keeps a root."""
+
+    USER = "user"
+    MESH = "mesh"
+
+
+PinKey = tuple[Cid, PinOwner, RunId]
+"""What of a kept root is its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRoot:
+    """A root that this node keeps, whatever its quota says."""
+
+    root: Cid
+    owner: PinOwner
+    reason: str
+    run: RunId
+    """Of something that is kept only while that run is open; 0 of all else."""
+    since: float
+    """Seconds since the epoch."""
+
+    @property
+    def key(self) -> PinKey:
+        return (self.root, self.owner, self.run)
+
+
 class Content(Protocol):
     """IPFS content: blocks by CID, trees by root. Local first, then from peers, every block verified."""
 
@@ -245,9 +274,7 @@ class Content(Protocol):
         """A UnixFS directory of "dir/name" -> content, or a CID that is already stored, or a local file."""
 
     async def checkout(self, root: Cid, target: Path, former: Path | None = None, remember: bool = False) -> None:
-        """Write the tree under `root`, which is here, to `target`, which must not exist; complete or absent. `former`:
-        an earlier checkout, `remember`ed for that, of a tree like it; it is used up, and only what differs is written.
-        """
+        """Write the tree under `root`, which is here, to `target`; complete or absent (see `EmbeddedContent`)."""
 
     def read(self, root: Cid, path: str = "", start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
         """The bytes of the UnixFS file at `path` under `root`, from `start` to before `stop`, fetched as needed, in
@@ -268,11 +295,26 @@ class Content(Protocol):
     async def import_archive(self, path: Path) -> Archived:
         """Store the blocks of a CAR file, each checked; `UsageError` names what is wrong with the file."""
 
-    async def pin(self, root: Cid, reason: str) -> None: ...
+    async def size(self, root: Cid) -> int:
+        """Bytes of the DAG under `root`, as its root block tells, which is here; `ContentNotFound` if it is not."""
 
-    async def unpin(self, root: Cid) -> None: ...
+    async def pin(self, root: Cid, reason: str) -> None:
+        """Keep what is here for the user of this node."""
 
-    async def pins(self) -> Mapping[Cid, str]: ...
+    async def unpin(self, root: Cid) -> None:
+        """Let go of what the user of this node had kept."""
+
+    async def hold(self, roots: Sequence[Cid], reason: str, run: RunId = NO_RUN) -> None:
+        """Keep what is here for the mesh, in one sync; with a `run`, for as long as that is open."""
+
+    async def release(self, kept: Sequence[PinKey]) -> None:
+        """Let go of what was held for the mesh."""
+
+    async def kept(self) -> list[KeptRoot]:
+        """All that stays here, by key: a root that stays for several reasons as often."""
+
+    async def pins(self) -> Mapping[Cid, str]:
+        """The same as root -> why, the user's reason before the mesh's."""
 
     async def stat(self) -> ContentStat: ...
 

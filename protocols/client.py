@@ -76,7 +76,7 @@ class Progress:
 
 @message("q.query")
 class Query:
-    """A view of the coordinator's state: "mesh" (with all runs), "run", "why"."""
+    """A view of the coordinator's state: "mesh" (with all runs), "run", "why", "pins" (those after a root)."""
 
     view: str
     argument: str = ""
@@ -96,6 +96,23 @@ class PlanRuns:
     def __post_init__(self) -> None:
         if len(self.specs) != len(self.manifests) or not 0 < len(self.specs) <= PLANNED_RUNS_MAX:
             raise ValueError(f"from 1 to {PLANNED_RUNS_MAX} runs, each with its manifest or none")
+
+
+@message("q.pin")
+class PinContent:
+    """Keep what the asking node has on so many nodes; answered with a `Document`, the pin."""
+
+    root: Cid
+    replicas: int
+    size: int
+    """Bytes."""
+
+
+@message("q.unpin")
+class UnpinContent:
+    """Let go of what a user, or else a run that is over, had kept; answered with a `Document` that says which."""
+
+    root: Cid
 
 
 @message("q.document")

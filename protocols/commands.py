@@ -3,12 +3,20 @@
 A command that no longer holds when it is applied (a closed lease, a finished run) changes nothing: apply is total.
 """
 
+import enum
+
 from protocols.codec import message
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
 from protocols.manifests import Companion, Dependency, Device, Needs, RunSpec
 
 TESTS_PER_COMMAND_MAX = 4096
 """Verdicts or returned tests in one command."""
+
+PINS_PER_COMMAND_MAX = 128
+
+REPLICAS_DEFAULT = 2
+"""Nodes that keep what is pinned, where nothing else is asked for."""
+REPLICAS_MAX = 16
 
 
 @message("c.range")
@@ -249,6 +257,61 @@ class Settle:
     value: Cid | None = None
 
 
+class PinKind(enum.StrEnum):
+    """For what a root is kept: one of the things that a run names, or a user."""
+
+    BUNDLE = "bundle"
+    MANIFEST = "manifest"
+    REPORT = "report"
+    SELECTION = "selection"
+    USER = "user"
+
+
+@message("c.pin")
+class PinRoot:
+    """A user has content kept on so many nodes. In logs from format 4 on, as the next two. What runs name is pinned
+    by the commands that name it."""
+
+    root: Cid
+    replicas: int
+    reason: str
+    at: float
+    """Seconds since the epoch, by the coordinator's clock."""
+
+
+@message("c.reference")
+class PinReference:
+    """One reason of a pin; `since` says as of when, since it may have been given anew."""
+
+    root: Cid
+    kind: PinKind
+    since: float
+
+
+@message("c.unpin")
+class Unpin:
+    """Takes these reasons away, but for what an open run needs; a root that has none left is no longer pinned."""
+
+    references: tuple[PinReference, ...]
+
+
+@message("c.placement")
+class Placement:
+    """Nodes that have `root` whole and pinned now, and nodes that no longer count. `size` in bytes; 0: not known."""
+
+    root: Cid
+    held: tuple[PeerId, ...]
+    lost: tuple[PeerId, ...] = ()
+    size: int = 0
+
+
+@message("c.placed")
+class Placed:
+    """Who holds what. Tells changes and not who holds it now: what several say of one root adds up."""
+
+    placements: tuple[Placement, ...]
+
+
 Command = (
     Found
     | RaiseFormat
@@ -270,6 +333,9 @@ Command = (
     | Finish
     | Claim
     | Settle
+    | PinRoot
+    | Unpin
+    | Placed
 )
 COMMANDS = (
     Found,
@@ -292,4 +358,7 @@ COMMANDS = (
     Finish,
     Claim,
     Settle,
+    PinRoot,
+    Unpin,
+    Placed,
 )

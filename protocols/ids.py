@@ -11,6 +11,8 @@ Cid = NewType("Cid", str)
 RunId = NewType("RunId", int)
 """The log index of the run's submission; written in decimal for people."""
 
+NO_RUN = RunId(0)
+
 LeaseId = NewType("LeaseId", int)
 """The log index of the lease's grant: larger means granted later, so it is a fencing token."""
 

@@ -4,7 +4,7 @@ import enum
 
 from protocols.codec import message
 from protocols.commands import TaskRange
-from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
+from protocols.ids import NO_RUN, Cid, LeaseId, PeerId, RunId, TestIndex
 from protocols.manifests import Device, RunSpec
 
 PROTOCOL = "/mesh/work/1.0.0"
@@ -161,13 +161,71 @@ class NodeCommand:
     verb: CommandVerb
 
 
-@message("w.hold")
+@message("w.hold", later=1)
 class Hold:
-    """coordinator -> node: fetch this content whole, pin it, and answer when it is on disk."""
+    """coordinator -> node: fetch this content whole, keep it, and answer when it is on disk. Without a reason and a run
+    it stays only as long as there is room."""
 
     root: Cid
     holders: tuple[PeerId, ...]
     reason: str
+    run: RunId = NO_RUN
+    """Keep it as long as this run is open."""
+
+
+ROOTS_PER_MESSAGE_MAX = 4096
+
+
+@message("w.ask-have")
+class AskHave:
+    """coordinator -> node: which of these do you have whole, whatever you keep them for?"""
+
+    roots: tuple[Cid, ...]
+
+
+@message("w.have")
+class Have:
+    """The answer: a byte for each root, 1 or 0."""
+
+    roots: bytes
+
+
+@message("w.ask-named")
+class AskNamed:
+    """node -> coordinator: of what I hold for the mesh, which roots am I to keep, and which runs are open?"""
+
+    roots: tuple[Cid, ...]
+    runs: tuple[RunId, ...]
+
+
+@message("w.named")
+class Named:
+    """The answer, by all that is committed: a byte for each, 1 or 0."""
+
+    roots: bytes
+    runs: bytes
+
+
+@message("w.ask-due")
+class AskDue:
+    """node -> coordinator: what am I to hold? From the first root after this one on."""
+
+    after: Cid
+
+
+@message("w.due")
+class Due:
+    """The answer, ascending."""
+
+    roots: tuple[Cid, ...]
+    more: bool
+
+
+@message("w.lost")
+class Lost:
+    """node -> coordinator: I was to hold these, and have them no more."""
+
+    roots: tuple[Cid, ...]
 
 
 @message("w.claim")

@@ -47,6 +47,7 @@ LAYERS = {
     "mesh.log_home": (SERVICE, "consensus"),
     "mesh.membership": (SERVICE, "membership"),
     "mesh.net": (SERVICE, "net"),
+    "mesh.pins": (SERVICE, "backend"),
     "mesh.presence": (SERVICE, "membership"),
     "mesh.proposals": (SERVICE, "consensus"),
     "mesh.views.drawing": (SERVICE, "drawing"),

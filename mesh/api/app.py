@@ -24,6 +24,7 @@ from mesh.api.gateway import Gateway, GatewayError
 from mesh.api.port import Backend
 from mesh.api.streams import INTERNAL, EventStream, FileStream
 from mesh.ports import Content
+from protocols.commands import REPLICAS_DEFAULT, REPLICAS_MAX
 from protocols.errors import ContentNotFound, MeshError, NodeUnavailable, StorageError, UsageError
 from protocols.ids import Cid, PeerId
 from protocols.work import CommandVerb
@@ -216,21 +217,18 @@ class Api:
             raise StorageError(f"a block of {cid} is damaged on this node's disk, and {error}") from None
 
     async def pins(self, request: Request) -> Response:
-        pins = await self._content.pins()
-        return JSONResponse({"pins": [{"cid": cid, "reason": pins[cid]} for cid in sorted(pins)]})
+        return JSONResponse(await self._backend.pins())
 
     async def pin(self, request: Request) -> Response:
-        cid = parse_cid(parse.text(await parse.body(request), "cid"))
-        await self._content.fetch(cid)
-        await self._content.pin(cid, "user")
-        return JSONResponse({"cid": cid}, status_code=201)
+        document = await parse.body(request)
+        cid, replicas = parse_cid(parse.text(document, "cid")), document.get("replicas", REPLICAS_DEFAULT)
+        if type(replicas) is not int or not 1 <= replicas <= REPLICAS_MAX:
+            raise UsageError(f"'replicas' must be a whole number from 1 to {REPLICAS_MAX}, not {replicas!r:.40}")
+        return JSONResponse({**await self._backend.pin(cid, replicas), "cid": cid}, status_code=201)
 
     async def unpin(self, request: Request) -> Response:
         cid = parse_cid(request.path_params["cid"])
-        if cid not in await self._content.pins():
-            raise UsageError(f"{cid} is not pinned on this node")
-        await self._content.unpin(cid)
-        return JSONResponse({"cid": cid})
+        return JSONResponse({**await self._backend.unpin(cid), "cid": cid})
 
     async def command(self, request: Request) -> Response:
         document = await parse.body(request)

@@ -53,5 +53,14 @@ class Backend(Protocol):
 
     async def record(self, cid: Cid) -> Record: ...
 
+    async def pins(self) -> dict[str, Any]:
+        """What the mesh keeps, and what this node does; without a coordinator as far as this node knows."""
+
+    async def pin(self, root: Cid, replicas: int) -> dict[str, Any]:
+        """Bring it here and keep it for the user; on that many nodes, with the copies that takes made by and by."""
+
+    async def unpin(self, root: Cid) -> dict[str, Any]:
+        """Let go of what a user, or else a run that is over, had kept. `UsageError`: it is not pinned."""
+
     async def command(self, node: str, verb: CommandVerb) -> None:
         """`node` is a peer ID, an unambiguous beginning or end of one, or a name."""

@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"there is no file or directory {str(args.path)!r} to add")
     client = connect(args)
     cid = client.post("/api/content", {"path": str(path.resolve()), "names": None})["cid"]
-    client.post("/api/pins", {"cid": cid})
+    client.post("/api/pins", {"cid": cid, "replicas": 1})
     if args.json:
         print_document({"cid": cid, "path": str(path)})
     else:

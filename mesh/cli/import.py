@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
             )
     roots = [root["cid"] for root in found["roots"]]
     for root in roots:
-        client.post("/api/pins", {"cid": root})
+        client.post("/api/pins", {"cid": root, "replicas": 1})
     if args.json:
         print_document({"roots": roots, "blocks": found["blocks"], "bytes": found["bytes"], "path": str(path)})
     else:

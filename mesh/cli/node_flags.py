@@ -42,6 +42,7 @@ def parse(argv: Sequence[str]) -> tuple[NodeOptions, argparse.Namespace]:
         api=args.api,
         heartbeat_interval=args.heartbeat_interval,
         worker_timeout=args.worker_timeout,
+        replica_grace=args.replica_grace,
     )
     return options, args
 
@@ -68,6 +69,7 @@ def _parser() -> Parser:
     add("--api", type=checked(_api), default="127.0.0.1:0", metavar="HOST:PORT|off", help="HTTP API and dashboard")
     add("--heartbeat-interval", type=seconds, default=1.0, metavar="S")
     add("--worker-timeout", type=seconds, default=10.0, metavar="S", help="a worker silent for so long is given up")
+    add("--replica-grace", type=seconds, default=60.0, metavar="S", help="content of a node gone so long is copied")
     add("--log-format", choices=["text", "json"], default="text", help="of the logs on stderr")
     add("--log-level", choices=["debug", "info", "warning", "error"], type=str.lower, default="info")
     return parser

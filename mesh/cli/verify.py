@@ -200,10 +200,6 @@ def _print(findings: Findings, mesh: _Mesh, what: str) -> None:
         print(f"note: {told}")
     for worker in document["workers"]:
         print(f"{_tests(worker)} ran on {_who(worker)}, and the records are signed by it")
-    if findings.reused:
-        print(
-            f"{_tests({'tests': findings.reused})} took over the verdict of an earlier run, whose report has the record"
-        )
     for coordinator in document["ran_nowhere"]:
         print(f"{_tests(coordinator)} ran nowhere, as {_who(coordinator)} says, which coordinated then")
     if findings.seal is not None:

@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mesh.content import pins
 from mesh.content.packs import Packs
 from mesh.content.repository import FileRow
 from mesh.content.unixfs.cid import RAW, multihash_of, parse_cid
 from mesh.content.unixfs.nodes import BLOCK_BYTES_MAX, Block, child_links
-from mesh.ports import ContentStat
+from mesh.ports import ContentStat, KeptRoot, PinKey, PinOwner
 from protocols.errors import LocalProtocolError, StorageError
-from protocols.ids import Cid
+from protocols.ids import NO_RUN, Cid, RunId
 
 INLINE_BYTES_MAX = 16 * 1024
 """Blocks up to this size lie in SQLite."""
@@ -57,7 +58,6 @@ CREATE TABLE IF NOT EXISTS block (
     data BLOB, pack INTEGER, offset INTEGER
 );
 CREATE INDEX IF NOT EXISTS block_by_pack ON block (pack) WHERE pack IS NOT NULL;
-CREATE TABLE IF NOT EXISTS pin (cid TEXT PRIMARY KEY, reason TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS root (cid TEXT PRIMARY KEY, used REAL NOT NULL, whole INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS file (
     path TEXT PRIMARY KEY, stamp TEXT NOT NULL, cid TEXT NOT NULL, tsize INTEGER NOT NULL, size INTEGER NOT NULL
@@ -97,7 +97,8 @@ class BlockStore:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._writer = self._connect(directory / "blocks.db")
-            self._writer.executescript(SCHEMA)
+            self._writer.executescript(SCHEMA + pins.SCHEMA)
+            pins.migrate(self._writer, now())
             self._reader = self._connect(directory / "blocks.db")
             ends = self._writer.execute("SELECT pack, MAX(offset + size) FROM block WHERE pack NOT NULL GROUP BY 1")
             self._packs = Packs(directory / "packs", dict(ends))
@@ -239,17 +240,19 @@ class BlockStore:
 
     # Roots and pins
 
-    def pin(self, root: Cid, reason: str) -> None:
-        with self._transaction() as connection:
-            connection.execute("INSERT OR REPLACE INTO pin VALUES (?, ?)", (root, reason))
+    def pin(self, roots: Sequence[Cid], owner: PinOwner, reason: str, run: RunId = NO_RUN) -> None:
+        """What is kept for a run, several times a second, is synced with what is put next: until then the grace of
+        what was just put protects it."""
+        with self._transaction(synced=not run) as connection:
+            pins.put(connection, roots, owner, reason, run, self._now())
 
-    def unpin(self, root: Cid) -> None:
+    def unpin(self, kept: Sequence[PinKey]) -> None:
         with self._transaction() as connection:
-            connection.execute("DELETE FROM pin WHERE cid = ?", (root,))
+            pins.remove(connection, kept)
 
-    def pins(self) -> dict[Cid, str]:
+    def kept(self) -> list[KeptRoot]:
         with self._reading_rows() as connection:
-            return dict(connection.execute("SELECT cid, reason FROM pin ORDER BY cid"))
+            return pins.rows(connection)
 
     def use(self, root: Cid, whole: bool) -> None:
         """Note that a root is in use now, and (`whole`) that its DAG is known to be here."""
@@ -288,8 +291,8 @@ class BlockStore:
 
     def stat(self) -> ContentStat:
         with self._reading_rows() as connection:
-            pins = connection.execute("SELECT COUNT(*) FROM pin").fetchone()[0]
-        return ContentStat(self._blocks, self._bytes, pins)
+            kept = connection.execute("SELECT COUNT(DISTINCT cid) FROM kept").fetchone()[0]
+        return ContentStat(self._blocks, self._bytes, kept)
 
     # Files that were added: unchanged ones need not be read again
 
@@ -315,7 +318,7 @@ class BlockStore:
         with self._writing:
             horizon = self._now() - GRACE_SECONDS
             with self._reading_rows() as connection:
-                keep = connection.execute("SELECT cid FROM pin UNION SELECT cid FROM root WHERE used >= ?", (horizon,))
+                keep = connection.execute("SELECT cid FROM kept UNION SELECT cid FROM root WHERE used >= ?", (horizon,))
                 live_roots = [row[0] for row in keep]
                 old = connection.execute("SELECT hash, size FROM block WHERE added < ? ORDER BY added", (horizon,))
                 candidates = old.fetchall()
@@ -332,7 +335,7 @@ class BlockStore:
                 self._losses += 1
                 with self._transaction() as connection:
                     connection.executemany("DELETE FROM block WHERE hash = ?", doomed)
-                    kept = "SELECT cid FROM pin"
+                    kept = "SELECT cid FROM kept"
                     connection.execute(f"DELETE FROM root WHERE used < ? AND cid NOT IN ({kept})", (horizon,))
                     connection.execute("DELETE FROM file")
                 self._blocks -= len(doomed)
@@ -389,10 +392,12 @@ class BlockStore:
     # Connections
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """The writing connection, in a transaction that is synced when this returns and undone if it raises."""
+    def _transaction(self, synced: bool = True) -> Iterator[sqlite3.Connection]:
+        """The writing connection, in a transaction that is undone if this raises, and when it returns is synced, or
+        else survives the process, and the host from the next one that is."""
         with self._writing:
             try:
+                self._writer.execute(f"PRAGMA synchronous={'FULL' if synced else 'NORMAL'}")
                 self._writer.execute("BEGIN IMMEDIATE")
                 try:
                     yield self._writer

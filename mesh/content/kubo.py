@@ -15,6 +15,8 @@ import warnings
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -25,14 +27,15 @@ from ipfshttpclient.exceptions import AddressError, CommunicationError, EncoderE
 from mesh.content.bitswap.exchange import Bitswap, open_bitswap
 from mesh.content.bitswap.wants import Sources
 from mesh.content.fetching import Exchange, Fetch
+from mesh.content.pins import PinBook
 from mesh.content.repository import FileRow
 from mesh.content.store import EmbeddedContent
 from mesh.content.unixfs.cid import CODECS, check_cid, multihash_of, parse_cid
 from mesh.content.unixfs.nodes import Block
-from mesh.ports import ContentStat
+from mesh.ports import ContentStat, KeptRoot, PinKey, PinOwner
 from mesh.together import together
 from protocols.errors import ContentNotFound, MeshError, NodeUnavailable, StorageError, UsageError
-from protocols.ids import Cid
+from protocols.ids import NO_RUN, Cid, RunId
 
 warnings.filterwarnings("ignore", message="The 'strict' parameter", category=FutureWarning)
 """Of urllib3 2, about what ipfshttpclient passes to it."""
@@ -68,8 +71,9 @@ class KuboRepository:
 
     losses = 0
 
-    def __init__(self, address: str, http: httpx.AsyncClient) -> None:
+    def __init__(self, address: str, http: httpx.AsyncClient, book: PinBook) -> None:
         self._address = address
+        self._book = book
         self._http = http
         self._calls = trio.CapacityLimiter(CALLS_MAX)
         self._clients: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -85,6 +89,7 @@ class KuboRepository:
     def close(self) -> None:
         while not self._clients.empty():
             self._clients.get().close()
+        self._book.close()
 
     # Blocks
 
@@ -159,7 +164,7 @@ class KuboRepository:
         """Nothing to note: the daemon has its own rules of what it keeps."""
 
     async def has_whole(self, root: Cid) -> bool:
-        if await self._call_local(lambda client: client.pin.ls(root, type="recursive")) is not None:
+        if await self._call_local(partial(_pinned, root=root)) is not None:
             return True
         try:
             await Fetch(self, None, (), CALL_SECONDS_MAX).run(root)
@@ -167,17 +172,39 @@ class KuboRepository:
             return False
         return True
 
-    async def pin(self, root: Cid, reason: str) -> None:
+    async def pin(self, roots: Sequence[Cid], owner: PinOwner, reason: str, run: RunId = NO_RUN) -> None:
+        """The daemon pins, and knows no owner: our book does. What somebody else had it pin before is its user's."""
         options = {"name": reason[:255]}
-        try:
-            await self._call(lambda client: client.pin.add(root, opts=options, offline=True, timeout=PIN_SECONDS_MAX))
-        except StorageError as error:
-            raise ContentNotFound(f"the Kubo daemon at {self._address} can't pin {root}: {error.__cause__}") from None
 
-    async def unpin(self, root: Cid) -> None:
-        await self._call_local(lambda client: client.pin.rm(root))
+        async def pin_one(root: Cid) -> None:
+            ours = await trio.to_thread.run_sync(self._book.has, root)
+            if not ours and await self._call_local(partial(_pinned, root=root)) is not None:
+                await trio.to_thread.run_sync(self._book.put, [root], PinOwner.USER, "pinned in Kubo", NO_RUN)
+            add = partial(_pin, root=root, options=options)
+            try:
+                await self._call(add)
+            except StorageError as error:
+                raise ContentNotFound(
+                    f"the Kubo daemon at {self._address} can't pin {root}: {error.__cause__}"
+                ) from None
 
-    async def pins(self) -> Mapping[Cid, str]:
+        await self._each(pin_one, roots)
+        await trio.to_thread.run_sync(self._book.put, roots, owner, reason, run)
+
+    async def unpin(self, kept: Sequence[PinKey]) -> None:
+        gone = await trio.to_thread.run_sync(self._book.remove, kept)
+        for root in gone:
+            await self._call_local(partial(_unpin, root=root))
+
+    async def kept(self) -> list[KeptRoot]:
+        """What others have the daemon pin is its user's."""
+        ours = await trio.to_thread.run_sync(self._book.rows)
+        named = await self._pinned()
+        known = {one.root for one in ours}
+        theirs = [KeptRoot(root, PinOwner.USER, name, NO_RUN, 0.0) for root, name in named.items() if root not in known]
+        return sorted([*(one for one in ours if one.root in named), *theirs], key=lambda one: one.key)
+
+    async def _pinned(self) -> dict[Cid, str]:
         answer = await self._call(lambda client: client.pin.ls(type="recursive", opts={"names": True}))
         found = {}
         for text, entry in sorted(answer["Keys"].items()):
@@ -189,7 +216,7 @@ class KuboRepository:
 
     async def stat(self) -> ContentStat:
         answer = await self._call(lambda client: client.repo.stat())
-        return ContentStat(int(answer["NumObjects"]), int(answer["RepoSize"]), len(await self.pins()))
+        return ContentStat(int(answer["NumObjects"]), int(answer["RepoSize"]), len(await self._pinned()))
 
     async def remembered_files(self, prefix: str) -> Mapping[str, FileRow]:
         """None: the daemon may have collected what was added, and does not say so."""
@@ -308,6 +335,18 @@ class KuboExchange:
             self._bitswap.blame(cid, reason)
 
 
+def _pin(client: Any, root: Cid, options: dict[str, str]) -> None:
+    client.pin.add(root, opts=options, offline=True, timeout=PIN_SECONDS_MAX)
+
+
+def _pinned(client: Any, root: Cid) -> Any:
+    return client.pin.ls(root, type="recursive")
+
+
+def _unpin(client: Any, root: Cid) -> None:
+    client.pin.rm(root)
+
+
 def _client(address: str) -> Any:
     """A client with a connection of its own. `Client`, because `connect` refuses every daemon since 0.8 by version."""
     try:
@@ -324,14 +363,17 @@ def _url(address: str) -> str:
 
 
 @asynccontextmanager
-async def open_kubo_content(address: str, host: Any | None = None) -> AsyncIterator[EmbeddedContent]:
-    """Content kept by the Kubo daemon at `address` (a multiaddr), exchanged over a libp2p `host` with mesh peers.
+async def open_kubo_content(
+    address: str, host: Any | None = None, book: Path | None = None
+) -> AsyncIterator[EmbeddedContent]:
+    """Content kept by the Kubo daemon at `address` (a multiaddr), exchanged over a libp2p `host` with mesh peers. The
+    `book` is a file that says for whom it is pinned; without one, nobody remembers that.
 
     `UsageError` for a wrong address, `NodeUnavailable` if no daemon answers there.
     """
     _client(address).close()
     async with httpx.AsyncClient(base_url=_url(address), timeout=CALL_SECONDS_MAX, trust_env=False) as http:
-        repository = KuboRepository(address, http)
+        repository = KuboRepository(address, http, PinBook(book))
         try:
             await repository.version()
             if host is None:

@@ -14,9 +14,9 @@ import trio
 from mesh.content.blocks import QUOTA_BYTES_DEFAULT, BlockStore, Collected, check_size
 from mesh.content.repository import FileRow
 from mesh.content.unixfs.nodes import Block
-from mesh.ports import ContentStat
+from mesh.ports import ContentStat, KeptRoot, PinKey, PinOwner
 from protocols.errors import MeshError
-from protocols.ids import Cid
+from protocols.ids import NO_RUN, Cid, RunId
 
 T = TypeVar("T")
 
@@ -101,14 +101,14 @@ class LocalRepository:
     async def has_whole(self, root: Cid) -> bool:
         return await self._run(self._store.has_whole, root)
 
-    async def pin(self, root: Cid, reason: str) -> None:
-        await self._run(self._store.pin, root, reason)
+    async def pin(self, roots: Sequence[Cid], owner: PinOwner, reason: str, run: RunId = NO_RUN) -> None:
+        await self._run(self._store.pin, roots, owner, reason, run)
 
-    async def unpin(self, root: Cid) -> None:
-        await self._run(self._store.unpin, root)
+    async def unpin(self, kept: Sequence[PinKey]) -> None:
+        await self._run(self._store.unpin, kept)
 
-    async def pins(self) -> Mapping[Cid, str]:
-        return await self._run(self._store.pins)
+    async def kept(self) -> list[KeptRoot]:
+        return await self._run(self._store.kept)
 
     async def stat(self) -> ContentStat:
         return await self._run(self._store.stat)

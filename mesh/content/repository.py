@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from mesh.content.unixfs.nodes import Block
-from mesh.ports import ContentStat
-from protocols.ids import Cid
+from mesh.ports import ContentStat, KeptRoot, PinKey, PinOwner
+from protocols.ids import NO_RUN, Cid, RunId
 
 FileRow = tuple[str, Cid, int, int]
 """Of a file that was added: what its unchanged state looks like (`stamp`), its CID, tsize and size."""
@@ -37,11 +37,13 @@ class Repository(Protocol):
 
     async def has_whole(self, root: Cid) -> bool: ...
 
-    async def pin(self, root: Cid, reason: str) -> None: ...
+    async def pin(self, roots: Sequence[Cid], owner: PinOwner, reason: str, run: RunId = NO_RUN) -> None:
+        """Keep what is here, in one sync. An owner who keeps a root already says anew why."""
 
-    async def unpin(self, root: Cid) -> None: ...
+    async def unpin(self, kept: Sequence[PinKey]) -> None: ...
 
-    async def pins(self) -> Mapping[Cid, str]: ...
+    async def kept(self) -> list[KeptRoot]:
+        """By key."""
 
     async def stat(self) -> ContentStat: ...
 

@@ -27,10 +27,10 @@ from mesh.content.unixfs.cid import CODECS, RAW, check_cid, cid_of, parse_cid
 from mesh.content.unixfs.nodes import Block, child_links, decode_node
 from mesh.content.walking import file_bytes, resolve
 from mesh.entries import Archived, ContentEntry, NamedContent
-from mesh.ports import ContentStat
+from mesh.ports import ContentStat, KeptRoot, PinKey, PinOwner
 from mesh.together import together
 from protocols.errors import ContentNotFound, UsageError
-from protocols.ids import Cid, PeerId
+from protocols.ids import NO_RUN, Cid, PeerId, RunId
 
 READ_STALL_SECONDS = 30.0
 """How long those who read as they go wait for one block."""
@@ -165,14 +165,26 @@ class EmbeddedContent:
 
     # Pins
 
+    async def size(self, root: Cid) -> int:
+        return (await self._built(root)).tsize
+
     async def pin(self, root: Cid, reason: str) -> None:
-        await self._repository.pin(check_cid(root), reason)
+        await self._repository.pin([check_cid(root)], PinOwner.USER, reason)
 
     async def unpin(self, root: Cid) -> None:
-        await self._repository.unpin(check_cid(root))
+        await self._repository.unpin([(check_cid(root), PinOwner.USER, NO_RUN)])
+
+    async def hold(self, roots: Sequence[Cid], reason: str, run: RunId = NO_RUN) -> None:
+        await self._repository.pin([check_cid(root) for root in roots], PinOwner.MESH, reason, run)
+
+    async def release(self, kept: Sequence[PinKey]) -> None:
+        await self._repository.unpin(kept)
+
+    async def kept(self) -> list[KeptRoot]:
+        return await self._repository.kept()
 
     async def pins(self) -> Mapping[Cid, str]:
-        return await self._repository.pins()
+        return {one.root: one.reason for one in await self._repository.kept()}  # of two owners, the user comes last
 
     async def stat(self) -> ContentStat:
         return await self._repository.stat()

@@ -13,6 +13,7 @@ import trio
 
 from mesh.coordinator.fleet import Fleet
 from mesh.coordinator.history import History
+from mesh.coordinator.pin_desk import PinDesk
 from mesh.coordinator.planning import PlanDesk
 from mesh.coordinator.replicas import Replicas
 from mesh.coordinator.why import WhyDesk
@@ -34,11 +35,13 @@ from protocols.client import (
     CancelRun,
     Document,
     Follow,
+    PinContent,
     PlanRuns,
     Progress,
     Query,
     SubmitRun,
     Submitted,
+    UnpinContent,
     Verdicts,
 )
 from protocols.codec import encode
@@ -52,8 +55,8 @@ from protocols.work import Ack, Refused
 RUNS_SHOWN_MAX = 500
 """Newest runs in one answer."""
 
-ClientRequest = SubmitRun | CancelRun | Follow | Query | PlanRuns
-CLIENT_REQUESTS = (SubmitRun, CancelRun, Follow, Query, PlanRuns)
+ClientRequest = SubmitRun | CancelRun | Follow | Query | PlanRuns | PinContent | UnpinContent
+CLIENT_REQUESTS = (SubmitRun, CancelRun, Follow, Query, PlanRuns, PinContent, UnpinContent)
 
 
 class ClientDesk:
@@ -67,6 +70,7 @@ class ClientDesk:
         history: History,
         replicas: Replicas,
         fleet: Fleet,
+        pins: PinDesk,
         clock: Clock,
         outlook: Callable[[], Outlook],
         claims: Callable[[], tuple[Claim, ...]],
@@ -77,6 +81,7 @@ class ClientDesk:
         self._history = history
         self._replicas = replicas
         self._fleet = fleet
+        self._pins = pins
         self._clock = clock
         self._claims = claims
         self._planning = PlanDesk(history=history, nodes=nodes, outlook=outlook, estimates=estimates)
@@ -108,6 +113,10 @@ class ClientDesk:
                 answer = _document(await self._look(view, argument))
             case PlanRuns():
                 answer = _document(await self._planning.plan(peer, request))
+            case PinContent():
+                answer = _document(await self._pins.pin(peer, request))
+            case UnpinContent():
+                answer = _document(await self._pins.unpin(request))
         return encode(answer)
 
     async def _submit(self, peer: PeerId, request: SubmitRun) -> Submitted:
@@ -178,6 +187,8 @@ class ClientDesk:
             return {"commit_index": self._log.applied, "term": self._log.term, "voters": voters, "runs": self._runs()}
         if view == "raft":
             return self._raft()
+        if view == "pins":
+            return self._pins.page(argument)
         if view == "snapshot":
             snapshot = await self._log.snapshot()
             file = snapshot_file(snapshot, self._log.mesh, self._log.status().peer, self._clock.now())

@@ -15,6 +15,7 @@ from mesh.coordinator import ahead, collected, endings, gangs
 from mesh.coordinator.clients import ClientDesk
 from mesh.coordinator.fleet import Fleet
 from mesh.coordinator.history import History
+from mesh.coordinator.pins import GRACE_SECONDS, PinKeeper
 from mesh.coordinator.recalls import Recalls
 from mesh.coordinator.replicas import Replicas
 from mesh.coordinator.reports import ReportBuilder
@@ -93,6 +94,7 @@ class TestCoordinator:
         scratch: Path,
         name: str,
         draw: Callable[[dict[str, Any], Path], None],
+        replica_grace: float = GRACE_SECONDS,
     ) -> None:
         self._network = network
         self._content = content
@@ -101,6 +103,7 @@ class TestCoordinator:
         self._fleet = Fleet(worker_timeout)
         self._history = History(content)
         self._replicas = Replicas(network, content, lambda: log.configuration.voters)
+        self.pins = PinKeeper(network, content, log, nodes, self._replicas, clock, replica_grace)
         self._names = SharedNames(log, self._replicas)
         recording = Recording(network, content, self._replicas, self._history, log, nodes, clock)
         self._reuser = Reuser(recording)
@@ -130,6 +133,7 @@ class TestCoordinator:
             history=self._history,
             replicas=self._replicas,
             fleet=self._fleet,
+            pins=self.pins.desk,
             clock=clock,
             outlook=self._outlook,
             claims=lambda: self._plan.claims,
@@ -159,6 +163,7 @@ class TestCoordinator:
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._watch, self._log)
             self._nursery.start_soon(self._watch, self._nodes)
+            self._nursery.start_soon(self.pins.run)
             while True:
                 self._dirty = trio.Event()
                 await self._advance()
@@ -387,10 +392,10 @@ class TestCoordinator:
             return Ack()
         if request.manifest is None:
             if request.record is not None:
-                await self._replicas.secure(request.record, peer, self._nodes.nodes(), f"run {lease.run}")
+                await self._replicas.secure(request.record, peer, self._nodes.nodes(), run=lease.run)
             await self._log.propose(CollectFailed(lease.id, request.exit_code, request.reason, request.record))
             return Ack()
-        await self._replicas.secure(request.manifest, peer, self._nodes.nodes(), f"run {lease.run}")
+        await self._replicas.secure(request.manifest, peer, self._nodes.nodes(), f"manifest of run {lease.run}")
         try:
             manifest = await self._history.manifest(request.manifest, (peer,))
         except RemoteProtocolError as error:
@@ -399,7 +404,7 @@ class TestCoordinator:
             return Ack()
         if manifest.environment is not None and manifest.environment.distributions is not None:
             named = manifest.environment.distributions
-            await self._replicas.secure(named, peer, self._nodes.nodes(), f"run {lease.run}")
+            await self._replicas.secure(named, peer, self._nodes.nodes(), run=lease.run)
         run = self._state.runs[lease.run]
         estimates = await self._history.estimates(self._state, run.spec.project, manifest)
         self._estimates[run.id] = estimates
@@ -412,7 +417,8 @@ class TestCoordinator:
         lease = self._open_lease(request.lease, peer)
         if lease is None:
             return Ack()
-        records = await take_in(self._content, self._replicas, request.chunk, peer, self._nodes.nodes())
+        nodes = self._nodes.nodes()
+        records = await take_in(self._content, self._replicas, request.chunk, peer, nodes, lease.run)
         await self._log.propose(
             Complete(request.lease, request.chunk, request.tests, request.outcomes, request.durations)
         )

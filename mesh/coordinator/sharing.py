@@ -56,6 +56,6 @@ class SharedNames:
 
     async def settle(self, peer: PeerId, request: SettleName, nodes: Mapping[PeerId, NodeView]) -> Ack:
         if request.value is not None:
-            await self._replicas.secure(request.value, peer, nodes, f"run {request.run}")
+            await self._replicas.secure(request.value, peer, nodes, run=request.run)
         await self._log.propose(Settle(request.run, request.name, peer, request.holder, request.value))
         return Ack()

@@ -8,7 +8,7 @@ from mesh.ports import Content, NodeView
 from mesh.state.model import CoordinatorState
 from mesh.state.signing import LOG_FORMAT_MIN
 from protocols.codec import decode
-from protocols.ids import Cid, PeerId
+from protocols.ids import Cid, PeerId, RunId
 from protocols.manifests import Chunk, Record
 
 
@@ -19,15 +19,16 @@ def signs(state: CoordinatorState, worker: NodeView | None) -> bool:
 
 
 async def take_in(
-    content: Content, replicas: Replicas, chunk: Cid, peer: PeerId, nodes: Mapping[PeerId, NodeView]
+    content: Content, replicas: Replicas, chunk: Cid, peer: PeerId, nodes: Mapping[PeerId, NodeView], run: RunId
 ) -> list[Record]:
-    """The records of a chunk, each of which is a block of its own here afterwards; what they refer to is safe, too."""
-    await replicas.secure(chunk, peer, nodes)
+    """The records of a chunk, each of which is a block of its own here afterwards; what they refer to is safe, too, as
+    long as the run is open."""
+    await replicas.secure(chunk, peer, nodes, run=run)
     found = decode(await content.get(chunk), Chunk).records
     await content.put_many(found, "dag-cbor")
     records = [decode(data, Record) for data in found]
     for artifacts in (record.artifacts for record in records if record.artifacts is not None):
-        await replicas.secure(artifacts, peer, nodes)
+        await replicas.secure(artifacts, peer, nodes, run=run)
     for origin in dict.fromkeys(record.origin for record in records if record.origin is not None):
-        await replicas.secure_origin(origin, peer, nodes)
+        await replicas.secure_origin(origin, peer, nodes, run)
     return records

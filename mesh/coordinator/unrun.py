@@ -52,7 +52,7 @@ class Recording:
             chunk = signed_chunk(dataclasses.replace(chunk, run=run, worker=me), self.network.sign)
         cids = await self.content.put_many([*encoded, encode_block(chunk)], "dag-cbor")
         root = as_raw(cids[-1])
-        await self.replicas.secure(root, me, self.nodes.nodes())
+        await self.replicas.secure(root, me, self.nodes.nodes(), run=run)
         return root
 
 

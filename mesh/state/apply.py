@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from mesh.state import admission, dependencies, leasing, ranges, shared, unrun, verdicts
+from mesh.state import admission, dependencies, leasing, pinset, ranges, shared, unrun, verdicts
 from mesh.state.dependencies import Barriers
 from mesh.state.model import (
     COLLECT_LOSSES_MAX,
@@ -41,6 +41,8 @@ from protocols.commands import (
     Found,
     Grant,
     Hedge,
+    PinRoot,
+    Placed,
     Preempt,
     RaiseFormat,
     Register,
@@ -49,6 +51,7 @@ from protocols.commands import (
     Settle,
     Skip,
     Submit,
+    Unpin,
     Yield,
 )
 from protocols.ids import LeaseId, RunId, TestIndex
@@ -74,7 +77,9 @@ def _found(state: CoordinatorState, index: int, command: Found) -> Result:
 def _raise_format(state: CoordinatorState, index: int, command: RaiseFormat) -> Result:
     if command.version <= state.format:
         return Rejected(f"the log is in format {state.format} already")
-    state.format = command.version
+    before, state.format = state.format, command.version
+    if before < pinset.LOG_FORMAT_MIN:
+        pinset.adopt(state)
     return Applied()
 
 
@@ -152,6 +157,7 @@ def _submit(state: CoordinatorState, index: int, command: Submit) -> Result:
     run = RunId(index)
     state.runs[run] = Run(run, command.nonce, command.spec, command.at)
     state.nonces[command.nonce] = run
+    pinset.enter(state, state.runs[run])
     return Applied(run=run)
 
 
@@ -184,6 +190,7 @@ def _collected(state: CoordinatorState, index: int, command: Collected) -> Resul
     run.pending = ranges.TaskList(command.tasks)
     verdicts.open_book(run, command.tests)
     run.phase = RunPhase.RUNNING
+    pinset.enter(state, run)
     if not run.tests:
         _report(run, Failure(5, "nothing was collected"))
     return Applied(run=run.id, lease=lease.id, closed=(lease.id,))
@@ -361,6 +368,7 @@ def _finish(state: CoordinatorState, index: int, command: Finish) -> Result:
     run.reason = command.reason
     run.finished_at = command.at
     state.finished.append(run.id)
+    pinset.enter(state, run)
     retain(state)
     return Applied(run=run.id)
 
@@ -405,4 +413,7 @@ _HANDLERS: dict[type[Any], Callable[[CoordinatorState, int, Any], Result]] = {
     Finish: _finish,
     Claim: shared.claim,
     Settle: shared.settle,
+    PinRoot: pinset.pin_root,
+    Unpin: pinset.unpin,
+    Placed: pinset.placed,
 }

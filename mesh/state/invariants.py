@@ -1,22 +1,26 @@
 """What always holds of a state, as asserts. Tests and the simulator call `check` after every entry."""
 
-from mesh.state import gangs, holdings, ranges
+from mesh.state import gangs, holdings, pinset, ranges
 from mesh.state.dependencies import GOOD
 from mesh.state.model import (
+    HOLDERS_MAX,
     LEASES_PER_WORKER_MAX,
     LOSSES_MAX,
     NO_LEASE,
     NO_VERDICT,
     NO_WORKER,
+    PINS_MAX,
     PREEMPTIONS_MAX,
     RUNS_DETAILED_MAX,
     RUNS_SUMMARISED_MAX,
     TRIES_MAX,
+    USER_PINS_MAX,
     CoordinatorState,
     Lease,
     Run,
     RunPhase,
 )
+from protocols.commands import REPLICAS_MAX
 from protocols.manifests import THOUSAND, Outcome
 
 
@@ -48,6 +52,23 @@ def check(state: CoordinatorState) -> None:
     assert len(state.finished) <= RUNS_DETAILED_MAX, "too many finished runs are kept whole"
     assert len(state.finished) + len(state.archive) <= RUNS_SUMMARISED_MAX, "too many finished runs are kept"
     assert not (state.yielded and (state.runs or state.leases)), "a mesh that gave way has nothing to do"
+    _check_pins(state)
+
+
+def _check_pins(state: CoordinatorState) -> None:
+    """What an open run needs is pinned; each pin has its reasons, and each of its holders once."""
+    assert not state.pins or state.format >= pinset.LOG_FORMAT_MIN, "older voters know of no pins"
+    assert state.format < pinset.LOG_FORMAT_MIN or pinset.needed(state) <= state.pins.keys(), "an open run lacks a pin"
+    assert len(state.pins) <= PINS_MAX, "too many roots are pinned"
+    assert sum(map(pinset.is_users, state.pins.values())) <= USER_PINS_MAX, "users have too many pins"
+    for root, pin in state.pins.items():
+        kinds = [reason.kind for reason in pin.reasons]
+        assert root == pin.root, "pins are known by their root"
+        assert kinds, f"{root} is pinned for nothing"
+        assert kinds == sorted(set(kinds)), f"{root} is pinned twice for one thing"
+        assert 1 <= pin.wanted <= REPLICAS_MAX, f"{root} is to be on {pin.wanted} nodes"
+        assert list(pin.holders) == sorted(set(pin.holders)), f"a node holds {root} twice"
+        assert len(pin.holders) <= HOLDERS_MAX, f"too many nodes hold {root}"
 
 
 def _check_run(state: CoordinatorState, run: Run) -> None:

@@ -17,7 +17,7 @@ from mesh.state import ranges
 from mesh.state.dependencies import NO_VERDICT as NO_VERDICT
 from mesh.state.dependencies import Barriers
 from protocols.codec import message
-from protocols.commands import TaskRange
+from protocols.commands import PinKind, TaskRange
 from protocols.ids import Cid, LeaseId, PeerId, RunId
 from protocols.manifests import NOTHING, Companion, Device, Needs, Outcome, RunSpec
 from protocols.raft import LOG_FORMAT_OLDEST
@@ -47,6 +47,12 @@ TRIES_MAX = 16
 """Bad outcomes of one test before its verdict that are kept; more are only counted."""
 COLLECT_LOSSES_MAX = 3
 """Collections that may end with their node before the run fails."""
+
+PINS_MAX = 16_384
+"""Roots that are pinned. Open runs and users can't fill it: beyond it, what is oldest of finished runs is let go."""
+USER_PINS_MAX = 4_096
+HOLDERS_MAX = 32
+"""Of a pin."""
 
 NO_WORKER = PeerId("")
 NO_LEASE = LeaseId(0)
@@ -254,6 +260,37 @@ class RunSummary:
         return final_state(self.exit_code, self.cancelled)
 
 
+@message("s.pin-reason")
+class PinReason:
+    """Why a root is pinned."""
+
+    kind: PinKind
+    run: RunId
+    """The newest one that named it so; `NO_RUN`: a user did."""
+    text: str
+    since: float
+    """Seconds since the epoch."""
+    replicas: int
+
+
+@message("s.pin")
+class Pin:
+    """A root whose whole DAG stays on so many nodes as its reasons want at most."""
+
+    root: Cid
+    reasons: tuple[PinReason, ...]
+    """One of a kind at most, in the order of their kinds."""
+    holders: tuple[PeerId, ...] = ()
+    """Nodes that were told to keep it and said that they do, ascending: dead ones, too, until others have replaced
+    them."""
+    size: int = 0
+    """Bytes, as its root block tells; 0: not known."""
+
+    @property
+    def wanted(self) -> int:
+        return max(reason.replicas for reason in self.reasons)
+
+
 @dataclass(slots=True)
 class CoordinatorState:
     """All that the mesh has agreed on."""
@@ -281,6 +318,10 @@ class CoordinatorState:
 
     claims: dict[str, Claimed] = field(default_factory=dict)
     """Shared names that are held now."""
+    pins: dict[Cid, Pin] = field(default_factory=dict)
+    """The pinset: what the mesh keeps, and where. In logs from format 4 on."""
+    pin_changes: int = field(default=0, compare=False)
+    """Of `pins`, as far as this copy of the state has seen: so that nobody need look again."""
 
     def open_tests(self, peer: PeerId) -> int:
         """Tests that a worker holds."""

@@ -12,7 +12,7 @@ is no fault of theirs. Rejected: keeping leases open until they time out (their 
 from mesh.state import ranges
 from mesh.state.apply import apply
 from mesh.state.model import CoordinatorState
-from protocols.commands import TESTS_PER_COMMAND_MAX, Return
+from protocols.commands import TESTS_PER_COMMAND_MAX, RaiseFormat, Return
 from protocols.ids import TestIndex
 from protocols.raft import LOG_FORMAT_NEWEST
 
@@ -34,6 +34,6 @@ def reborn(state: CoordinatorState, mesh: str, last: int) -> CoordinatorState:
     assert not state.leases, "every lease was given back whole"
     state.mesh = mesh
     state.yielded = ""
-    state.format = max(state.format, LOG_FORMAT_NEWEST)
+    apply(state, state.applied + 1, RaiseFormat(LOG_FORMAT_NEWEST))
     state.applied = first_index(last)
     return state

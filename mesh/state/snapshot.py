@@ -24,6 +24,7 @@ from mesh.state.model import (
     CoordinatorState,
     Failure,
     Lease,
+    Pin,
     Run,
     RunPhase,
     RunSummary,
@@ -116,7 +117,7 @@ class SavedWorker:
     losses: int
 
 
-@message("s.state", later=1)
+@message("s.state", later=2)
 class SavedState:
     applied: int
     mesh: str
@@ -127,6 +128,7 @@ class SavedState:
     leases: tuple[SavedLease, ...]
     workers: tuple[SavedWorker, ...]
     claims: tuple[SavedClaim, ...] = ()
+    pins: tuple[Pin, ...] = ()
 
 
 @message("s.versioned")
@@ -137,7 +139,7 @@ class Versioned:
     state: bytes
 
 
-STEP_COMPLETIONS = 256
+STEP_COMPLETIONS = STEP_PINS = 256
 """Encoded between two looks at the clock: about a millisecond, or two."""
 
 
@@ -173,18 +175,24 @@ def capture(state: CoordinatorState) -> Capture:
         claims=tuple(
             SavedClaim(name, held.run, held.worker, held.holder) for name, held in sorted(state.claims.items())
         ),
+        pins=tuple(state.pins[root] for root in sorted(state.pins)),
     )
     return Capture(state.format, saved, tuple(tuple(run.chunks) for run in runs))
 
 
 def encode_steps(captured: Capture) -> Iterator[bytes]:
     """The encoding in pieces, so that others may have their turn in between; `assembled` makes it whole."""
-    parts = encode_parts(replace(captured.saved, runs=()))
+    pins = captured.saved.pins
+    parts = encode_parts(replace(captured.saved, runs=(), pins=pins[:1]))
+    if pins:
+        del parts[-1]  # the one of them that makes the head count their field
     before, after = _around(SavedState, "runs", parts)
     yield before + encode_sequence_head(len(captured.saved.runs))
     for run, chunks in zip(captured.saved.runs, captured.chunks, strict=True):
         yield from _run_steps(run, chunks)
-    yield after
+    yield after + (encode_sequence_head(len(pins)) if pins else b"")
+    for start in range(0, len(pins), STEP_PINS):
+        yield b"".join(map(encode, pins[start : start + STEP_PINS]))
 
 
 def assembled(captured: Capture, pieces: Iterable[bytes]) -> bytes:
@@ -377,6 +385,7 @@ def _restore(saved: SavedState) -> CoordinatorState:
             state.workers[companion.worker].hosted.append(lease.id)
         holdings.take(state, lease)
     state.claims = {item.name: Claimed(item.run, item.worker, item.holder) for item in saved.claims}
+    state.pins = {pin.root: pin for pin in saved.pins}
     return state
 
 

@@ -271,7 +271,7 @@ class WorkerAgent:
             self._machine.started(event.lease, event.index)
             self._changed()
             return
-        record = await self._workshop.complete(event, session.origin)
+        record = await self._workshop.complete(event, session.origin, run)
         if self._machine.finished(event.lease, event.index):
             await self._keep(event, record, session.place())
 
@@ -302,6 +302,7 @@ class WorkerAgent:
         tests = tuple(ended.test for ended in batch)
         chunk = encode_batch(batch, self._network.peer_id, self._network.sign)
         cids = await self._content.put_many([*(ended.record for ended in batch), chunk], "dag-cbor")
+        await self._content.hold([as_raw(cids[-1])], f"run {batch[0].run}", batch[0].run)
         result = Result(
             batch[0].lease,
             as_raw(cids[-1]),

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import trio
 
+from mesh.content.unixfs.cid import as_raw
 from mesh.ports import CollectionFailed, Content, Finished, Job, Runner, RunnerEvent, RunnerSession, Tail, WorkItem
 from mesh.worker import artifacts
 from mesh.worker.environments import Environment, Environments
@@ -28,7 +29,7 @@ from mesh.worker.sharing import Names, Shares
 from mesh.worker.uv import BuildFailed
 from protocols.codec import decode, encode, encode_block
 from protocols.errors import ContentNotFound, MeshError, UsageError
-from protocols.ids import Cid, LeaseId, PeerId, TestIndex
+from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
 from protocols.inputs import Place
 from protocols.manifests import (
     THOUSAND,
@@ -264,9 +265,12 @@ class Workshop:
         info = await self._info(environment)
         chosen = tuple(seeds(assign.spec, self._hash_seed).items())
         origin = Origin(assign.run, assign.spec, assign.manifest, info, chosen)
-        return await self._content.put(encode_block(origin), "dag-cbor")
+        cid = await self._content.put(encode_block(origin), "dag-cbor")
+        named = [as_raw(cid), *([info.distributions] if info.distributions is not None else [])]
+        await self._content.hold(named, f"run {assign.run}", assign.run)
+        return cid
 
-    async def complete(self, event: Finished, origin: Cid | None) -> Record:
+    async def complete(self, event: Finished, origin: Cid | None, run: RunId) -> Record:
         """The record with what only this side knows; what the test left in its artifact folder is stored, and the
         folder removed."""
         record = dataclasses.replace(event.record, worker=self._peer, origin=origin)
@@ -275,6 +279,7 @@ class Workshop:
         try:
             warnings = await trio.to_thread.run_sync(artifacts.leave_out, event.artifacts)
             kept = await self._content.add_path(event.artifacts)
+            await self._content.hold([kept], f"run {run}", run)
         except (OSError, MeshError) as error:  # a process that the test left behind still writes there, say
             kept, warnings = None, [artifacts.warning("all of it", str(error))]
         finally:

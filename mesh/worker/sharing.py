@@ -109,6 +109,8 @@ class Shares:
             return {"value": base64.b64encode(data).decode()}
         name, encoded = str(request["settle"]), request.get("value")
         cid = None if encoded is None else await self._content.put(base64.b64decode(encoded))
+        if cid is not None:
+            await self._content.hold([cid], f"run {self._run}", self._run)
         await self._names.settle(self._run, name, holder, cid)
         held.discard(name)
         return {}

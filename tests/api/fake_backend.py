@@ -7,13 +7,13 @@ from typing import Any
 import trio
 
 from mesh.entries import Archived
-from mesh.ports import ContentStat
+from mesh.ports import ContentStat, KeptRoot, PinKey
 from mesh.raft.raft import PeerStatus, RaftStatus, RoleName
 from mesh.state.model import CoordinatorState
 from mesh.state.snapshot import encode_state, snapshot_file
 from mesh.views.raft import raft_document
 from protocols.errors import ContentNotFound, MeshError, NoQuorum, UsageError
-from protocols.ids import Cid, PeerId, RunId
+from protocols.ids import NO_RUN, Cid, PeerId, RunId
 from protocols.manifests import Outcome, Phase, Record, RunSpec
 from protocols.raft import Configuration, Snapshot
 from protocols.work import CommandVerb
@@ -62,6 +62,8 @@ class FakeBackend:
         """Verdict before which `drop` is called, once, and nothing more comes on that stream."""
         self.drop: Callable[[], None] = lambda: None
         self.quorum = True
+        self.pinned: dict[Cid, int] = {}
+        """Root -> replicas; what is on two nodes or more is the mesh's, and on one of them so far."""
         self.report: Cid | None = TREE
         self.reason = ""
         self.cancel_wanted = trio.Event()
@@ -252,6 +254,31 @@ class FakeBackend:
             stdout="printed before\n",
         )
 
+    async def pins(self) -> dict[str, Any]:
+        self._check()
+        holder = {"peer": PEER, "name": "one", "state": "alive"}
+        pins = []
+        for root, replicas in sorted(self.pinned.items()):
+            pin: dict[str, Any] = {"cid": root, "reason": "user", "here": True}
+            if replicas > 1:
+                pin |= {"wanted": replicas, "holders": [holder], "under_replicated": True, "size": 2048, "why": []}
+            pins.append(pin)
+        return {"pins": pins, "agreed": self.quorum}
+
+    async def pin(self, root: Cid, replicas: int) -> dict[str, Any]:
+        self._check()
+        if root != TREE:
+            raise ContentNotFound(f"nobody reachable has {root}")
+        self.pinned[root] = replicas
+        return (await self.pins())["pins"][0] if replicas > 1 else {"cid": root}
+
+    async def unpin(self, root: Cid) -> dict[str, Any]:
+        self._check()
+        if root not in self.pinned:
+            raise UsageError(f"{root} is not pinned in the mesh")
+        del self.pinned[root]
+        return {"cid": root, "ended": ["report of run 17"], "left": ["user"]}
+
     async def command(self, node: str, verb: CommandVerb) -> None:
         if node not in ("one", "two"):
             raise UsageError(f"no node of this mesh is called {node!r}")
@@ -264,7 +291,6 @@ class FakeContent:
     def __init__(self, files: Mapping[str, bytes]) -> None:
         self.files = dict(files)
         self.added: list[tuple[Path, Sequence[str] | None]] = []
-        self.kept: dict[Cid, str] = {}
         self.break_after: int | None = None
         self.archive_is_whole = True
 
@@ -305,14 +331,26 @@ class FakeContent:
             raise UsageError(f"{path} is no CAR file that can be imported")
         return Archived((TREE if self.archive_is_whole else ABSENT,), 3, 1700)
 
+    async def size(self, root: Cid) -> int:
+        raise MeshError("not in this test")
+
     async def pin(self, root: Cid, reason: str) -> None:
-        self.kept[root] = reason
+        raise MeshError("not in this test")
 
     async def unpin(self, root: Cid) -> None:
-        del self.kept[root]
+        raise MeshError("not in this test")
+
+    async def hold(self, roots: Sequence[Cid], reason: str, run: RunId = NO_RUN) -> None:
+        raise MeshError("not in this test")
+
+    async def release(self, kept: Sequence[PinKey]) -> None:
+        raise MeshError("not in this test")
+
+    async def kept(self) -> list[KeptRoot]:
+        raise MeshError("not in this test")
 
     async def pins(self) -> Mapping[Cid, str]:
-        return self.kept
+        raise MeshError("not in this test")
 
     async def put(self, data: bytes, codec: str = "raw") -> Cid:
         raise MeshError("not in this test")

@@ -316,8 +316,14 @@ async def test_checkout(api: Served, tmp_path: Path) -> None:
 
 async def test_pins(api: Served) -> None:
     assert (await api.http.post("/api/pins", json={"cid": TREE})).status_code == 201
-    assert (await api.http.get("/api/pins")).json() == {"pins": [{"cid": TREE, "reason": "user"}]}
-    assert (await api.http.delete(f"/api/pins/{TREE}")).status_code == 200
+    assert api.backend.pinned == {TREE: 2}
+    (pin,) = (await api.http.get("/api/pins")).json()["pins"]
+    assert (pin["cid"], pin["reason"], pin["wanted"], pin["under_replicated"]) == (TREE, "user", 2, True)
+    assert (await api.http.post("/api/pins", json={"cid": TREE, "replicas": 5})).json()["wanted"] == 5
+    for wrong in (0, 17, "2", True, None):
+        assert "from 1 to 16" in error(await api.http.post("/api/pins", json={"cid": TREE, "replicas": wrong}))[2]
+    unpinned = await api.http.delete(f"/api/pins/{TREE}")
+    assert (unpinned.status_code, unpinned.json()["cid"], unpinned.json()["left"]) == (200, TREE, ["user"])
     assert error(await api.http.delete(f"/api/pins/{TREE}"))[:2] == (400, 4)
     assert error(await api.http.post("/api/pins", json={"cid": ABSENT}))[:2] == (404, 12)
 

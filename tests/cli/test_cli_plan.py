@@ -56,7 +56,7 @@ def test_what_the_mesh_never_ran_is_collected_here_and_leaves_nothing_behind(
     ]
     assert manifest.requirements[manifest.tests[1].requirement] == ("gpu", "")
     assert [manifests for _, manifests in node.backend.planned] == [[None], [TREE]]
-    assert node.content.kept == {}
+    assert node.backend.pinned == {}
     assert not node.content.added[0][0].exists(), "the file itself was temporary"
     assert sorted(path for path in suite.rglob("*")) == before
 

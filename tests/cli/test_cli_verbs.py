@@ -75,11 +75,21 @@ def test_drain_and_command(node: Node, mesh: Mesh) -> None:
 def test_content(node: Node, mesh: Mesh, suite: Path) -> None:
     assert mesh("add", "tests").out == f"added {TREE} tests\n"
     assert node.content.added == [(suite / "tests", None)]
-    assert node.content.kept == {TREE: "user"}
-    assert mesh("pin", "ls").out == f"{TREE}  user\n"
-    assert mesh("pin", "rm", TREE).code == 0
+    assert node.backend.pinned == {TREE: 1}
+    assert mesh("pin", "ls").out == f"{TREE}  this node  user\n"
+    told = f"unpinned {TREE}: it was the report of run 17; still kept as the user\n"
+    assert mesh("pin", "rm", TREE).out == told
     assert mesh("pin", "rm", TREE).code == 4
-    assert mesh("pin", "add", TREE).out == f"pinned {TREE}\n"
+    assert mesh("pin", "ls").out == "nothing is pinned\n"
+    assert mesh("pin", "add", TREE).out == f"pinned {TREE}, on 1 of 2 nodes so far\n"
+    assert mesh("pin", "ls").out == (
+        f"{TREE}  1/2  UNDER-REPLICATED  user  2.0 KiB  one\n1 pin on fewer nodes than wanted\n"
+    )
+    assert mesh("pin", "add", TREE, "--replicas", "1").out == f"pinned {TREE}\n"
+    node.backend.quorum = False
+    assert "no coordinator answers" in mesh("pin", "ls").out
+    assert mesh("pin", "ls", "--json").document["agreed"] is False
+    assert mesh("pin", "ls", "--replicas", "2").code == 4
     assert mesh("cat", f"{TREE}/junit.xml").out == "<testsuites/>"
     assert mesh("cat", f"/ipfs/{TREE}/records/1").out == "x"
     ended = mesh("cat", ABSENT)
@@ -105,13 +115,13 @@ def test_archives(node: Node, mesh: Mesh, suite: Path) -> None:
     assert document == {"cid": TREE, "target": str(suite / f"{TREE}.car"), "blocks": 3, "bytes": 1700}
     assert mesh("export", ABSENT).code == 12
     assert mesh("import", "x.car").out == f"imported {TREE}\n"
-    assert node.content.kept == {TREE: "user"}
+    assert node.backend.pinned == {TREE: 1}
     assert mesh("import", "x.car", "--json").document == {"roots": [TREE], "blocks": 3, "bytes": 1700, "path": "x.car"}
     node.content.archive_is_whole = False
     ended = mesh("import", "x.car")
     assert (ended.code, ended.out) == (4, "")
     assert f"x.car lacks blocks of its root {ABSENT}" in ended.err
-    assert node.content.kept == {TREE: "user"}
+    assert node.backend.pinned == {TREE: 1}
 
 
 def test_link(node: Node, mesh: Mesh) -> None:

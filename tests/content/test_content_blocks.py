@@ -17,8 +17,9 @@ from mesh.content.local import open_local
 from mesh.content.unixfs.build import Built, FileBuilder, build_tree
 from mesh.content.unixfs.cid import cid_of
 from mesh.content.unixfs.nodes import Block
+from mesh.ports import PinOwner
 from protocols.errors import LocalProtocolError, StorageError
-from protocols.ids import Cid
+from protocols.ids import NO_RUN, Cid
 
 LARGE = 40_000
 QUOTA = 10**9
@@ -187,7 +188,7 @@ def test_collection_keeps_what_pins_and_recent_roots_reach(open_store: Callable[
     for blocks, root in ((pinned, pinned_root), (used, used_root), (forgotten, forgotten_root)):
         store.put_many(blocks)
         store.use(root, whole=True)
-    store.pin(pinned_root, "kept")
+    store.pin([pinned_root], PinOwner.USER, "kept")
     assert store.collect().blocks == 0, "everything was put a moment ago"
     now.pass_grace()
     store.use(used_root, whole=True)
@@ -201,7 +202,7 @@ def test_collection_keeps_what_pins_and_recent_roots_reach(open_store: Callable[
     assert store.has_whole(used_root)
     assert not store.has_whole(forgotten_root)
     assert store.get(fresh.cid) == fresh.data
-    store.unpin(pinned_root)
+    store.unpin([(pinned_root, PinOwner.USER, NO_RUN)])
     now.pass_grace()
     store.collect()
     assert store.stat().blocks == 0
@@ -215,7 +216,7 @@ def test_packs_that_are_mostly_holes_are_rewritten(
     kept, root = tree(2, 1)
     doomed, _ = tree(20, 2)
     store.put_many(doomed[:10] + kept + doomed[10:])
-    store.pin(root, "kept")
+    store.pin([root], PinOwner.USER, "kept")
     now.pass_grace()
     store.collect()
     size = sum(path.stat().st_size for path in (tmp_path / "blocks" / "packs").iterdir())
@@ -243,7 +244,7 @@ def test_the_quota_evicts_the_oldest_and_refuses_when_all_is_pinned(
     assert here[-1]
     blocks, root = tree(5, 9)
     store.put_many(blocks)
-    store.pin(root, "kept")
+    store.pin([root], PinOwner.USER, "kept")
     now.pass_grace()
     with pytest.raises(StorageError, match="quota of 400000"):
         store.put_many([block(200 + number) for number in range(7)])
@@ -288,7 +289,7 @@ def test_a_walk_that_others_losses_disturbed_is_made_anew(
     store = open_store()
     store.put_many(blocks)
     store.put_many([block(number) for number in range(10)])
-    store.pin(root, "stays")
+    store.pin([root], PinOwner.USER, "stays")
     now.pass_grace()
 
     def lose_one_of_the_others(walk: int) -> None:

@@ -12,9 +12,11 @@ import trio
 from mesh.content.bitswap.wants import Sources
 from mesh.content.fetching import Fetch
 from mesh.content.kubo import KuboExchange, KuboRepository
+from mesh.content.pins import PinBook
 from mesh.content.unixfs.cid import cid_of
+from mesh.ports import PinOwner
 from protocols.errors import ContentNotFound, NodeUnavailable, RemoteProtocolError, StorageError
-from protocols.ids import Cid
+from protocols.ids import NO_RUN, Cid
 
 pytestmark = pytest.mark.filterwarnings("ignore:The .strict. parameter:FutureWarning")
 
@@ -40,7 +42,7 @@ async def daemon(text: bytes) -> AsyncIterator[KuboRepository]:
         listeners = await nursery.start(partial(trio.serve_tcp, partial(give, text), 0, host="127.0.0.1"))
         port = listeners[0].socket.getsockname()[1]
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/api/v0/", trust_env=False) as http:
-            repository = KuboRepository(f"/ip4/127.0.0.1/tcp/{port}", http)
+            repository = KuboRepository(f"/ip4/127.0.0.1/tcp/{port}", http, PinBook(None))
             yield repository
             repository.close()
         nursery.cancel_scope.cancel()
@@ -75,12 +77,12 @@ async def test_a_daemon_that_restarts_during_a_fetch_is_one_plain_error(text: by
 async def test_a_daemon_that_refuses_is_one_plain_error() -> None:
     async with daemon(answer("500 Internal Server Error", REFUSAL)) as repository:
         assert await repository.has_many([ROOT]) == [False]
-        await repository.unpin(ROOT)
-        for call in (repository.stat, repository.pins, repository.version):
+        await repository.unpin([(ROOT, PinOwner.USER, NO_RUN)])
+        for call in (repository.stat, repository.kept, repository.version):
             error = await error_of(call)
             assert type(error) is StorageError
             assert "refuses: out of order" in str(error)
-        error = await error_of(lambda: repository.pin(ROOT, "a report"))
+        error = await error_of(lambda: repository.pin([ROOT], PinOwner.USER, "a report"))
         assert type(error) is ContentNotFound
         assert str(error).endswith(f"can't pin {ROOT}: out of order")
 

@@ -44,7 +44,7 @@ class Desk:
         view = NodeView(presence, NodeState.ALIVE, 0.0, 0.0, True)
         held: list[Cid] = []
 
-        async def secure(root: Cid, *_: object) -> None:
+        async def secure(root: Cid, *_: object, run: int) -> None:
             held.append(root)
 
         self.held = held

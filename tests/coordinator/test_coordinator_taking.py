@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from mesh.content.unixfs.cid import as_raw
 from mesh.coordinator.replicas import Replicas
 from mesh.coordinator.taking import signs, take_in
 from mesh.ports import NodeView
@@ -52,10 +53,12 @@ async def test_what_records_refer_to_is_on_two_nodes() -> None:
     data = encode_block(record)
     chunk = await there.put(encode_block(Chunk((TestIndex(0),), (data,), RunId(2), LeaseId(5), WORKER, origin)))
     replicas = Replicas(shelves.lan.nodes[HERE], here, lambda: [HERE])
-    assert await take_in(here, replicas, chunk, WORKER, {}) == [record]
+    assert await take_in(here, replicas, chunk, WORKER, {}, RunId(2)) == [record]
 
     async def has(*cids: Cid) -> list[bool]:
         return [await here.has(cid) for cid in cids]
 
     assert await has(chunk, left, origin, listed) == [True] * 4
     assert await has(bundle, manifest) == [False] * 2
+    held = {one.root for one in await here.kept() if one.run == 2}
+    assert held == {chunk, left, as_raw(origin), listed}, "as long as the run is open"

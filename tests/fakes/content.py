@@ -13,9 +13,9 @@ import trio
 
 from mesh.content.unixfs.build import Built, build_tree
 from mesh.content.unixfs.cid import as_raw
-from mesh.ports import ContentStat
+from mesh.ports import ContentStat, KeptRoot, PinKey, PinOwner
 from protocols.errors import ContentNotFound, StorageError
-from protocols.ids import Cid, PeerId, cid_text
+from protocols.ids import NO_RUN, Cid, PeerId, RunId, cid_text
 from tests.fakes.network import Lan
 
 SYNC_SECONDS = 0.002
@@ -34,6 +34,8 @@ class Shelves:
         """Nodes whose disk takes nothing more."""
         self.slow: dict[PeerId, float] = {}
         """Seconds that each sync takes, where that is long."""
+        self.kept: dict[PeerId, dict[PinKey, KeptRoot]] = {}
+        """What each node was told to keep; nothing is ever collected here."""
         self.holders: dict[Cid, set[PeerId]] = {}
         """Who ever had a block on disk, whatever became of it."""
 
@@ -73,7 +75,7 @@ class FakeContent:
         self._shelves = shelves
         self._peer = peer
         self._mine = shelves.blocks.setdefault(peer, {})
-        self._pins: dict[Cid, str] = {}
+        self._kept = shelves.kept.setdefault(peer, {})
 
     async def put(self, data: bytes, codec: str = "raw") -> Cid:
         return (await self.put_many([data], codec))[0]
@@ -131,17 +133,36 @@ class FakeContent:
     async def read(self, root: Cid, path: str = "") -> AsyncIterator[bytes]:
         yield await self.get(root)
 
+    async def size(self, root: Cid) -> int:
+        if not self._shelves.sound(self._peer, root):
+            raise ContentNotFound(f"{root} is not here")
+        return len(self._mine[root])
+
     async def pin(self, root: Cid, reason: str) -> None:
-        self._pins[root] = reason
+        self._keep([root], PinOwner.USER, reason, NO_RUN)
 
     async def unpin(self, root: Cid) -> None:
-        self._pins.pop(root, None)
+        self._kept.pop((root, PinOwner.USER, NO_RUN), None)
+
+    async def hold(self, roots: Sequence[Cid], reason: str, run: RunId = NO_RUN) -> None:
+        self._keep(roots, PinOwner.MESH, reason, run)
+
+    async def release(self, kept: Sequence[PinKey]) -> None:
+        for key in kept:
+            self._kept.pop(key, None)
+
+    def _keep(self, roots: Sequence[Cid], owner: PinOwner, reason: str, run: RunId) -> None:
+        for root in roots:
+            self._kept[root, owner, run] = KeptRoot(root, owner, reason, run, trio.current_time())
+
+    async def kept(self) -> list[KeptRoot]:
+        return [self._kept[key] for key in sorted(self._kept)]
 
     async def pins(self) -> Mapping[Cid, str]:
-        return dict(self._pins)
+        return {one.root: one.reason for one in await self.kept()}
 
     async def stat(self) -> ContentStat:
-        return ContentStat(len(self._mine), sum(map(len, self._mine.values())), len(self._pins))
+        return ContentStat(len(self._mine), sum(map(len, self._mine.values())), len(await self.pins()))
 
 
 def cid_of(data: bytes) -> Cid:

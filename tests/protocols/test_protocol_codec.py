@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import protocols
 from protocols import codec
 from protocols.codec import DEPTH_MAX, Value, decode, encode, encode_value
-from protocols.commands import COMMANDS, Command, Complete, Found, Grant, TaskRange
+from protocols.commands import COMMANDS, Command, Complete, Found, Grant, PinReference, Placement, TaskRange
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
 from protocols.manifests import (
@@ -129,7 +129,12 @@ def test_tags_are_unique() -> None:
 
 def test_all_commands_are_listed() -> None:
     assert typing.get_args(Command) == COMMANDS
-    assert {cls for cls in MESSAGES if codec._tag_of[cls].startswith("c.")} == {*COMMANDS, TaskRange}
+    assert {cls for cls in MESSAGES if codec._tag_of[cls].startswith("c.")} == {
+        *COMMANDS,
+        TaskRange,
+        PinReference,
+        Placement,
+    }
 
 
 SPEC = RunSpec(Cid("b"), "n", "p", PeerId("x"))

@@ -69,8 +69,8 @@ MUTANTS = (
     Mutant(
         "a report takes for granted what an earlier coordinator was given",
         "mesh.coordinator.reports",
-        "await search.those_here(files)",
-        "files",
+        "await search.those_here({**files, **material.evidence.files(run)})",
+        "{**files, **material.evidence.files(run)}",
         (REPORTS, MESH),
     ),
     Mutant(
@@ -89,8 +89,8 @@ MUTANTS = (
     ),
     Mutant(
         "a completion before its chunk has two copies",
-        "mesh.coordinator.service",
-        "        await self._replicas.secure(request.chunk, peer, nodes)\n",
+        "mesh.coordinator.taking",
+        "    await replicas.secure(chunk, peer, nodes, run=run)\n",
         "",
         (MESH,),
     ),

@@ -20,6 +20,7 @@ from mesh.backend import MeshBackend
 from mesh.consensus import Consensus
 from mesh.coordinator import TestCoordinator
 from mesh.duties import Duties
+from mesh.pins import Keeping
 from mesh.ports import NodeView
 from mesh.state.apply import apply
 from mesh.state.model import CoordinatorState
@@ -32,7 +33,7 @@ from protocols.commands import Found
 from protocols.ids import Cid, PeerId, RunId
 from protocols.manifests import RunSpec
 from protocols.presence import NodeState, Presence, Role
-from protocols.raft import LOG_FORMAT_NEWEST, Configuration, Snapshot
+from protocols.raft import LOG_FORMAT_CAPABILITY, LOG_FORMAT_NEWEST, Configuration, Snapshot
 from tests.fakes.content import Shelves
 from tests.fakes.disk import FakeDisk
 from tests.fakes.network import FakeNetwork, Lan
@@ -97,6 +98,7 @@ class Node:
         self.log: Consensus
         self.backend: MeshBackend
         self.agent: WorkerAgent
+        self.keeping: Keeping
         self.coordinator: TestCoordinator
         self._rig = rig
         self._disk = rig.disk(peer)
@@ -107,7 +109,7 @@ class Node:
     def presence(self) -> Presence:
         return Presence(
             self.peer, f"host-{self.peer}", Role.AUTO, self.incarnation, 0, (), self.slots, 0, False,
-            self.capabilities, {}, (), (), MESH, "voter",
+            {**self.capabilities, LOG_FORMAT_CAPABILITY: LOG_FORMAT_NEWEST}, {}, (), (), MESH, "voter",
         )  # fmt: skip
 
     def crash(self) -> None:
@@ -123,6 +125,7 @@ class Node:
                 nursery.start_soon(self.log.run)
                 nursery.start_soon(self.log.lead, self.coordinator.lead)
                 nursery.start_soon(self.agent.run)
+                nursery.start_soon(self.keeping.run)
                 self.up = True
                 task_status.started()
         self.up = False
@@ -138,7 +141,7 @@ class Node:
         folder = rig.folder / f"{self.peer}"
         self.coordinator = TestCoordinator(
             network=network, content=content, log=self.log, nodes=nodes, clock=WallClock(), worker_timeout=10.0,
-            scratch=folder / "scratch", name=self.peer, draw=draw_overview,
+            scratch=folder / "scratch", name=self.peer, draw=draw_overview, replica_grace=rig.replica_grace,
         )  # fmt: skip
         workshop = Workshop(
             content=content, runner=FakeRunner(rig.suite), folder=folder / "bundles", peer=self.peer, slots=self.slots,
@@ -154,6 +157,7 @@ class Node:
             network=network, content=content, nodes=nodes, replica=lambda: self.log,
             coordinator=lambda: self.log.leader, mesh_name=lambda: MESH, conflicts=lambda: (), ticket=lambda: "",
         )  # fmt: skip
+        self.keeping = Keeping(network=network, content=content, coordinator=lambda: self.log.leader)
         Duties(
             network=network, content=content, coordinator=lambda: self.coordinator, agent=self.agent,
             known_coordinator=lambda: self.log.leader, obey=lambda verb: None,
@@ -173,6 +177,7 @@ class Rig:
         self._nursery = nursery
         self._voters: tuple[PeerId, ...] = ()
         self._nonces = itertools.count()
+        self.replica_grace = 60.0
 
     def disk(self, peer: PeerId) -> FakeDisk:
         disk = FakeDisk(seed=self.seed + ord(peer[0]))
@@ -221,6 +226,7 @@ async def mesh(
     slots: Mapping[str, int] | None = None,
     capabilities: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
+    replica_grace: float = 60.0,
 ) -> AsyncIterator[Rig]:
     """A running mesh of voters "a", "b", "c", with two slots each unless told otherwise; trio's order is the seed's."""
     with (
@@ -230,6 +236,7 @@ async def mesh(
     ):
         async with trio.open_nursery() as nursery:
             rig = Rig(folder, suite, nursery, seed)
+            rig.replica_grace = replica_grace
             await rig.start(slots or {"a": 2, "b": 2, "c": 2}, capabilities or {})
             yield rig
             nursery.cancel_scope.cancel()

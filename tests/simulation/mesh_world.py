@@ -21,6 +21,7 @@ from mesh.duties import Duties
 from mesh.log_home import LogHome
 from mesh.membership import Membership
 from mesh.net.identity import Identity
+from mesh.pins import Keeping
 from mesh.ports import CollectionFailed, Job
 from mesh.presence import PresenceTable
 from mesh.worker.agent import WorkerAgent
@@ -118,6 +119,7 @@ class SimNode:
         self.table: PresenceTable
         self.membership: Membership
         self.agent: WorkerAgent
+        self.keeping: Keeping
         self.backend: MeshBackend
         self._coordinator: TestCoordinator | None = None
         self._scope = trio.CancelScope()
@@ -156,6 +158,7 @@ class SimNode:
                 self._wire(network)
                 self.nursery.start_soon(self.table.run)
                 self.nursery.start_soon(self.membership.run)
+                self.nursery.start_soon(self.keeping.run)
                 if self.role.works:
                     self.nursery.start_soon(self.agent.run)
                 self.up = True
@@ -186,6 +189,7 @@ class SimNode:
             coordinator=lambda: self.membership.coordinator, mesh_name=lambda: self.membership.mesh,
             conflicts=lambda: self.membership.conflicts, ticket=lambda: "",
         )  # fmt: skip
+        self.keeping = Keeping(network=network, content=self.content, coordinator=lambda: self.membership.coordinator)
         Duties(
             network=network, content=self.content, coordinator=lambda: self._coordinator,
             agent=self.agent if self.role.works else None, known_coordinator=lambda: self.membership.coordinator,

@@ -58,7 +58,7 @@ def test_a_failure_tells_its_seed_and_its_story(monkeypatch: pytest.MonkeyPatch)
     assert note[-1] == "Violation: a test was lost"
 
 
-async def no_second_copy(self, root, origin, nodes, reason=""):
+async def no_second_copy(self, root, origin, nodes, reason="", run=0):
     await trio.lowlevel.checkpoint()
     return (origin,)
 

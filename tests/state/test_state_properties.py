@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from state_builder import ALICE, BOB, CHUNK, MANIFEST, spec
 
-from mesh.state import ranges, retention
+from mesh.state import pinset, ranges, retention
 from mesh.state.apply import apply
 from mesh.state.invariants import check
 from mesh.state.model import CoordinatorState, Lease, Run, RunPhase, Task
@@ -33,15 +33,21 @@ from protocols.commands import (
     Found,
     Grant,
     Hedge,
+    PinKind,
+    PinReference,
+    PinRoot,
+    Placed,
+    Placement,
     Preempt,
     RaiseFormat,
     Register,
     Return,
     Skip,
     Submit,
+    Unpin,
     Yield,
 )
-from protocols.ids import LeaseId, PeerId, RunId, TestIndex
+from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
 from protocols.manifests import NOTHING, Companion, Dependency, Device, Needs
 from tests.properties import examples
 
@@ -73,6 +79,9 @@ class Author:
             self.skip,
             self.hedge,
             self.hedge,
+            self.pin,
+            self.unpin,
+            self.place,
         )
         rarely = (self.abandon, self.cancel, self.rare)
         kinds = self.random.choice((often, often, others, others, rarely if self.random.random() < 0.3 else others))
@@ -225,8 +234,24 @@ class Author:
         run = self.run(RunPhase.REPORTING)
         return Finish(self.run_id(run), self.random.choice((None, CHUNK)), self.number(0), 9.0)
 
+    def root(self) -> Cid:
+        return self.random.choice([*self.state.pins, CHUNK, Cid(f"bafk{self.random.randrange(9)}")])
+
+    def pin(self) -> Command:
+        return PinRoot(self.root(), self.number(2), "mine", self.random.choice((1.0, 2.0)))
+
+    def unpin(self) -> Command:
+        pins = list(self.state.pins.values())
+        chosen = self.random.sample(pins, min(len(pins), 3))
+        known = [PinReference(pin.root, reason.kind, reason.since) for pin in chosen for reason in pin.reasons]
+        return Unpin((*known, PinReference(self.root(), PinKind.USER, 2.0)))
+
+    def place(self) -> Command:
+        held, lost = (tuple(self.random.sample(PEERS, self.random.randrange(3))) for _ in range(2))
+        return Placed((Placement(self.root(), held, lost, self.number(7)),))
+
     def rare(self) -> Command:
-        return self.random.choice((Found("lab"), RaiseFormat(3), Found(""), Yield("other"), Yield("")))
+        return self.random.choice((Found("lab"), RaiseFormat(3), RaiseFormat(4), Found(""), Yield("other"), Yield("")))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -235,12 +260,13 @@ def short_memory() -> object:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retention, "RUNS_DETAILED_MAX", 2)
         patch.setattr(retention, "RUNS_SUMMARISED_MAX", 5)
+        patch.setattr(pinset, "USER_PINS_MAX", 4)
         yield
 
 
 def nothing(seeds: list[int]) -> CoordinatorState:
     """An empty log of some format."""
-    return CoordinatorState(format=3 if seeds and seeds[0] % 2 else 1)
+    return CoordinatorState(format=(1, 3, 4)[seeds[0] % 3] if seeds else 1)
 
 
 def verdicts(state: CoordinatorState) -> dict[tuple[int, int], int]:

@@ -14,7 +14,16 @@ from mesh.state import verdicts
 from mesh.state.apply import apply
 from mesh.state.invariants import check
 from mesh.state.model import Completion, CoordinatorState, Run, RunPhase, Task
-from mesh.state.snapshot import SavedState, capture, decode_state, encode_state, encode_steps, state_hash
+from mesh.state.snapshot import (
+    SavedState,
+    Versioned,
+    assembled,
+    capture,
+    decode_state,
+    encode_state,
+    encode_steps,
+    state_hash,
+)
 from protocols.codec import decode, encode
 from protocols.commands import (
     Abandon,
@@ -29,15 +38,23 @@ from protocols.commands import (
     Found,
     Grant,
     Hedge,
+    PinKind,
+    PinReference,
+    PinRoot,
+    Placed,
+    Placement,
     Preempt,
+    RaiseFormat,
     Register,
     Return,
     Settle,
     Submit,
+    Unpin,
     Yield,
 )
 from protocols.errors import RemoteProtocolError
-from protocols.ids import LeaseId, RunId, TestIndex
+from protocols.ids import Cid, LeaseId, RunId, TestIndex
+from protocols.raft import LOG_FORMAT_NEWEST
 from tests.properties import examples
 
 
@@ -63,6 +80,9 @@ def everything() -> Builder:
     cancelled = builder.running(Task(0, 9), nonce=b"4")
     builder.accept(Cancel(cancelled.id, "enough"))
     builder.grant(builder.submit(b"5").id, BOB)
+    builder.accept(RaiseFormat(LOG_FORMAT_NEWEST))
+    builder.accept(PinRoot(CHUNK, 3, "mine", 10.0))
+    builder.accept(Placed((Placement(CHUNK, (BOB, ALICE), (), 77),)))
     return builder
 
 
@@ -122,6 +142,9 @@ TASKS = st.lists(
     st.builds(Task, st.integers(0, 10), st.integers(1, 6), st.integers(0, 1), st.integers(0, 1)), max_size=3
 ).map(tuple)
 PEERS = st.sampled_from([ALICE, BOB])
+HELD = st.lists(PEERS, max_size=2).map(tuple)
+ROOTS = st.sampled_from([CHUNK, MANIFEST, spec().bundle])
+REFERENCES = st.builds(PinReference, ROOTS, st.sampled_from(PinKind), st.just(0.0))
 
 
 @st.composite
@@ -150,6 +173,10 @@ COMMANDS = st.one_of(
     st.builds(Cancel, RUNS, st.just("r")),
     st.builds(Finish, RUNS, st.none(), st.integers(0, 12), st.just(0.0)),
     st.builds(Claim, RUNS, st.sampled_from("ab"), PEERS, st.integers(0, 3), st.integers(0, 1)),
+    st.builds(PinRoot, ROOTS, st.integers(0, 3), st.just("r"), st.sampled_from([0.0, 1.0])),
+    st.builds(Unpin, st.lists(REFERENCES, max_size=3).map(tuple)),
+    st.builds(Placed, st.lists(st.builds(Placement, ROOTS, HELD, HELD, st.integers(-1, 9)), max_size=3).map(tuple)),
+    st.builds(RaiseFormat, st.integers(2, LOG_FORMAT_NEWEST)),
     st.builds(Settle, RUNS, st.sampled_from("ab"), PEERS, st.integers(0, 1), st.sampled_from([None, CHUNK])),
 )  # fmt: skip
 
@@ -204,3 +231,30 @@ def test_a_capture_is_of_its_moment_and_its_pieces_join_to_the_encoding() -> Non
     assert b"".join(pieces) == before != encode_state(built.state)
     assert len(pieces) > 5
     assert encode(decode(before, SavedState)) == before, "one form for each value"
+
+
+def test_pins_are_captured_and_encoded_in_pieces_like_all_else() -> None:
+    built = everything()
+    for number in range(600):
+        built.accept(PinRoot(Cid(f"bafy{number}"), 1, "mine", 1.0))
+    captured = capture(built.state)
+    before = encode_state(built.state)
+    built.accept(Placed((Placement(CHUNK, (), (BOB,)),)))
+    pieces = list(encode_steps(captured))
+    assert assembled(captured, pieces) == before != encode_state(built.state)
+    inner = decode(before, Versioned)
+    assert encode(decode(inner.state, SavedState)) == inner.state == b"".join(pieces)
+    assert len(decode_state(before).pins) == len(built.state.pins)
+
+
+def test_a_snapshot_from_before_there_were_pins_is_read() -> None:
+    builder = Builder()
+    builder.accept(RaiseFormat(3))
+    run = builder.running(Task(0, 2))
+    data = encode_state(builder.state)
+    assert data == encode(Versioned(3, encode(decode(decode(data, Versioned).state, SavedState))))
+    state = decode_state(data)
+    assert not state.pins
+    apply(state, state.applied + 1, RaiseFormat(LOG_FORMAT_NEWEST))
+    assert state.pins.keys() == {run.spec.bundle, MANIFEST}, "what is known already is pinned from now on"
+    check(state)

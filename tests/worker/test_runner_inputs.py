@@ -148,6 +148,26 @@ async def test_what_an_import_read_and_what_a_cache_keeps_is_of_all_who_use_it(t
     assert "data/b.txt" in files(found["test_second"]), "though the function was not called again"
 
 
+async def test_a_tree_that_was_moved_with_its_bytecode_is_heard_as_before(tmp_path: Path) -> None:
+    conftest = """
+        import functools, pytest
+        @functools.cache
+        def kept():
+            return open("data.txt").read()
+        @pytest.fixture
+        def data():
+            return kept()
+    """
+    tests = "def test_first(data): ...\ndef test_second(data): ..."
+    tree = write(tmp_path / "tree", {**COMMON, "conftest.py": conftest, "data.txt": "", "test_a.py": tests})
+    variables = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": ""}
+    await inputs_of(tree, variables=variables)
+    for number in range(2):
+        tree = tree.rename(tmp_path / f"moved-{number}")
+        found = await inputs_of(tree, variables=variables)
+        assert "data.txt" in files(found["test_second"])
+
+
 FIXTURES = {
     "conftest.py": """
         import pytest

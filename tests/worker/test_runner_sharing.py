@@ -44,7 +44,7 @@ class Log:
 
 
 class Replicas:
-    async def secure(self, *_: object) -> None:
+    async def secure(self, *_: object, run: int = 0) -> None:
         await trio.lowlevel.checkpoint()
 
 

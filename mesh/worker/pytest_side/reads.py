@@ -250,7 +250,7 @@ class Recorder:
         frame: FrameType | None = sys._getframe(2)
         while frame is not None:
             code, caller = frame.f_code, frame.f_back
-            if self._of_code(code.co_filename) is not None:
+            if self._of_frame(frame) is not None:
                 return "bundle"
             is_import = caller is not None and _BOOTSTRAP in caller.f_code.co_filename
             if is_import and code.co_name == "<module>" and code.co_filename.startswith(self._allowed):
@@ -316,7 +316,7 @@ class Recorder:
         frame: FrameType | None = sys._getframe(2)
         while frame is not None:
             code = frame.f_code
-            module = self._of_code(code.co_filename)
+            module = self._of_frame(frame)
             if module is not None:
                 if code.co_name == "<module>":
                     for entry in entries:
@@ -339,6 +339,11 @@ class Recorder:
         sink.add(entry)
         if self._is_shared or sink is not self._sink:
             self.version += 1
+
+    def _of_frame(self, frame: FrameType) -> str | None:
+        """By its module: what pytest compiled names the place where the file lay then, which may have been another."""
+        name = frame.f_globals.get("__file__")
+        return self._of_code(name if isinstance(name, str) else frame.f_code.co_filename)
 
     def _of_code(self, name: str) -> str | None:
         if name not in self._files_of:
