@@ -50,7 +50,7 @@ MARKERS = (
 BY_ITEM = ("_hypothesis_pytestplugin", "pytest_asyncio", "pytest_trio", "anyio", "pytest_timeout", "pytest_mock")
 """Modules of plugins whose `pytest_collection_modifyitems` looks at each item alone."""
 BY_LAST_RUN = ("lf", "failedfirst", "newfirst", "stepwise")
-SESSION_KNOWN = ("xdist", "_mesh_pytest_side", "time_machine")
+SESSION_KNOWN = ("xdist", "_mesh_pytest_side", "time_machine", "pytest_rerunfailures")
 """Modules of plugins that do nothing for a session that the next one would miss."""
 STAY_BYTES_MAX = 512 * 1024 * 1024
 """A process that has grown over this does not stay for later runs."""
