@@ -108,9 +108,9 @@ def completion(lease: int, chunk: str, rows: list[tuple[int, int, int]]) -> Comp
 def index(names: Any, members: bytes, place: Place, rows: Any, refused: Any) -> VerdictIndex:
     tests, durations, records = zip(*rows, strict=True) if rows else ((), (), ())
     named, states = zip(*names, strict=True) if names else ((), ())
-    first = (0,) * len(rows)
+    first, distrusted = (0,) * len(rows), tuple(names[:1])
     return VerdictIndex(
-        Cid("m"), "c", named, states, (members,), (place,), tests, first, first, durations, records, refused, tuple(names[:1])
+        Cid("m"), "c", named, states, (members,), (place,), tests, first, first, durations, records, refused, distrusted
     )
 
 
