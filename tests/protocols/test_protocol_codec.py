@@ -21,6 +21,7 @@ from protocols.codec import DEPTH_MAX, Value, decode, encode, encode_value
 from protocols.commands import COMMANDS, Command, Complete, Found, Grant, PinReference, Placement, TaskRange
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
+from protocols.inputs import Place, VerdictIndex
 from protocols.manifests import (
     PREEMPT_MODES,
     CollectedTest,
@@ -39,6 +40,7 @@ for _module in pkgutil.iter_modules(protocols.__path__):
 
 MESSAGES = [cls for cls in codec._tag_of if cls.__module__.startswith("protocols.")]
 INT64 = st.integers(-(2**63), 2**63 - 1)
+TEXT = st.text(max_size=8)
 SCALARS = st.none() | st.booleans() | INT64 | st.floats(allow_nan=False, allow_infinity=False) | st.text() | st.binary()
 VALUES = st.recursive(
     SCALARS,
@@ -81,6 +83,9 @@ def messages_of(cls: type[Any]) -> st.SearchStrategy[Any]:
     if cls is Complete:
         rows = st.lists(st.tuples(INT64, st.integers(0, 5), INT64), max_size=5)
         return st.builds(completion, INT64, st.text(max_size=8), rows)
+    if cls is VerdictIndex:
+        names, rows = st.lists(st.tuples(TEXT, TEXT), max_size=3), st.lists(st.tuples(INT64, INT64, TEXT), max_size=5)
+        return st.builds(index, names, st.binary(max_size=8), messages_of(Place), rows, st.tuples(INT64))
     hints = typing.get_type_hints(cls)
     fields = {name: values_of(hints[name]) for name, _, _ in codec._fields(cls)}
     if not hasattr(cls, "__post_init__"):
@@ -98,6 +103,15 @@ def messages_of(cls: type[Any]) -> st.SearchStrategy[Any]:
 def completion(lease: int, chunk: str, rows: list[tuple[int, int, int]]) -> Complete:
     tests, outcomes, durations = zip(*rows, strict=True) if rows else ((), (), ())
     return Complete(LeaseId(lease), Cid(chunk), tests, bytes(outcomes), durations)
+
+
+def index(names: Any, members: bytes, place: Place, rows: Any, refused: Any) -> VerdictIndex:
+    tests, durations, records = zip(*rows, strict=True) if rows else ((), (), ())
+    named, states = zip(*names, strict=True) if names else ((), ())
+    first, distrusted = (0,) * len(rows), tuple(names[:1])
+    return VerdictIndex(
+        Cid("m"), "c", named, states, (members,), (place,), tests, first, first, durations, records, refused, distrusted
+    )
 
 
 def allowed(cls: type[Any], values: dict[str, Any]) -> Any:

@@ -250,7 +250,6 @@ class Bitswap:
         want.data = data
         for sources in want.sources:
             sources.peers.add(name)
-            sources.gave.add(name)
         peer.outstanding.discard(key)
         if want.asked == name or want.asked is None:
             want.told.pop(name, None)
@@ -260,9 +259,6 @@ class Bitswap:
     def _missing(self, want: Want, peer: Peer, name: PeerId) -> None:
         now = peer.progress = trio.current_time()
         want.refused[name] = now
-        for sources in want.sources:
-            if name in sources.gave:
-                sources.fellows[name] = now
         if name in want.haves:
             want.haves.discard(name)
             peer.conduct.broke_its_word(now)

@@ -31,8 +31,6 @@ class Sources:
 
     def __init__(self, peers: Iterable[PeerId] = ()) -> None:
         self.peers = set(peers)
-        self.gave: set[PeerId] = set()
-        """Those that something came from."""
         self.fellows: dict[PeerId, float] = {}
         """Those that fetch the same, since when that was seen last."""
 

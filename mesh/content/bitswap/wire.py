@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mesh.content.unixfs.cid import SHA2_256, cid_bytes, cid_from_bytes, multihash_of, parse_cid
 from mesh.content.unixfs.nodes import BLOCK_BYTES_MAX
-from mesh.content.unixfs.protobuf import as_bytes, as_int, delimited, fields, number, read_varint, varint
+from mesh.content.unixfs.protobuf import as_bytes, as_int, delimited, fields, number, opening, read_varint, varint
 from protocols.errors import RemoteProtocolError
 from protocols.ids import Cid
 
@@ -57,16 +57,16 @@ def encode(
     entries: Sequence[Entry], blocks: Sequence[tuple[Cid, bytes]], haves: Sequence[bytes], missing: Sequence[bytes]
 ) -> bytes:
     """A framed message: wantlist changes, blocks under their CIDs, and binary CIDs that are here and that are not."""
-    parts = []
+    parts: list[bytes] = []
     if entries:
         parts.append(delimited(1, b"".join(delimited(1, _encode_entry(entry)) for entry in entries)))
     for cid, data in blocks:
-        prefix = cid_bytes(cid)[: -MULTIHASH_BYTES + len(SHA2_256)]
-        parts.append(delimited(3, delimited(1, prefix) + delimited(2, data)))
+        prefix = delimited(1, cid_bytes(cid)[: -MULTIHASH_BYTES + len(SHA2_256)])
+        head = prefix + opening(2, len(data))
+        parts += [opening(3, len(head) + len(data)), head, data]  # copied once, when all is joined
     parts += [delimited(4, delimited(1, cid) + number(2, 0)) for cid in haves]
     parts += [delimited(4, delimited(1, cid) + number(2, 1)) for cid in missing]
-    body = b"".join(parts)
-    return varint(len(body)) + body
+    return b"".join([varint(sum(map(len, parts))), *parts])
 
 
 def _encode_entry(entry: Entry) -> bytes:

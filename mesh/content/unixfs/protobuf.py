@@ -43,7 +43,12 @@ def number(field: int, value: int) -> bytes:
 
 def delimited(field: int, value: bytes) -> bytes:
     """A bytes, string or message field."""
-    return varint(field << 3 | 2) + varint(len(value)) + value
+    return opening(field, len(value)) + value
+
+
+def opening(field: int, size: int) -> bytes:
+    """What stands before the `size` bytes of such a field."""
+    return varint(field << 3 | 2) + varint(size)
 
 
 def fields(data: bytes | memoryview) -> Iterator[tuple[int, int | bytes]]:
