@@ -21,7 +21,7 @@ from protocols.codec import DEPTH_MAX, Value, decode, encode, encode_value
 from protocols.commands import COMMANDS, Command, Complete, Found, Grant, PinReference, Placement, TaskRange
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
-from protocols.inputs import Place, VerdictIndex
+from protocols.inputs import UNSEEN, Place, VerdictIndex
 from protocols.manifests import (
     PREEMPT_MODES,
     CollectedTest,
@@ -97,6 +97,8 @@ def messages_of(cls: type[Any]) -> st.SearchStrategy[Any]:
             fields[name] = st.floats(0, 100)
         elif name == "preempt":
             fields[name] = st.sampled_from(PREEMPT_MODES)
+        elif name in ("locks", "cached_allow"):
+            fields[name] = st.sets(st.sampled_from(UNSEEN)).map(sorted).map(tuple)
     return st.fixed_dictionaries(fields).map(lambda values: allowed(cls, values))
 
 
