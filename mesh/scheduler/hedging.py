@@ -156,7 +156,7 @@ def turnover(state: CoordinatorState, view: WorkerView, lengths: Mapping[RunId, 
     """Slots of a worker with tests that were thought to be short, and have run for longer than a backlog already (for
     how much longer, nobody knows), and slots whose long tests are about to end."""
     stuck = soon = 0
-    for one in _under_way(state, view, lengths) if view.running else ():
+    for one in _under_way(state, view, lengths):
         expected = one.expected
         if expected < BACKLOG_SECONDS_MAX:
             stuck += one.seconds > BACKLOG_SECONDS_MAX

@@ -170,13 +170,14 @@ class _Planner:
         kept = self._memory.desks.get(view.peer)
         if kept is None or not kept.holds(worker, view, self._changed):
             kept = desks.made(self._state, view, worker, self._lengths)
-        self._kept[view.peer] = kept
-        kept.desk.stuck, kept.desk.soon = hedging.turnover(self._state, view, self._lengths)
-        kept.desk.view = view
+        self._kept[view.peer], desk, held = kept, kept.desk, self._held
+        desk.stuck, desk.soon = hedging.turnover(self._state, view, self._lengths) if view.running else (0, 0)
+        desk.view = view
         for run, taken in kept.taken:
-            self._held[run] = self._held.get(run, 0.0) + taken
-        self.fat.update(kept.queues if kept.desk.stuck else kept.fat)
-        return kept.desk
+            held[run] = held.get(run, 0.0) + taken
+        if desk.stuck or kept.fat:
+            self.fat.update(kept.queues if desk.stuck else kept.fat)
+        return desk
 
     def _scale(self, run: Run) -> float:
         """What the run's verdicts took over what they were expected to take."""
