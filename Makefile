@@ -74,8 +74,8 @@ bench-cached: $(STAMP)
 	@$(BIN)/python -m benchmarks.cached --cache $(RUNNER_BENCH)/suites $(if $(SUITE),--suite $(SUITE))
 
 # What a run of 100,000 tests adds to the memory of the node that coordinates it: two minutes.
-bench-memory: $(RUNNER_BENCH)/.installed
-	@$(RUNNER_BENCH)/bin/python -m benchmarks.memory
+bench-memory: $(STAMP)
+	@$(BIN)/python -m benchmarks.memory
 
 # The same suites, and trio's own, by `pytest --mesh` and by serial pytest, test by test. SUITES="click trio".
 compare-suites: $(RUNNER_BENCH)/.installed

@@ -1,18 +1,18 @@
-"""`make bench-memory`: what a run of 100,000 tests adds to the memory of the node that coordinates it, and works on it.
+"""`make bench-memory`: what a run of 100,000 tests adds to the memory of its coordinator, and of its worker.
 
-A small run goes before, so that whatever the first run loads is not counted. `peak` is the most that the node's process
-had at any time while the large one went on (VmHWM), `after` what it has when that has ended.
+Two nodes, one that only coordinates and one that only works. A small run goes before, so that whatever the first run
+loads is not counted. `peak` is the most that a node's process had at any time while the large one went on (VmHWM),
+`after` what it has when that has ended.
 """
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from benchmarks.measures import load, machine
-from benchmarks.runner import cpu_of, node, ours
-from benchmarks.suites import Suite
+from benchmarks.runner import cpu_of
+from tests.processes.lab import lab
 
 GOAL_MB = 100
 TEXT = "import pytest\n\n\n@pytest.mark.parametrize('n', range({}))\ndef test_n(n):\n    assert n >= 0\n"
@@ -29,23 +29,25 @@ def main() -> int:
     parser.add_argument("--tests", type=int, default=100_000)
     tests = parser.parse_args().tests
     print(machine(Path(tempfile.gettempdir())))
-    with tempfile.TemporaryDirectory(prefix="mesh-bench-") as name, node() as (home, pid):
-        folders = {count: Path(name) / str(count) for count in (100, tests)}
-        for count, folder in folders.items():
-            folder.mkdir()
-            (folder / "pytest.ini").write_text("[pytest]\n")
-            (folder / "test_trivial.py").write_text(TEXT.format(count))
-        suite = Suite("trivial")
-        subprocess.run(ours(folders[100], suite, "--home", str(home)), check=True, capture_output=True)
-        before, cpu = memory(pid, "VmRSS"), cpu_of(pid)
-        Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak is counted from now on
-        done = subprocess.run(ours(folders[tests], suite, "--home", str(home)), capture_output=True, text=True)
-        peak, after, cpu = memory(pid, "VmHWM"), memory(pid, "VmRSS"), cpu_of(pid) - cpu
-        print((done.stdout + done.stderr).strip().splitlines()[-1])
-        print(f"{tests:,} tests: {before:.0f} MB before, {peak:.0f} MB at the peak, {after:.0f} MB after")
-        print(f"added at the peak: {peak - before:.0f} MB (goal: under {GOAL_MB} for 100,000)")
-        print(f"the node's CPU: {1e3 * cpu / tests:.2f} ms a test   ({load()})")
-    return done.returncode
+    with tempfile.TemporaryDirectory(prefix="mesh-bench-") as name, lab(Path(name)) as made:
+        made.start("coordinates", "--role", "coordinator")
+        made.start("works", "--role", "worker", "--join", made.ticket("coordinates"), slots=2)
+        roots = {count: made.suite(str(count), TEXT.format(count)) for count in (100, tests)}
+        made.mesh("run", str(roots[100]), home="coordinates")
+        pids = {node: process.pid for node, process in made.nodes.items()}
+        before = {node: (memory(pid, "VmRSS"), cpu_of(pid)) for node, pid in pids.items()}
+        for pid in pids.values():
+            Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak is counted from now on
+        made.mesh("run", str(roots[tests]), home="coordinates")
+        for node, pid in pids.items():
+            rest, cpu = before[node]
+            peak = memory(pid, "VmHWM")
+            goal = f", goal: under {GOAL_MB} for 100,000" if node == "coordinates" else ""
+            print(f"{node}: {rest:.0f} MB before, {memory(pid, 'VmRSS'):.0f} MB after {tests:,} tests")
+            each = 1e3 * (cpu_of(pid) - cpu) / tests
+            print(f"  added at the peak: {peak - rest:.0f} MB{goal}; CPU {each:.3f} ms a test")
+        print(load())
+    return 0
 
 
 if __name__ == "__main__":
