@@ -12,10 +12,10 @@ from pathlib import Path
 
 from benchmarks.measures import load, machine
 from benchmarks.runner import cpu_of
+from benchmarks.suites import TRIVIAL
 from tests.processes.lab import lab
 
 GOAL_MB = 100
-TEXT = "import pytest\n\n\n@pytest.mark.parametrize('n', range({}))\ndef test_n(n):\n    assert n >= 0\n"
 
 
 def memory(pid: int, field: str) -> float:
@@ -32,7 +32,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="mesh-bench-") as name, lab(Path(name)) as made:
         made.start("coordinates", "--role", "coordinator")
         made.start("works", "--role", "worker", "--join", made.ticket("coordinates"), slots=2)
-        roots = {count: made.suite(str(count), TEXT.format(count)) for count in (100, tests)}
+        roots = {count: made.suite(str(count), TRIVIAL.format(count)) for count in (100, tests)}
         made.mesh("run", str(roots[100]), home="coordinates")
         pids = {node: process.pid for node, process in made.nodes.items()}
         before = {node: (memory(pid, "VmRSS"), cpu_of(pid)) for node, pid in pids.items()}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TRIVIAL_TESTS = 10_000
+TRIVIAL = "import pytest\n\n\n@pytest.mark.parametrize('n', range({}))\ndef test_n(n):\n    assert n >= 0\n"
 SKEWED_MODULES, SKEWED_TESTS, SKEWED_SECONDS, SKEWED_LONGEST = 20, 20, 0.06, 20.0
 
 
@@ -90,8 +91,7 @@ def _make(name: str, folder: Path) -> None:
     partial.mkdir()
     (partial / "pytest.ini").write_text("[pytest]\n")
     if name == "trivial":
-        text = "import pytest\n\n\n@pytest.mark.parametrize('n', range({}))\ndef test_n(n):\n    assert n >= 0\n"
-        (partial / "test_trivial.py").write_text(text.format(TRIVIAL_TESTS))
+        (partial / "test_trivial.py").write_text(TRIVIAL.format(TRIVIAL_TESTS))
     else:
         text = "import time\n\nimport pytest\n\n\n@pytest.mark.parametrize('n', range({}))\n"
         text += "def test_n(n):\n    time.sleep({})\n"

@@ -12,13 +12,15 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from mesh.state.signing import Check, is_signed
 from protocols.codec import decode
 from protocols.errors import RemoteProtocolError
 from protocols.ids import Cid, PeerId, cid_text
 from protocols.manifests import Chunk, Manifest, Origin, Outcome, Record, Seal
+
+T = TypeVar("T")
 
 PROBLEMS_MAX = 100
 """Told one by one; of the others their number."""
@@ -152,14 +154,7 @@ def _check_chunks(files: Files, check: Check, found: Findings) -> dict[Cid, _Sig
     assert found.seal is not None, "there is no telling who may sign without a seal"
     origins = dict(_origins(files, found))
     records: dict[Cid, _Signed] = {}
-    chunks = 0
-    for name, data in files.chunks:
-        chunks += 1
-        try:
-            chunk = decode(data, Chunk)
-        except RemoteProtocolError as error:
-            found.wrong(f"{name} can't be read: {error}")
-            continue
+    for name, _, chunk in _each(files.chunks, Chunk, "chunks", found.seal.chunks, found):
         problem = _problem_of_chunk(chunk, found, check)
         if problem:
             found.wrong(f"{name} {problem}")
@@ -170,26 +165,32 @@ def _check_chunks(files: Files, check: Check, found: Findings) -> dict[Cid, _Sig
             signed = _signed_record(name, index, record, chunk, origins, found)
             if signed is not None:
                 records[record_cid(record)] = signed
-    if chunks != found.seal.chunks:
-        found.wrong(f"the report has {chunks} chunks of records, and was sealed with {found.seal.chunks}")
     return records
 
 
 def _origins(files: Files, found: Findings) -> Iterator[tuple[Cid, Origin]]:
     assert found.seal is not None
-    number = 0
-    for name, data in files.origins:
-        number += 1
-        try:
-            origin = decode(data, Origin)
-        except RemoteProtocolError as error:
-            found.wrong(f"{name} can't be read: {error}")
-            continue
+    for name, data, origin in _each(files.origins, Origin, "origins", found.seal.origins, found):
         if origin.run != found.seal.run:
             found.wrong(f"{name} is of run {origin.run}, not {found.seal.run}")
         yield record_cid(data), origin
-    if number != found.seal.origins:
-        found.wrong(f"the report has {number} origins of records, and was sealed with {found.seal.origins}")
+
+
+def _each(
+    blocks: Iterable[tuple[str, bytes]], cls: type[T], kind: str, sealed: int, found: Findings
+) -> Iterator[tuple[str, bytes, T]]:
+    """Those that can be read, with their names; and whether there are as many as were `sealed`."""
+    number = 0
+    for name, data in blocks:
+        number += 1
+        try:
+            value = decode(data, cls)
+        except RemoteProtocolError as error:
+            found.wrong(f"{name} can't be read: {error}")
+            continue
+        yield name, data, value
+    if number != sealed:
+        found.wrong(f"the report has {number} {kind} of records, and was sealed with {sealed}")
 
 
 def _problem_of_chunk(chunk: Chunk, found: Findings, check: Check) -> str:
