@@ -46,6 +46,12 @@ class Told(TerminalRepr):
         tw.line(self._text)
 
 
+def crash(text: str) -> str:
+    """What a failure that pytest printed as `text` is called in its short summary: the first of its "E" lines."""
+    lines = text.splitlines()
+    return next((line[1:].strip() for line in lines if line.startswith("E  ")), lines[0] if lines else "")
+
+
 class Places:
     """Node IDs and paths of the bundle, as this session names them: relative to pytest's root directory."""
 

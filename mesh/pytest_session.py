@@ -23,7 +23,7 @@ from mesh.cli.companion import companion, home_for_once
 from mesh.cli.submission import allowed_unseen, at_root, named_python, prepare_suite
 from mesh.content.tree import bundle_root
 from mesh.pytest_plugin import OPTIONS
-from mesh.pytest_reports import Places, Replay
+from mesh.pytest_reports import Places, Replay, Told, crash
 from mesh.scheduler.environments import ENVIRONMENTS
 from mesh.worker.pytest_side import telling
 from protocols.codec import decode, encode
@@ -292,7 +292,8 @@ class MeshSession:
         assert self._client is not None
         for told in teardowns(self._client, finished) if finished.get("reason") else ():
             place = f"session on {told['name'] or told['worker']}"
-            report = pytest.TestReport(place, ("", None, place), {}, "failed", told["error"], "teardown")
+            failure = Told(told["error"], crash(told["error"]), place)
+            report = pytest.TestReport(place, ("", None, place), {}, "failed", failure, "teardown")
             self._config.hook.pytest_runtest_logreport(report=report)
 
     def _cover(self, finished: dict[str, Any]) -> None:

@@ -265,6 +265,8 @@ def test_errors_after_the_last_test_count(run: Run, node: Path, tmp_path: Path) 
     assert (plain.code, there.code) == (1, 1)
     assert plain.summary() == there.summary() == "1 passed, 1 error"
     assert there.lines("E  ") == plain.lines("E  ")
+    for line in (*plain.lines("ERROR "), *there.lines("ERROR ")):
+        assert line.endswith(" - RuntimeError: the database is gone")
     assert {junit(tmp_path / f"{name}.xml")[0]["errors"] for name in ("plain", "mesh")} == {"1"}
     command = [sys.executable, "-m", "mesh", "run", str(tmp_path), "--home", str(node), "--report-dir", "report"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS_MAX, check=False)
