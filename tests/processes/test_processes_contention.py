@@ -53,5 +53,5 @@ def test_tests_that_slowed_each_other_down_are_kept_apart(tmp_path: Path) -> Non
         for _ in range(QUICK_RUNS):
             apart()
         (shared / "crowded").touch()
-        assert not any([apart() for _ in range(SLOW_RUNS)]), "the longest first, beside each other"
+        assert not any(apart() for _ in range(SLOW_RUNS)), "the longest first, beside each other"
         assert apart()
