@@ -19,6 +19,7 @@ from mesh.state import dependencies, holdings, ranges, verdicts
 from mesh.state.dependencies import Barriers
 from mesh.state.model import (
     NO_LEASE,
+    Alert,
     Claimed,
     Completion,
     CoordinatorState,
@@ -30,6 +31,7 @@ from mesh.state.model import (
     RunSummary,
     Worker,
 )
+from protocols.alerts import Quarantine
 from protocols.codec import decode, encode, encode_parts, encode_sequence_head, message
 from protocols.commands import TaskRange
 from protocols.errors import RemoteProtocolError
@@ -117,7 +119,7 @@ class SavedWorker:
     losses: int
 
 
-@message("s.state", later=2)
+@message("s.state", later=4)
 class SavedState:
     applied: int
     mesh: str
@@ -129,6 +131,8 @@ class SavedState:
     workers: tuple[SavedWorker, ...]
     claims: tuple[SavedClaim, ...] = ()
     pins: tuple[Pin, ...] = ()
+    alerts: tuple[Alert, ...] = ()
+    quarantine: tuple[Quarantine, ...] = ()
 
 
 @message("s.versioned")
@@ -176,6 +180,8 @@ def capture(state: CoordinatorState) -> Capture:
             SavedClaim(name, held.run, held.worker, held.holder) for name, held in sorted(state.claims.items())
         ),
         pins=tuple(state.pins[root] for root in sorted(state.pins)),
+        alerts=tuple(state.alerts[alert] for alert in sorted(state.alerts)),
+        quarantine=tuple(state.quarantine[peer] for peer in sorted(state.quarantine)),
     )
     return Capture(state.format, saved, tuple(tuple(run.chunks) for run in runs))
 
@@ -183,16 +189,16 @@ def capture(state: CoordinatorState) -> Capture:
 def encode_steps(captured: Capture) -> Iterator[bytes]:
     """The encoding in pieces, so that others may have their turn in between; `assembled` makes it whole."""
     pins = captured.saved.pins
-    parts = encode_parts(replace(captured.saved, runs=(), pins=pins[:1]))
-    if pins:
-        del parts[-1]  # the one of them that makes the head count their field
-    before, after = _around(SavedState, "runs", parts)
+    parts = encode_parts(replace(captured.saved, runs=(), pins=pins[:1]))  # a field that says nothing may not be told
+    before, between, after = _around(SavedState, ("runs", "pins"), parts)
     yield before + encode_sequence_head(len(captured.saved.runs))
     for run, chunks in zip(captured.saved.runs, captured.chunks, strict=True):
         yield from _run_steps(run, chunks)
-    yield after + (encode_sequence_head(len(pins)) if pins else b"")
+    told = len(parts) > _place(SavedState, "pins")
+    yield between + (encode_sequence_head(len(pins)) if told else b"")
     for start in range(0, len(pins), STEP_PINS):
         yield b"".join(map(encode, pins[start : start + STEP_PINS]))
+    yield after
 
 
 def assembled(captured: Capture, pieces: Iterable[bytes]) -> bytes:
@@ -201,17 +207,23 @@ def assembled(captured: Capture, pieces: Iterable[bytes]) -> bytes:
 
 
 def _run_steps(run: SavedRun, chunks: Sequence[Completion]) -> Iterator[bytes]:
-    before, after = _around(SavedRun, "chunks", encode_parts(run))
+    before, after = _around(SavedRun, ("chunks",), encode_parts(run))
     yield before + encode_sequence_head(len(chunks))
     for start in range(0, len(chunks), STEP_COMPLETIONS):
         yield b"".join(encode(_save_completion(done)) for done in chunks[start : start + STEP_COMPLETIONS])
     yield after
 
 
-def _around(kind: type[Any], name: str, parts: list[bytes]) -> tuple[bytes, bytes]:
-    """What stands before and after a field of a message, in its encoding."""
-    position = 1 + [field.name for field in fields(kind)].index(name)
-    return b"".join(parts[:position]), b"".join(parts[position + 1 :])
+def _around(kind: type[Any], names: Sequence[str], parts: list[bytes]) -> list[bytes]:
+    """What stands before, between and after fields of a message (named in their order), in its encoding."""
+    places = [_place(kind, name) for name in names]
+    starts = [0, *(place + 1 for place in places)]
+    return [b"".join(parts[start:end]) for start, end in zip(starts, [*places, len(parts)], strict=True)]
+
+
+def _place(kind: type[Any], name: str) -> int:
+    """Of a field among the parts of a message: the first is its head."""
+    return 1 + [field.name for field in fields(kind)].index(name)
 
 
 def decode_state(data: bytes) -> CoordinatorState:
@@ -386,6 +398,8 @@ def _restore(saved: SavedState) -> CoordinatorState:
         holdings.take(state, lease)
     state.claims = {item.name: Claimed(item.run, item.worker, item.holder) for item in saved.claims}
     state.pins = {pin.root: pin for pin in saved.pins}
+    state.alerts = {alert.id: alert for alert in saved.alerts}
+    state.quarantine = {held.worker: held for held in saved.quarantine}
     return state
 
 
