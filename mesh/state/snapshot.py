@@ -2,13 +2,10 @@
 
 Canonical: equal states give equal bytes, whatever history led to them. Only what can't be computed again is written
 (leases of a run, counts, nonces and the per-test arrays come from the rest), so a snapshot can't contradict itself.
-Numbers of a completion are packed arrays, little-endian: 13 bytes a test.
 """
 
 import hashlib
 import io
-import sys
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -16,6 +13,7 @@ from typing import Any
 import cbor2
 
 from mesh.state import dependencies, holdings, ranges, verdicts
+from mesh.state.completions import SavedCompletion, restore_completion, save_completion
 from mesh.state.dependencies import Barriers
 from mesh.state.model import (
     NO_LEASE,
@@ -42,19 +40,6 @@ from protocols.snapshots import MeshSnapshot, pack
 
 _VERSIONED = b"\x83" + cbor2.dumps("s.versioned")
 """How an encoded `Versioned` begins: an array of three, its tag."""
-
-
-@message("s.completion")
-class SavedCompletion:
-    chunk: Cid
-    worker: PeerId
-    lease: LeaseId
-    tests: bytes
-    """uint32 each."""
-    outcomes: bytes
-    durations: bytes
-    """int64 each, microseconds."""
-    attempts: bytes
 
 
 @message("s.run", later=5)
@@ -210,7 +195,7 @@ def _run_steps(run: SavedRun, chunks: Sequence[Completion]) -> Iterator[bytes]:
     before, after = _around(SavedRun, ("chunks",), encode_parts(run))
     yield before + encode_sequence_head(len(chunks))
     for start in range(0, len(chunks), STEP_COMPLETIONS):
-        yield b"".join(encode(_save_completion(done)) for done in chunks[start : start + STEP_COMPLETIONS])
+        yield b"".join(encode(save_completion(done)) for done in chunks[start : start + STEP_COMPLETIONS])
     yield after
 
 
@@ -282,21 +267,6 @@ def state_hash(state: CoordinatorState) -> str:
     return hashlib.sha256(encode_state(state)).hexdigest()
 
 
-def _pack(numbers: "array[int]") -> bytes:
-    if sys.byteorder == "big":
-        numbers = numbers[:]
-        numbers.byteswap()
-    return numbers.tobytes()
-
-
-def _unpack(kind: str, data: bytes) -> "array[int]":
-    numbers: array[int] = array(kind)
-    numbers.frombytes(data)
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    return numbers
-
-
 def _save_run(run: Run) -> SavedRun:
     return SavedRun(
         id=run.id,
@@ -324,19 +294,7 @@ def _save_run(run: Run) -> SavedRun:
         preempted=tuple(sorted(run.preempted.items())),
         needs=run.needs,
         dependencies=run.barriers.dependencies if run.barriers else (),
-        tries=tuple(map(_save_completion, run.tries)),
-    )
-
-
-def _save_completion(done: Completion) -> SavedCompletion:
-    return SavedCompletion(
-        chunk=done.chunk,
-        worker=done.worker,
-        lease=done.lease,
-        tests=_pack(done.tests),
-        outcomes=done.outcomes,
-        durations=_pack(done.durations),
-        attempts=done.attempts,
+        tries=tuple(map(save_completion, run.tries)),
     )
 
 
@@ -435,19 +393,7 @@ def _restore_run(saved: SavedRun) -> Run:
     verdicts.open_book(run, saved.tests)
     run.attempts = bytearray(saved.attempts)
     for chunk in saved.chunks:
-        verdicts.enter_completion(run, _restore_completion(chunk))
+        verdicts.enter_completion(run, restore_completion(chunk))
     for tried in saved.tries:
-        verdicts.enter_tries(run, _restore_completion(tried))
+        verdicts.enter_tries(run, restore_completion(tried))
     return run
-
-
-def _restore_completion(saved: SavedCompletion) -> Completion:
-    return Completion(
-        chunk=saved.chunk,
-        worker=saved.worker,
-        lease=saved.lease,
-        tests=_unpack("I", saved.tests),
-        outcomes=saved.outcomes,
-        durations=_unpack("q", saved.durations),
-        attempts=saved.attempts,
-    )
