@@ -25,6 +25,7 @@ LAYERS = {
     "mesh.raft": (CORE, "raft"),
     "mesh.state": (CORE, "state"),
     "mesh.content.unixfs": (CORE, "unixfs"),
+    "mesh.anomalies": (DECIDER, "anomalies"),
     "mesh.autopilot": (DECIDER, "autopilot"),
     "mesh.scheduler": (DECIDER, "scheduler"),
     "mesh.views": (VIEW, "views"),
