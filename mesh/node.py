@@ -38,7 +38,9 @@ from mesh.duties import Duties
 from mesh.hardware.python import installed
 from mesh.hardware.uv import find_uv
 from mesh.log_home import LogHome
+from mesh.measures import Measures, Traffic
 from mesh.membership import Membership
+from mesh.monitoring.metrics import NodeMetrics
 from mesh.net.host import MeshNetwork, open_network
 from mesh.net.identity import Identity, open_identity
 from mesh.net.multiaddrs import check_peer_id, parse_peer_address
@@ -46,7 +48,7 @@ from mesh.net.psk import choose_swarm_key, user_swarm_key
 from mesh.net.ticket import Ticket, format_ticket, is_ticket, parse_ticket
 from mesh.options import NodeOptions
 from mesh.pins import Keeping
-from mesh.ports import Content, Runner
+from mesh.ports import Content
 from mesh.presence import PresenceTable
 from mesh.scheduler.hardware import hardware_class
 from mesh.scheduler.hopeless import PROBING
@@ -101,6 +103,7 @@ async def serve(options: NodeOptions, announce: Announce) -> int:
 
 async def _serve(options: NodeOptions, identity: Identity, announce: Announce) -> int | None:
     """The exit code, or None for a restart."""
+    measures = Measures()
     tickets = [parse_ticket(text) for text in options.join if is_ticket(text)]
     swarm_key = _swarm_key(options, tickets)
     announce("peer", identity.peer_id)
@@ -108,7 +111,7 @@ async def _serve(options: NodeOptions, identity: Identity, announce: Announce) -
         network = await stack.enter_async_context(
             open_network(identity=identity, swarm_key=swarm_key, listen=options.listen, mdns=options.mdns)
         )
-        content = await stack.enter_async_context(_open_content(options, network))
+        content = await stack.enter_async_context(_open_content(options, network, measures.traffic))
         targets = _know(network, options, tickets)
         neighbours = NeighbourFile(options.home / "neighbours")
         if not options.solitary:
@@ -120,7 +123,7 @@ async def _serve(options: NodeOptions, identity: Identity, announce: Announce) -
         announce("home", str(options.home))
         announce("ticket", format_ticket(swarm_key, network.addresses()))
         incarnation = identity.next_incarnation(time.time_ns())
-        node = Node(options, network, content, runner, neighbours, swarm_key, targets, announce, incarnation)
+        node = Node(options, network, content, runner, neighbours, swarm_key, targets, announce, incarnation, measures)
         return await node.run()
 
 
@@ -155,14 +158,14 @@ def _draw(document: dict[str, Any], path: Path) -> None:
 
 
 @asynccontextmanager
-async def _open_content(options: NodeOptions, network: MeshNetwork) -> AsyncIterator[Content]:
+async def _open_content(options: NodeOptions, network: MeshNetwork, traffic: Traffic) -> AsyncIterator[Content]:
     if options.ipfs == "embedded":
-        async with open_content(options.home, network.host) as content:
+        async with open_content(options.home, network.host, traffic=traffic) as content:
             yield content
     else:
         from mesh.content.kubo import open_kubo_content  # its client takes long to load
 
-        async with open_kubo_content(options.ipfs, network.host, options.home / "pins.sqlite") as content:
+        async with open_kubo_content(options.ipfs, network.host, options.home / "pins.sqlite", traffic) as content:
             yield content
 
 
@@ -183,12 +186,13 @@ class Node:
         options: NodeOptions,
         network: MeshNetwork,
         content: Content,
-        runner: Runner,
+        runner: PytestRunner,
         neighbours: NeighbourFile,
         swarm_key: bytes,
         targets: tuple[PeerId, ...],
         announce: Announce,
         incarnation: int,
+        measures: Measures,
     ) -> None:
         self._options = options
         self._network = network
@@ -197,10 +201,12 @@ class Node:
         self._neighbours = neighbours
         self._announce = announce
         self._incarnation = incarnation
+        self._measures = measures
         self._rng = random.Random(secrets.randbits(64))
         self._clock = WallClock()
         self._coordinator: TestCoordinator | None = None
         self._agent: WorkerAgent | None = None
+        self._outbox: Outbox | None = None
         self._stop = _Stop(trio.CancelScope())
         self._essentials = hardware.essentials(options.home)
         self._slots = (options.slots or self._essentials.get("cpu.cores", 1)) if options.role.works else 0
@@ -216,7 +222,7 @@ class Node:
         self._membership = Membership(
             network=network,
             nodes=self._nodes,
-            logs=LogHome(network=network, disk=self._disk, rng=self._rng) if self._disk else None,
+            logs=LogHome(network, self._disk, self._rng, measures.log) if self._disk else None,
             clock=self._clock,
             member=self._member,
             expect=options.expect,
@@ -259,8 +265,8 @@ class Node:
             if self._disk is not None:
                 stack.enter_context(self._disk)
             if self._options.role.works:
-                outbox = stack.enter_context(Outbox(self._options.home / "outbox.sqlite"))
-                self._agent = self._make_agent(outbox)
+                self._outbox = stack.enter_context(Outbox(self._options.home / "outbox.sqlite"))
+                self._agent = self._make_agent(self._outbox)
             Duties(
                 network=self._network,
                 content=self._content,
@@ -293,6 +299,7 @@ class Node:
                 self._content,
                 self._network.peer_id,
                 self._options.home,
+                self._metrics(),
             )
             self._announce("dashboard", url)
 
@@ -320,6 +327,20 @@ class Node:
             heartbeat_interval=self._options.heartbeat_interval,
         )
 
+    def _metrics(self) -> NodeMetrics:
+        return NodeMetrics(
+            measures=self._measures,
+            network=self._network,
+            content=self._content,
+            nodes=self._nodes,
+            group=lambda: self._membership.group,
+            coordination=lambda: self._coordinator.measuring.families() if self._coordinator else [],
+            worker=lambda: self._agent,
+            outbox=lambda: self._outbox,
+            processes=lambda: self._runner.processes,
+            syncs=self._disk.writes if self._disk else None,
+        )
+
     def _worker_changed(self) -> None:
         if self._agent is not None:
             self._nodes.update(busy=self._agent.busy, bundles=self._agent.bundles())
@@ -336,6 +357,7 @@ class Node:
             scratch=self._options.home / "scratch",
             name=self._name,
             draw=_draw,
+            measures=self._measures.coordination,
             replica_grace=self._options.replica_grace,
         )
         self._coordinator = coordinator
