@@ -25,12 +25,13 @@ from typing import Any
 
 import trio
 
-from mesh import hardware
+from mesh import hardware, joining
 from mesh.api.server import serve_api
 from mesh.backend import MeshBackend
 from mesh.consensus import Consensus
 from mesh.content.store import open_content
 from mesh.coordinator import TestCoordinator
+from mesh.disk.history import open_history
 from mesh.disk.log import LOG_FILE, RaftDisk
 from mesh.disk.neighbours import NeighbourFile
 from mesh.disk.outbox import Outbox
@@ -43,10 +44,10 @@ from mesh.membership import Membership
 from mesh.monitoring.metrics import NodeMetrics
 from mesh.net.host import MeshNetwork, open_network
 from mesh.net.identity import Identity, open_identity
-from mesh.net.multiaddrs import check_peer_id, parse_peer_address
-from mesh.net.psk import choose_swarm_key, user_swarm_key
-from mesh.net.ticket import Ticket, format_ticket, is_ticket, parse_ticket
+from mesh.net.multiaddrs import check_peer_id
+from mesh.net.ticket import format_ticket, is_ticket, parse_ticket
 from mesh.options import NodeOptions
+from mesh.past import PastDesk, PastKeeper
 from mesh.pins import Keeping
 from mesh.ports import Content
 from mesh.presence import PresenceTable
@@ -56,7 +57,6 @@ from mesh.worker.agent import WorkerAgent
 from mesh.worker.environments import Environments
 from mesh.worker.runner import PytestRunner
 from mesh.worker.sessions import HASH_SEED, Workshop
-from protocols.errors import UsageError
 from protocols.ids import PeerId
 from protocols.presence import NodeState, Presence
 from protocols.work import CommandVerb
@@ -105,14 +105,14 @@ async def _serve(options: NodeOptions, identity: Identity, announce: Announce) -
     """The exit code, or None for a restart."""
     measures = Measures()
     tickets = [parse_ticket(text) for text in options.join if is_ticket(text)]
-    swarm_key = _swarm_key(options, tickets)
+    swarm_key = joining.swarm_key(options, tickets)
     announce("peer", identity.peer_id)
     async with AsyncExitStack() as stack:
         network = await stack.enter_async_context(
             open_network(identity=identity, swarm_key=swarm_key, listen=options.listen, mdns=options.mdns)
         )
         content = await stack.enter_async_context(_open_content(options, network, measures.traffic))
-        targets = _know(network, options, tickets)
+        targets = joining.know(network, options, tickets)
         neighbours = NeighbourFile(options.home / "neighbours")
         if not options.solitary:
             for peer, addresses in neighbours.load().items():
@@ -125,30 +125,6 @@ async def _serve(options: NodeOptions, identity: Identity, announce: Announce) -
         incarnation = identity.next_incarnation(time.time_ns())
         node = Node(options, network, content, runner, neighbours, swarm_key, targets, announce, incarnation, measures)
         return await node.run()
-
-
-def _swarm_key(options: NodeOptions, tickets: list[Ticket]) -> bytes:
-    keys = {ticket.swarm_key for ticket in tickets}
-    if len(keys) > 1:
-        raise UsageError("the tickets given with --join are of different meshes")
-    user_key = None if options.solitary else user_swarm_key()
-    return choose_swarm_key(options.home, next(iter(keys), None), user_key)
-
-
-def _know(network: MeshNetwork, options: NodeOptions, tickets: list[Ticket]) -> tuple[PeerId, ...]:
-    """Tell the network whom to connect to; who they are."""
-    addresses: dict[PeerId, list[str]] = {}
-    for ticket in tickets:
-        for peer, found in ticket.peers().items():
-            addresses.setdefault(peer, []).extend(found)
-    for text in options.join:
-        if not is_ticket(text):
-            peer, _ = parse_peer_address(text)
-            addresses.setdefault(peer, []).append(text)
-    addresses.pop(network.peer_id, None)
-    for peer, found in addresses.items():
-        network.know(peer, found)
-    return tuple(addresses)
 
 
 def _draw(document: dict[str, Any], path: Path) -> None:
@@ -219,6 +195,8 @@ class Node:
             check_peer=check_peer_id,
         )
         self._disk = RaftDisk(options.home / LOG_FILE, network.peer_id) if options.role.votes else None
+        self._history = open_history(options.home) if options.role.votes else None
+        self._past = PastDesk(self._history).look if self._history else None
         self._membership = Membership(
             network=network,
             nodes=self._nodes,
@@ -239,6 +217,7 @@ class Node:
             mesh_name=lambda: self._membership.mesh,
             conflicts=lambda: self._membership.conflicts,
             ticket=lambda: format_ticket(swarm_key, network.addresses()),
+            past=self._past,
         )
 
     def _presence(self) -> Presence:
@@ -264,6 +243,8 @@ class Node:
         with ExitStack() as stack:
             if self._disk is not None:
                 stack.enter_context(self._disk)
+            if self._history is not None:
+                stack.enter_context(self._history)
             if self._options.role.works:
                 self._outbox = stack.enter_context(Outbox(self._options.home / "outbox.sqlite"))
                 self._agent = self._make_agent(self._outbox)
@@ -361,10 +342,14 @@ class Node:
             draw=_draw,
             measures=self._measures.coordination,
             replica_grace=self._options.replica_grace,
+            past=self._past,
         )
         self._coordinator = coordinator
         try:
-            await group.lead(coordinator.lead)
+            async with trio.open_nursery() as nursery:
+                if self._history is not None:
+                    nursery.start_soon(PastKeeper(self._history, self._content, self._clock).keep, group)
+                await group.lead(coordinator.lead)
         finally:
             self._coordinator = None
 

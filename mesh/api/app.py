@@ -21,6 +21,7 @@ from starlette.routing import Route
 from mesh.api import parse
 from mesh.api.checks import parse_cid, parse_run
 from mesh.api.gateway import Gateway, GatewayError
+from mesh.api.past import PastRoutes
 from mesh.api.port import Backend, Metrics
 from mesh.api.sse import ServerSentEvents, last_seen
 from mesh.api.streams import INTERNAL, EventStream, FileStream
@@ -57,6 +58,7 @@ class Api:
 
     def app(self) -> Starlette:
         get, post, delete = ["GET"], ["POST"], ["DELETE"]
+        past = PastRoutes(self._backend)
         table: list[tuple[str, Handler, list[str]]] = [
             ("/", self.page, get),
             ("/healthz", self.health, get),
@@ -77,6 +79,9 @@ class Api:
             ("/api/why/{target:path}", self.why, get),
             ("/api/plan", self.plan, post),
             ("/api/records/{cid}", self.record, get),
+            ("/api/projects", past.projects, get),
+            ("/api/trends", past.trends, get),
+            ("/api/tests", past.tests, get),
             ("/api/content", self.add, post),
             ("/api/content/{cid}", self.read, get),
             ("/api/checkout", self.checkout, post),
