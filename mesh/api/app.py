@@ -22,7 +22,7 @@ from mesh.api import parse
 from mesh.api.checks import parse_cid, parse_run
 from mesh.api.gateway import Gateway, GatewayError
 from mesh.api.past import PastRoutes
-from mesh.api.port import Backend
+from mesh.api.port import Backend, Metrics
 from mesh.api.sse import ServerSentEvents, last_seen
 from mesh.api.streams import INTERNAL, EventStream, FileStream
 from mesh.ports import Content
@@ -49,10 +49,11 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Api:
     """One node's HTTP API."""
 
-    def __init__(self, backend: Backend, content: Content, peer: PeerId) -> None:
+    def __init__(self, backend: Backend, content: Content, peer: PeerId, metrics: Metrics | None = None) -> None:
         self._backend = backend
         self._content = content
         self._peer = peer
+        self._metrics = metrics
         self._page, self._policy = _page()
 
     def app(self) -> Starlette:
@@ -61,6 +62,7 @@ class Api:
         table: list[tuple[str, Handler, list[str]]] = [
             ("/", self.page, get),
             ("/healthz", self.health, get),
+            ("/metrics", self.metrics, get),
             ("/api/status", self.status, get),
             ("/api/ticket", self.ticket, get),
             ("/api/topology", self.topology, get),
@@ -107,6 +109,12 @@ class Api:
 
     async def health(self, request: Request) -> Response:
         return JSONResponse({"status": "ok", "peer": self._peer})
+
+    async def metrics(self, request: Request) -> Response:
+        if self._metrics is None:
+            raise UsageError("this node counts nothing")
+        text, content_type = await self._metrics.text(request.headers.get("accept", ""))
+        return Response(text, headers={"content-type": content_type, "cache-control": "no-store"})
 
     async def status(self, request: Request) -> Response:
         return JSONResponse(await self._backend.status())
