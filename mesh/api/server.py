@@ -60,7 +60,7 @@ async def serve_api(
     config.errorlog.setLevel(logging.WARNING)
     config.keep_alive_timeout = KEEP_ALIVE_SECONDS
     config.include_server_header = False
-    guarded = Guard(Api(backend, content, peer).app(), token, loopback=address.is_loopback)
+    guarded = Guard(Api(backend, content, peer, token).app(), token, loopback=address.is_loopback)
     url = f"http://{_reachable(address)}:{port}"
     async with trio.open_nursery() as nursery:
         await nursery.start(serve, guarded, config)
