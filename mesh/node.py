@@ -267,6 +267,7 @@ class Node:
                 coordinator=lambda: self._coordinator,
                 agent=self._agent,
                 known_coordinator=lambda: self._membership.coordinator,
+                feed=self._backend.feed,
                 obey=self._obey,
             )
             with self._stop.scope:
@@ -282,6 +283,7 @@ class Node:
         nursery.start_soon(self._watch_signals)
         nursery.start_soon(self._tell_coordinator)
         nursery.start_soon(self._keeping.run)
+        nursery.start_soon(self._backend.feed.run)
         if self._agent is not None:
             nursery.start_soon(self._agent.run)
         if self._options.api != "off":

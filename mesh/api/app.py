@@ -19,6 +19,7 @@ from mesh.api.checks import parse_cid, parse_run
 from mesh.api.dashboard import Dashboard
 from mesh.api.gateway import Gateway, GatewayError
 from mesh.api.port import Backend
+from mesh.api.sse import ServerSentEvents, last_seen
 from mesh.api.streams import INTERNAL, EventStream, FileStream
 from mesh.ports import Content
 from protocols.commands import REPLICAS_DEFAULT, REPLICAS_MAX
@@ -61,6 +62,7 @@ class Api:
             ("/api/topology", self.topology, get),
             ("/api/overview", self.overview, get),
             ("/api/raft", self.raft, get),
+            ("/api/events", self.feed, get),
             ("/api/snapshot", self.snapshot, get),
             ("/api/runs", self.runs, get),
             ("/api/runs", self.submit, post),
@@ -103,6 +105,14 @@ class Api:
 
     async def raft(self, request: Request) -> Response:
         return JSONResponse(await self._backend.raft())
+
+    async def feed(self, request: Request) -> Response:
+        """What happens in the mesh, to whoever watches."""
+        after = last_seen(request)
+        if request.method == "HEAD":
+            return Response(media_type=ServerSentEvents.media_type)
+        pieces = self._backend.feed.listen(after)
+        return ServerSentEvents(pieces, await anext(pieces, b""))
 
     async def snapshot(self, request: Request) -> Response:
         return Response(

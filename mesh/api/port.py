@@ -1,6 +1,6 @@
 """What the HTTP API asks of the node behind it."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, Protocol
 
 from protocols.ids import Cid, RunId
@@ -8,11 +8,26 @@ from protocols.manifests import Record, RunSpec
 from protocols.work import CommandVerb
 
 
+class Feed(Protocol):
+    """What happens in the mesh, as it happens."""
+
+    @property
+    def as_of(self) -> float | None:
+        """When what this node knows of the mesh was last known to be agreed on, seconds since the epoch."""
+
+    def listen(self, after: int | None) -> AsyncGenerator[bytes, None]:
+        """Server-sent events after the one with that ID (None: from now on), some in each piece; see docs/api.md.
+        `MeshFailed`: too many listen already."""
+
+
 class Backend(Protocol):
     """What the HTTP API shows and does: one node's view of the mesh, forwarded to the coordinator where needed.
 
     Documents are plain JSON data, as interface.md and docs/api.md give them. Every method may raise a `MeshError`.
     """
+
+    @property
+    def feed(self) -> Feed: ...
 
     async def status(self) -> dict[str, Any]: ...
 
