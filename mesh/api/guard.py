@@ -51,7 +51,7 @@ class Guard:
         given = raw[: len(link)]
         whole = raw[len(link) : len(link) + 1] in (b"", b"/")
         if not link or not whole or not hmac.compare_digest(given, link) or scope["method"] not in ("GET", "HEAD"):
-            await _refuse(send, 401, "this link opens nothing here: links end with the node that made them")
+            await _refuse(send, 401, "this link opens nothing here: a link is of one node, and ends with its token")
             return
         before = len(link) - len("/ipfs/") - len(parts[4])
         inside = {**scope, "path": scope["path"][before:], "raw_path": raw[before:]}

@@ -27,6 +27,7 @@ export function takeToken() {
   if (given) {
     useToken(decodeURIComponent(given[1]));
     history.replaceState(null, "", location.pathname + "#/");
+    dispatchEvent(new HashChangeEvent("hashchange"));
   } else {
     token.value = sessionStorage.getItem("token");
     if (!token.value) tabs?.postMessage({ wanted: true });

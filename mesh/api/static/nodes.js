@@ -56,7 +56,7 @@ function Group() {
   if (!data) return html`<${Card} title="The group that keeps the log"><${Empty}>${error ? error.message : "…"}<//><//>`;
   const health = data.health;
   return html`<${Card} title="The group that keeps the log" note=${data.by_leader ? "as its leader sees it" : `as ${nameOf(data.seen_by)} sees it`}>
-    <p><${State} of=${health.state === "ok" ? "good" : health.quorum ? "warn" : "critical"} text=${health.state} /> <span class="soft">survives the loss of ${plural(health.failures_survived, "more member")}</span></p>
+    <p><${State} of=${health.state === "ok" ? "good" : health.quorum ? "warn" : "critical"} text=${health.state} /></p>
     ${health.reasons.map((reason, place) => html`<p key=${place} class="any">${reason}</p>`)}
     ${data.members.length > 0 && html`<${Table} caption="Members" head=${html`<${Th}>Member<//><${Th}>Role<//><${Th} number>Behind<//><${Th} number>Silent<//>`}>
       ${data.members.map((member) => html`<tr key=${member.peer}><th scope="row">${nameOf(member.peer, member.name)}</th><td>${member.leader ? "leader" : member.role}</td><td class="number">${whole(member.behind)}</td><td class="number">${member.silent_seconds == null ? "–" : `${member.silent_seconds.toFixed(1)} s`}</td></tr>`)}<//>`}

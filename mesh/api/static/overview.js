@@ -18,16 +18,8 @@ export function Overview() {
   return html`<h1 class="quiet" tabindex="-1">Overview</h1>
     <${Tiles} queue=${queue.data} />
     <div class="two wide-left">
-      <${Runs} queue=${queue.data} />
-      <${Topology} />
-    </div>
-    <div class="two">
-      <${Failing} run=${shown} />
-      <${Slowest} run=${shown} />
-    </div>
-    <div class="two wide-left">
-      <${Waiting} queue=${queue} />
-      <${Latest} />
+      <div class="stack"><${Runs} queue=${queue.data} /><${Failing} run=${shown} /><${Slowest} run=${shown} /></div>
+      <div class="stack"><${Topology} /><${Waiting} queue=${queue} /><${Latest} /></div>
     </div>
     <${Hardware} />`;
 }
@@ -148,7 +140,6 @@ const TOLD = {
   "run-submitted": ({ run, name, submitter }) => ["running", html`<a href=${`#/runs/${run}`}>Run ${run}</a> ${name} submitted by ${nameOf(submitter)}`],
   "run-finished": ({ run, state }) => [state, html`<a href=${`#/runs/${run}`}>Run ${run}</a> ${state}`],
   "worker-joined": ({ worker }) => ["good", html`<${Worker} peer=${worker} /> works for the mesh`],
-  "worker-lost": ({ worker }) => ["warn", html`<${Worker} peer=${worker} /> was lost as a worker`],
 };
 const nodeTold = (state) => ({ node }) => [state, html`<${Worker} peer=${node} /> is ${state}`];
 for (const state of ["alive", "suspect", "dead", "draining"]) TOLD[`node-${state}`] = nodeTold(state);

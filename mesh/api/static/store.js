@@ -105,7 +105,7 @@ function apply(events) {
         pulse(data.run).value++;
       }
       pulse(event).value++;
-      if (["run-submitted", "run-finished", "worker-joined", "worker-lost"].includes(event)) remember(event, data);
+      if (["run-submitted", "run-finished", "worker-joined"].includes(event)) remember(event, data);
     }
     if (changed) runs.value = known;
   });

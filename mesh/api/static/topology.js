@@ -7,7 +7,7 @@ import { mesh, nameOf, nodes } from "./store.js";
 import { Card, Empty, State, Table, Th } from "./widgets.js";
 
 const WIDTH = 560;
-const HEIGHT = 400;
+const HEIGHT = 360;
 const TICKS = 180;
 const NAMED_MAX = 40; // more names than that cover each other
 const NEAR = 0.005;
@@ -17,7 +17,7 @@ const quality = (rtt) => (rtt == null || rtt < NEAR ? "near" : rtt < FAR ? "far"
 const QUALITIES = { near: "under 5 ms", far: "under 50 ms", remote: "50 ms and more" };
 
 export function Topology() {
-  const { data, error } = useLive("api/topology", { on: ["worker-joined", "worker-lost"], every: 2000, poll: 5000 });
+  const { data, error } = useLive("api/topology", { on: ["worker-joined"], every: 2000, poll: 5000 });
   const live = nodes.value;
   const links = data?.links ?? [];
   const places = useLayout(live, links);
@@ -66,8 +66,8 @@ function layout({ forceSimulation, forceLink, forceManyBody, forceCollide, force
     .force("y", forceY(HEIGHT / 2).strength(0.13))
     .stop();
   simulation.tick(live.length > 100 ? TICKS / 2 : TICKS);
-  const margin = 30;
-  return new Map(points.map(({ peer, x, y }) => [peer, [Math.min(Math.max(x, margin), WIDTH - margin), Math.min(Math.max(y, margin - 8), HEIGHT - margin - 8)]]));
+  const within = (value, low, high) => Math.min(Math.max(value, low), high);
+  return new Map(points.map(({ peer, x, y }) => [peer, [within(x, 40, WIDTH - 40), within(y, 22, HEIGHT - 44)]])); // names are below
 }
 
 function Picture({ nodes: live, links, places }) {

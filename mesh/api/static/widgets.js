@@ -170,7 +170,7 @@ export function Deed({ children, question, does, done, className = "" }) {
       setState({ error: error.message });
     }
   };
-  return html`<span class="row"><button class=${className} disabled=${state.busy} onClick=${click}>${children}</button>
+  return html`<span class="deed"><button class=${className} disabled=${state.busy} onClick=${click}>${children}</button>
     <span role="status" class=${state.error ? "c-bad small" : "soft small"}>${state.error ?? state.text ?? ""}</span></span>`;
 }
 
