@@ -76,7 +76,7 @@ async def test_a_browser_that_takes_no_gzip_gets_the_file_as_it_is(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "path", ["/static/other/main.js", "/static/BUILD/index.html", "/static/BUILD/../app.py", "/static/BUILD/"]
+    "path", ["/static/other/main.js", "/static/BUILD/index.html", "/static/BUILD/..%2fapp.py", "/static/BUILD/"]
 )
 async def test_nothing_else_is_served(tmp_path: Path, nursery: trio.Nursery, path: str) -> None:
     async with await served(tmp_path, nursery) as http:
