@@ -32,6 +32,7 @@ from mesh.backend import MeshBackend
 from mesh.consensus import Consensus
 from mesh.content.store import open_content
 from mesh.coordinator import TestCoordinator
+from mesh.disk.history import open_history
 from mesh.disk.log import LOG_FILE, RaftDisk
 from mesh.disk.neighbours import NeighbourFile
 from mesh.disk.outbox import Outbox
@@ -46,6 +47,7 @@ from mesh.net.multiaddrs import check_peer_id, parse_peer_address
 from mesh.net.psk import choose_swarm_key, user_swarm_key
 from mesh.net.ticket import Ticket, format_ticket, is_ticket, parse_ticket
 from mesh.options import NodeOptions
+from mesh.past import PastDesk, PastKeeper
 from mesh.pins import Keeping
 from mesh.ports import Content, Runner
 from mesh.presence import PresenceTable
@@ -214,6 +216,8 @@ class Node:
             check_peer=check_peer_id,
         )
         self._disk = RaftDisk(options.home / LOG_FILE, network.peer_id) if options.role.votes else None
+        self._history = open_history(options.home) if options.role.votes else None
+        self._past = PastDesk(self._history).look if self._history else None
         self._membership = Membership(
             network=network,
             nodes=self._nodes,
@@ -234,6 +238,7 @@ class Node:
             mesh_name=lambda: self._membership.mesh,
             conflicts=lambda: self._membership.conflicts,
             ticket=lambda: format_ticket(swarm_key, network.addresses()),
+            past=self._past,
         )
 
     def _presence(self) -> Presence:
@@ -259,6 +264,8 @@ class Node:
         with ExitStack() as stack:
             if self._disk is not None:
                 stack.enter_context(self._disk)
+            if self._history is not None:
+                stack.enter_context(self._history)
             if self._options.role.works:
                 outbox = stack.enter_context(Outbox(self._options.home / "outbox.sqlite"))
                 self._agent = self._make_agent(outbox)
@@ -340,10 +347,14 @@ class Node:
             name=self._name,
             draw=_draw,
             replica_grace=self._options.replica_grace,
+            past=self._past,
         )
         self._coordinator = coordinator
         try:
-            await group.lead(coordinator.lead)
+            async with trio.open_nursery() as nursery:
+                if self._history is not None:
+                    nursery.start_soon(PastKeeper(self._history, self._content, self._clock).keep, group)
+                await group.lead(coordinator.lead)
         finally:
             self._coordinator = None
 

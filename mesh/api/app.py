@@ -18,6 +18,7 @@ from mesh.api import parse
 from mesh.api.checks import parse_cid, parse_run
 from mesh.api.dashboard import Dashboard
 from mesh.api.gateway import Gateway, GatewayError
+from mesh.api.past import PastRoutes
 from mesh.api.port import Backend
 from mesh.api.sse import ServerSentEvents, last_seen
 from mesh.api.streams import INTERNAL, EventStream, FileStream
@@ -53,6 +54,7 @@ class Api:
 
     def app(self) -> Starlette:
         get, post, delete = ["GET"], ["POST"], ["DELETE"]
+        past = PastRoutes(self._backend)
         table: list[tuple[str, Handler, list[str]]] = [
             ("/", self._dashboard.page, get),
             ("/static/{build}/{name:path}", self._dashboard.file, get),
@@ -74,6 +76,9 @@ class Api:
             ("/api/plan", self.plan, post),
             ("/api/records/{cid}", self.record, get),
             ("/api/link/{cid}", self._dashboard.link, get),
+            ("/api/projects", past.projects, get),
+            ("/api/trends", past.trends, get),
+            ("/api/tests", past.tests, get),
             ("/api/content", self.add, post),
             ("/api/content/{cid}", self.read, get),
             ("/api/checkout", self.checkout, post),

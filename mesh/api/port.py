@@ -1,6 +1,6 @@
 """What the HTTP API asks of the node behind it."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from protocols.ids import Cid, RunId
@@ -67,6 +67,10 @@ class Backend(Protocol):
         of the same. `UsageError`: a run would not be accepted."""
 
     async def record(self, cid: Cid) -> Record: ...
+
+    async def past(self, view: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Of finished runs: "projects"; "trends" of a "project", its newest "limit" runs; "tests": results of a "test"
+        of a "project" in as many."""
 
     async def pins(self) -> dict[str, Any]:
         """What the mesh keeps, and what this node does; without a coordinator as far as this node knows."""

@@ -12,7 +12,7 @@ from typing import Any
 import trio
 
 from mesh.coordinator import ahead, collected, endings, gangs
-from mesh.coordinator.clients import ClientDesk
+from mesh.coordinator.clients import ClientDesk, Past
 from mesh.coordinator.fleet import Fleet
 from mesh.coordinator.history import History
 from mesh.coordinator.pins import GRACE_SECONDS, PinKeeper
@@ -95,6 +95,7 @@ class TestCoordinator:
         name: str,
         draw: Callable[[dict[str, Any], Path], None],
         replica_grace: float = GRACE_SECONDS,
+        past: Past | None = None,
     ) -> None:
         self._network = network
         self._content = content
@@ -138,6 +139,7 @@ class TestCoordinator:
             outlook=self._outlook,
             claims=lambda: self._plan.claims,
             estimates=lambda: self._estimates,
+            past=past,
         )
 
     @property

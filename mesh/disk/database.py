@@ -95,9 +95,10 @@ class Database:
         if self.format not in self._formats:
             reads = " to ".join(str(each) for each in sorted({self._formats[0], self._formats[-1]}))
             raise StorageError(f"{self.path} has format {self.format}, and this version reads format {reads}: {UPDATE}")
-        found = execute("PRAGMA quick_check(1)").fetchone()[0]
-        if found != "ok":
-            raise StorageError(self.damage(str(found)))
+        if self.looks_over:
+            found = execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise StorageError(self.damage(str(found)))
 
     def damage(self, what: str) -> str:
         """The sentence for a file that does not hold what was written to it."""
@@ -106,6 +107,9 @@ class Database:
 
     remedy = "move it away to start without it"
     """What to do then."""
+
+    looks_over = True
+    """Whether all of the file is read as it is opened: damage is found at once, and not when it is needed."""
 
     def __enter__(self) -> Self:
         return self

@@ -269,6 +269,10 @@ class FakeBackend:
             "waiting": self.would_wait,
         }
 
+    async def past(self, view: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        self._check()
+        return {"view": view, "asked": dict(asked), "agreed": True, "as_of": 1_000.0}
+
     async def record(self, cid: Cid) -> Record:
         if cid != RECORD:
             raise ContentNotFound(f"nobody reachable has {cid}")

@@ -124,6 +124,18 @@ async def test_views(api: Served) -> None:
     assert record["phases"] == [{"name": "call", "outcome": "failed", "duration": 0.25}]
 
 
+async def test_past_runs(api: Served) -> None:
+    answer = (await api.http.get("/api/tests", params={"project": "suite", "test": "a.py::x[/?&]"})).json()
+    assert answer["asked"] == {"project": "suite", "test": "a.py::x[/?&]", "limit": 100}
+    answer = (await api.http.get("/api/trends?project=suite&limit=7")).json()
+    assert answer["asked"] == {"project": "suite", "limit": 7}
+    assert (await api.http.get("/api/projects")).json()["view"] == "projects"
+    for query, named in (("", "'project'"), ("?project=p&limit=0", "'limit'"), ("?project=p&limit=1e3", "'limit'")):
+        status, code, sentence = error(await api.http.get(f"/api/trends{query}"))
+        assert (status, code) == (400, 4)
+        assert named in sentence
+
+
 async def test_submit_fills_in_the_submitter(api: Served) -> None:
     spec = {**SPEC, "arguments": ["-k", "x"], "priority": 70, "timeout": 5, "variables": {"B": "2", "A": "1"}}
     answer = await api.http.post("/api/runs", json={"nonce": NONCE, "spec": spec})
