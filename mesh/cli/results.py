@@ -43,8 +43,8 @@ def run(args: argparse.Namespace) -> int:
         report = json.loads((target / "report.json").read_bytes())
     except (OSError, ValueError):
         raise UsageError(f"{cid} is content, now in {target}, but not a report: it has no report.json") from None
-    code = make_reports_of(target, cid, pages, client, args.json, tell=False)
-    code = make_reports_of(target, cid, wanted, client, args.json) or code
+    make_reports_of(target, cid, pages, client, args.json, tell=False)
+    code = make_reports_of(target, cid, wanted, client, args.json)
     if args.json:
         print_document({"report": cid, "directory": str(target), "counts": report["counts"]})
     else:
