@@ -4,7 +4,6 @@ Any node serves it. What only the log knows is asked of the coordinator, whereve
 member of the group answers from its own copy of the log, and the others with what gossip told them.
 """
 
-import base64
 import json
 import logging
 import time
@@ -14,12 +13,15 @@ from typing import Any, TypeVar
 
 import trio
 
+from mesh.feeds import Feeds
 from mesh.live import LiveOutput
+from mesh.past_looker import Own, PastLooker
 from mesh.pins import NodePins
 from mesh.ports import Content, Network, Nodes, NodeView, ReplicatedLog
 from mesh.raft.errors import NotLeader
 from mesh.state.model import CoordinatorState
 from mesh.state.snapshot import snapshot_file
+from mesh.telling import Teller, told
 from mesh.views import documents
 from mesh.views.raft import no_document, raft_document
 from protocols.client import (
@@ -82,6 +84,7 @@ class MeshBackend:
         mesh_name: Callable[[], str],
         conflicts: Callable[[], tuple[str, ...]],
         ticket: Callable[[], str],
+        past: Own | None = None,
     ) -> None:
         self._network = network
         self._content = content
@@ -91,6 +94,15 @@ class MeshBackend:
         self._mesh_name = mesh_name
         self._conflicts = conflicts
         self._ticket = ticket
+        self.feed = Feeds(
+            network=network,
+            nodes=nodes,
+            group=replica,
+            coordinator=coordinator,
+            mesh_name=mesh_name,
+            conflicts=conflicts,
+            documents=self._node_documents,
+        )
         self._pins = NodePins(
             content=content,
             nodes=nodes,
@@ -98,6 +110,7 @@ class MeshBackend:
             ask=self._document,
             page=lambda after: self._look("pins", after, LOOK_SECONDS),
         )
+        self._past = PastLooker(self._look, past, lambda agreed: time.time())
 
     # Looking
 
@@ -110,6 +123,7 @@ class MeshBackend:
             "coordinator": self._coordinator(),
             **seen,
             "agreed": agreed,
+            "as_of": self.feed.as_of,
             "conflicts": list(self._conflicts()),
             "nodes": self._node_documents(),
         }
@@ -194,6 +208,9 @@ class MeshBackend:
     async def record(self, cid: Cid) -> Record:
         return decode(await self._content.get(cid), Record)
 
+    async def past(self, view: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        return await self._past.document(view, asked)
+
     # Doing
 
     async def pins(self) -> dict[str, Any]:
@@ -223,7 +240,7 @@ class MeshBackend:
 
     async def follow(self, run: RunId, cursor: int = 0, whole: bool = False) -> AsyncIterator[dict[str, Any]]:
         """See `mesh.api.port.Backend`."""
-        teller = _Teller(run, cursor)
+        teller = Teller(run, cursor)
         phase = ""
         while True:
             request = Follow(run, teller.cursor, phase, FOLLOW_SECONDS)
@@ -238,8 +255,7 @@ class MeshBackend:
             for verdicts in progress.verdicts:
                 chunk = await self._chunk(verdicts, whole)
                 records = await self._records(verdicts, chunk)
-                told = _told(chunk) if whole else {}
-                for event in teller.verdicts(verdicts, records, told):
+                for event in teller.verdicts(verdicts, records, told(chunk) if whole else {}):
                     yield event
             if progress.final:
                 yield {**json.loads(progress.final), "cursor": teller.cursor}
@@ -275,6 +291,7 @@ class MeshBackend:
                     payload = await self._network.call(coordinator, PROTOCOL, encode(request), timeout)
                     reply = decode(payload, Refused, answer)
                     if not isinstance(reply, Refused):
+                        self.feed.heard()
                         return reply
                     trouble = reply.reason
             except NodeUnavailable as error:
@@ -328,7 +345,7 @@ class MeshBackend:
         return dict(zip(chunk.tests, await self._content.put_many(chunk.records, "dag-cbor"), strict=True))
 
     async def _verdicts_now(self, run: RunId, limit: int) -> list[dict[str, Any]]:
-        teller = _Teller(run, 0)
+        teller = Teller(run, 0)
         rows: list[dict[str, Any]] = []
         while len(rows) < limit:
             progress = await self._ask(Follow(run, teller.cursor, "", 0.0), Progress, LOOK_SECONDS)
@@ -361,81 +378,3 @@ class MeshBackend:
             what = f"{len(found)} nodes answer to" if found else "no node answers to"
             raise UsageError(f"{what} {node!r}: give a name or a peer ID of `mesh nodes`")
         return found[0]
-
-
-def _told(chunk: Chunk) -> dict[int, dict[str, Any]]:
-    """By test, what a client needs to replay it: all of the record but what its packed reports say anyway."""
-    told: dict[int, dict[str, Any]] = {}
-    for test, data in zip(chunk.tests, chunk.records, strict=True):
-        record = decode(data, Record)
-        told[test] = {
-            "slot": record.slot,
-            "started": record.started,
-            "phases": [[phase.name, phase.outcome, phase.duration] for phase in record.phases],
-        }
-        if record.reports:
-            told[test]["reports"] = base64.b64encode(record.reports).decode()
-        else:
-            texts = {name: getattr(record, name) for name in ("message", "longrepr", "stdout", "stderr", "log")}
-            told[test] |= {name: text for name, text in texts.items() if text}
-    return told
-
-
-class _Teller:
-    """Turns progress into events, each test started before its verdict."""
-
-    def __init__(self, run: RunId, cursor: int) -> None:
-        self.cursor = cursor
-        self.manifest: Manifest | None = None
-        self.cid: Cid | None = None
-        """The manifest's."""
-        self._run = str(run)
-        self._started: set[int] = set()
-
-    def _name(self, index: int) -> str:
-        assert self.manifest is not None, "verdicts come after the manifest"
-        return self.manifest.tests[index].id
-
-    def _event(self, event: str, **fields: Any) -> dict[str, Any]:
-        return {"event": event, "run": self._run, **fields, "cursor": self.cursor}
-
-    def collected(self) -> dict[str, Any]:
-        assert self.manifest is not None
-        return self._event("collected", tests=len(self.manifest.tests), manifest=self.cid)
-
-    def started(self, progress: Progress) -> list[dict[str, Any]]:
-        if self.manifest is None:
-            return []
-        new = [each for each in progress.running if each[0] not in self._started]
-        self._started.update(test for test, _, _ in new)
-        return [
-            self._event("started", test=self._name(test), worker=worker, attempt=attempt)
-            for test, worker, attempt in new
-        ]
-
-    def verdicts(
-        self, verdicts: Verdicts, records: Mapping[int, Cid], told: Mapping[int, dict[str, Any]]
-    ) -> list[dict[str, Any]]:
-        events = []
-        for place, test in enumerate(verdicts.tests):
-            name = self._name(test)
-            if test not in self._started:
-                self._started.add(test)
-                attempt = verdicts.attempts[place]
-                events.append(self._event("started", test=name, worker=verdicts.worker, attempt=attempt))
-            self.cursor += 1
-            outcome = Outcome.of_code(verdicts.outcomes[place])
-            events.append(
-                self._event(
-                    "verdict",
-                    test=name,
-                    outcome=outcome.value,
-                    duration=verdicts.durations[place] / 1e6,
-                    worker=verdicts.worker,
-                    attempt=verdicts.attempts[place],
-                    record=records.get(test),
-                    **({"reused": True} if not verdicts.worker and outcome is Outcome.PASSED else {}),
-                    **({"told": told[test]} if test in told else {}),
-                )
-            )
-        return events

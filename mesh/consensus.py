@@ -13,10 +13,12 @@ Rejected: forwarding proposals to the leader (their retry would need identities 
 
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
+from mesh.measures import LogMeasures
 from mesh.ports import Applied, Disk, Network
 from mesh.proposals import Proposal, Proposals, Waiter
 from mesh.raft.configuration import Change
@@ -26,6 +28,7 @@ from mesh.raft.pace import Pace
 from mesh.raft.raft import Raft, RaftStatus, RoleName
 from mesh.raft.ready import Outgoing, Ready
 from mesh.state.apply import apply
+from mesh.state.feed import Feed, held
 from mesh.state.model import CoordinatorState
 from mesh.state.replay import command_of, state_of
 from mesh.state.snapshot import assembled, capture, encode_state, encode_steps
@@ -64,14 +67,21 @@ class Consensus:
         rng: random.Random,
         options: RaftOptions | None = None,
         snapshot_entries: int = SNAPSHOT_ENTRIES,
+        measures: LogMeasures | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         saved = disk.load()
         self._mesh = mesh
         self._network = network
         self._disk = disk
         self._snapshot_entries = snapshot_entries
+        self._measures = measures or LogMeasures()
         self._state = CoordinatorState()
         self._applied = 0
+        self.feed = Feed()
+        self._now = now
+        self._saved_before = saved.entries[-1].index if saved.entries else 0
+        """Up to here the log was written by an earlier life of this node."""
         if saved.snapshot is not None:
             self._restore(saved.snapshot)
         self._raft = Raft(
@@ -202,6 +212,7 @@ class Consensus:
         if not commands:
             return []
         proposal = Proposal([encode(command) for command in commands])
+        began = trio.current_time()
         with trio.move_on_after(timeout):
             try:
                 while not proposal.indexes:
@@ -217,6 +228,7 @@ class Consensus:
                 raise OutcomeUnknown(f"no majority of the voters confirmed a command within {timeout:g} s")
             if waiter.error is not None:
                 raise waiter.error
+        self._measures.commits.observe(trio.current_time() - began)
         return [Applied(index, w.result) for index, w in zip(proposal.indexes, proposal.waiters, strict=True)]
 
     async def _enter(self, proposal: Proposal) -> None:
@@ -370,7 +382,10 @@ class Consensus:
 
     def _apply(self, entry: Entry) -> None:
         command = command_of(entry)
+        before = held(self._state, command)
         result = None if command is None else apply(self._state, entry.index, command)
+        now = self._now() if entry.index > self._saved_before else 0.0
+        self.feed.applied(entry.index, command, result, self._state, before, now)
         if entry.kind is EntryKind.NOOP:
             self._opened = entry.term
         self._applied = entry.index
@@ -384,6 +399,7 @@ class Consensus:
             raise StorageError(f"the snapshot at {snapshot.index} is of mesh {state.mesh!r}, not of {self._mesh!r}")
         self._state = state
         self._applied = snapshot.index
+        self.feed.ring.restart(snapshot.index)
 
     async def _compact(self) -> None:
         """Make a snapshot whenever one is due, beside everything else: of a million tests it takes seconds, in which
@@ -418,6 +434,10 @@ class Consensus:
             self._proposals.give_up()
         seen = (status.role, status.term, status.leader, status.configuration, self._opened)
         if seen != self._seen:
+            led = self._seen[2:3]
+            self._measures.leader_changes += status.leader is not None and led != (status.leader,)
+            if status.leader is None and self._seen and self._seen[2] is not None:
+                self.feed.led_until = self._now()
             self._seen = seen
             self._bump()
 

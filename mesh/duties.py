@@ -1,7 +1,7 @@
 """Who answers what: the calls that reach a node, handed to the service that they are for. Part of the composition.
 
 Every node holds content for others and takes an operator's commands; a worker takes leases; a member of the log
-answers workers and users while it coordinates.
+answers workers and users while it coordinates, and tells at any time what its log told.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from mesh.coordinator import TestCoordinator
 from mesh.coordinator.clients import CLIENT_REQUESTS
 from mesh.coordinator.pin_desk import PIN_REQUESTS
 from mesh.coordinator.service import WORK_REQUESTS
+from mesh.feeds import Feeds
 from mesh.ports import Content, Network
 from mesh.worker.agent import WorkerAgent
 from protocols import client, work
@@ -46,12 +47,14 @@ class Duties:
         coordinator: Callable[[], TestCoordinator | None],
         agent: WorkerAgent | None,
         known_coordinator: Callable[[], PeerId | None],
+        feed: Feeds,
         obey: Callable[[CommandVerb], None],
     ) -> None:
         self._content = content
         self._coordinator = coordinator
         self._agent = agent
         self._known_coordinator = known_coordinator
+        self._feed = feed
         self._obey = obey
         network.on_call(work.PROTOCOL, self._work)
         network.on_call(client.PROTOCOL, self._client)
@@ -91,7 +94,9 @@ class Duties:
         return encode(Ack())
 
     async def _client(self, peer: PeerId, payload: bytes) -> bytes:
-        request = decode(payload, *CLIENT_REQUESTS)
+        request = decode(payload, *CLIENT_REQUESTS, client.Watch)
+        if isinstance(request, client.Watch):
+            return await self._feed.answer(request)
         coordinator = self._coordinator()
         if coordinator is None:
             return encode(self._elsewhere())

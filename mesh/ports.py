@@ -132,6 +132,9 @@ class ReplicatedLog(Protocol):
     @property
     def applied(self) -> int: ...
 
+    feed: Any
+    """The `mesh.state.feed.Feed` of what it applied."""
+
     @property
     def version(self) -> int:
         """Grows with each change of the applied index, the leader, the term or the configuration."""

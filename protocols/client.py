@@ -7,12 +7,15 @@ from protocols.manifests import RunSpec
 PROTOCOL = "/mesh/client/1.0.0"
 
 FOLLOW_SECONDS_MAX = 10.0
-"""How long the coordinator keeps a `Follow` that has nothing to tell."""
+"""How long the coordinator keeps a `Follow` that has nothing to tell; and a member of the log a `Watch`."""
 
 VERDICTS_PER_ANSWER_MAX = 4096
 
 PLANNED_RUNS_MAX = 32
 """In one question."""
+
+FROM_NOW_ON = -1
+"""Of a `Watch`: whatever was before is of no interest."""
 
 
 @message("q.submit")
@@ -120,3 +123,40 @@ class Document:
     """JSON, under the size of a message."""
 
     json: bytes
+
+
+@message("q.event")
+class FeedEvent:
+    """What one entry of the log tells those who watch the mesh (`mesh/state/feed.py`)."""
+
+    index: int
+    """Of the entry: the event's ID."""
+    name: str
+    run: RunId
+    """`NO_RUN`: of none."""
+    json: bytes
+    """Its data, an object."""
+
+
+@message("q.watch")
+class Watch:
+    """What happened since the entry `after`; any member of the log answers, once there is news or `wait` is over."""
+
+    after: int
+    wait: float
+    """Seconds."""
+
+
+@message("q.watched")
+class Watched:
+    """The answer to `Watch`: the oldest of these events, and where the member that answers stands."""
+
+    events: tuple[FeedEvent, ...]
+    head: int
+    """Up to which index these are all; with `reset`, or asked `FROM_NOW_ON`: the last entry that it applied."""
+    reset: bool
+    """It does not know all that happened since then."""
+    commit: int
+    term: int
+    leader: PeerId | None
+    voters: tuple[PeerId, ...]

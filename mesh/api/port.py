@@ -1,11 +1,34 @@
 """What the HTTP API asks of the node behind it."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from mesh.measures import Measures
 from protocols.ids import Cid, RunId
 from protocols.manifests import Record, RunSpec
 from protocols.work import CommandVerb
+
+
+class Metrics(Protocol):
+    """What a node counts, for `/metrics`."""
+
+    @property
+    def measures(self) -> Measures: ...
+
+    async def text(self, accept: str) -> tuple[bytes, str]:
+        """The page for Prometheus, in a form that the header `accept` allows, and its content type."""
+
+
+class Feed(Protocol):
+    """What happens in the mesh, as it happens."""
+
+    @property
+    def as_of(self) -> float | None:
+        """When what this node knows of the mesh was last known to be agreed on, seconds since the epoch."""
+
+    def listen(self, after: int | None) -> AsyncGenerator[bytes, None]:
+        """Server-sent events after the one with that ID (None: from now on), some in each piece; see docs/api.md.
+        `MeshFailed`: too many listen already."""
 
 
 class Backend(Protocol):
@@ -13,6 +36,9 @@ class Backend(Protocol):
 
     Documents are plain JSON data, as interface.md and docs/api.md give them. Every method may raise a `MeshError`.
     """
+
+    @property
+    def feed(self) -> Feed: ...
 
     async def status(self) -> dict[str, Any]: ...
 
@@ -52,6 +78,10 @@ class Backend(Protocol):
         of the same. `UsageError`: a run would not be accepted."""
 
     async def record(self, cid: Cid) -> Record: ...
+
+    async def past(self, view: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Of finished runs: "projects"; "trends" of a "project", its newest "limit" runs; "tests": results of a "test"
+        of a "project" in as many."""
 
     async def pins(self) -> dict[str, Any]:
         """What the mesh keeps, and what this node does; without a coordinator as far as this node knows."""

@@ -39,7 +39,7 @@ class EventStream(Response):
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         lines = _Lines()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_stop_when_gone, receive, nursery.cancel_scope)
+            nursery.start_soon(stop_when_gone, receive, nursery.cancel_scope)
             nursery.start_soon(self._produce, lines)
             while not lines.over:
                 batch = b"\n"
@@ -129,7 +129,7 @@ class FileStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_stop_when_gone, receive, nursery.cancel_scope)
+            nursery.start_soon(stop_when_gone, receive, nursery.cancel_scope)
             await send({"type": "http.response.body", "body": self._first, "more_body": True})
             async for piece in self._rest:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
@@ -137,7 +137,8 @@ class FileStream(Response):
         await send({"type": "http.response.body", "body": b""})
 
 
-async def _stop_when_gone(receive: Receive, scope: trio.CancelScope) -> None:
+async def stop_when_gone(receive: Receive, scope: trio.CancelScope) -> None:
+    """Cancel the scope once the client has closed the connection."""
     while (await receive())["type"] != "http.disconnect":
         pass
     scope.cancel()

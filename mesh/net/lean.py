@@ -16,7 +16,8 @@ import types
 from collections.abc import Sequence
 
 UNUSED = (
-    "aioquic",  # by dnspython too, for DNS over QUIC
+    "aioquic",
+    "dns",  # names are resolved by the host (mesh/net/keeper.py)
     "libp2p.discovery",
     "libp2p.kad_dht",
     "libp2p.relay",

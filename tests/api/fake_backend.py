@@ -1,6 +1,6 @@
 """A node's two ports as data in memory, for the API and the commands to be tested against over real HTTP."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,42 @@ def verdict(test: str, outcome: str, duration: float = 0.01) -> dict[str, Any]:
     return {"event": "verdict", "test": test, "outcome": outcome, "duration": duration, "worker": PEER, "attempt": 1}
 
 
+class FakeFeed:
+    """`Feed`: what was told so far, and what `tell` adds."""
+
+    as_of = 1.8e9
+
+    def __init__(self) -> None:
+        self.told: list[bytes] = []
+        self.asked: list[int | None] = []
+        self.listening = 0
+        self._news = trio.Event()
+
+    def tell(self, index: int, name: str, data: str = "{}") -> None:
+        self.told.append(f"id: {index}\nevent: {name}\ndata: {data}\n\n".encode())
+        self._news.set()
+        self._news = trio.Event()
+
+    async def listen(self, after: int | None) -> AsyncGenerator[bytes, None]:
+        self.asked.append(after)
+        self.listening += 1
+        try:
+            yield b'event: hello\ndata: {"peer":"%s","mesh":"1f2e","head":17,"reset":false}\n\n' % PEER.encode()
+            place = 0
+            while True:
+                while place < len(self.told):
+                    yield self.told[place]
+                    place += 1
+                await self._news.wait()
+        finally:
+            self.listening -= 1
+
+
 class FakeBackend:
     """`Backend`: `script` is what every run goes through; a run is remembered by its nonce."""
 
     def __init__(self) -> None:
+        self.feed = FakeFeed()
         self.submitted: dict[bytes, RunSpec] = {}
         self.cancelled: list[RunId] = []
         self.commands: list[tuple[str, CommandVerb]] = []
@@ -236,6 +268,10 @@ class FakeBackend:
             "nodes": [{**node, "first_seconds": 0.0, "last_seconds": 0.25}],
             "waiting": self.would_wait,
         }
+
+    async def past(self, view: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        self._check()
+        return {"view": view, "asked": dict(asked), "agreed": True, "as_of": 1_000.0}
 
     async def record(self, cid: Cid) -> Record:
         if cid != RECORD:

@@ -59,7 +59,7 @@ async def test_api_json_is_private_and_true(api: Served) -> None:
     path = api.home / "api.json"
     assert json.loads(path.read_text()) == {"url": api.url, "token": TOKEN, "peer": PEER, "pid": os.getpid()}
     assert path.stat().st_mode & 0o777 == 0o600
-    assert [entry.name for entry in api.home.iterdir()] == ["api.json"]
+    assert sorted(entry.name for entry in api.home.iterdir()) == ["api-port", "api.json"]
 
 
 async def test_api_json_goes_with_the_server(tmp_path: Path) -> None:
@@ -122,6 +122,18 @@ async def test_views(api: Served) -> None:
     record = (await api.http.get(f"/api/records/{RECORD}")).json()
     assert (record["outcome"], record["message"]) == ("failed", "assert 1 == 2")
     assert record["phases"] == [{"name": "call", "outcome": "failed", "duration": 0.25}]
+
+
+async def test_past_runs(api: Served) -> None:
+    answer = (await api.http.get("/api/tests", params={"project": "suite", "test": "a.py::x[/?&]"})).json()
+    assert answer["asked"] == {"project": "suite", "test": "a.py::x[/?&]", "limit": 100}
+    answer = (await api.http.get("/api/trends?project=suite&limit=7")).json()
+    assert answer["asked"] == {"project": "suite", "limit": 7}
+    assert (await api.http.get("/api/projects")).json()["view"] == "projects"
+    for query, named in (("", "'project'"), ("?project=p&limit=0", "'limit'"), ("?project=p&limit=1e3", "'limit'")):
+        status, code, sentence = error(await api.http.get(f"/api/trends{query}"))
+        assert (status, code) == (400, 4)
+        assert named in sentence
 
 
 async def test_submit_fills_in_the_submitter(api: Served) -> None:
@@ -349,3 +361,28 @@ async def test_a_client_that_does_not_read_cannot_hold_the_node(
             assert (await client.receive_some(4096)).startswith(b"HTTP/1.1 200")
             nursery.cancel_scope.cancel()
     await client.aclose()
+
+
+async def test_the_feed_is_server_sent_events_after_the_last_seen(api: Served) -> None:
+    api.backend.feed.tell(18, "run-submitted", '{"run":"18"}')
+    async with api.http.stream("GET", "/api/events?after=3", headers={"last-event-id": "17"}) as answer:
+        assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        lines = answer.aiter_lines()
+        assert await anext(lines) == "event: hello"
+        told = [await anext(lines) for _ in range(5)]
+        assert told[2:] == ["id: 18", "event: run-submitted", 'data: {"run":"18"}']
+        api.backend.feed.tell(19, "pins-changed")
+        assert [await anext(lines) for _ in range(2)][1] == "id: 19"
+    assert api.backend.feed.asked == [17]
+    with trio.fail_after(5):
+        while api.backend.feed.listening:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+    assert (await api.http.head("/api/events")).headers["content-type"].startswith("text/event-stream")
+
+
+@pytest.mark.parametrize("given", ["-1", "x", "1.5", "9" * 30, "²"])
+async def test_a_wrong_place_in_the_feed(api: Served, given: str) -> None:
+    status, code, sentence = error(await api.http.get("/api/events", params={"after": given}))
+    assert (status, code) == (400, 4)
+    assert "'after'" in sentence

@@ -126,6 +126,7 @@ class Node:
                 nursery.start_soon(self.log.lead, self.coordinator.lead)
                 nursery.start_soon(self.agent.run)
                 nursery.start_soon(self.keeping.run)
+                nursery.start_soon(self.backend.feed.run)
                 self.up = True
                 task_status.started()
         self.up = False
@@ -160,7 +161,7 @@ class Node:
         self.keeping = Keeping(network=network, content=content, coordinator=lambda: self.log.leader)
         Duties(
             network=network, content=content, coordinator=lambda: self.coordinator, agent=self.agent,
-            known_coordinator=lambda: self.log.leader, obey=lambda verb: None,
+            known_coordinator=lambda: self.log.leader, feed=self.backend.feed, obey=lambda verb: None,
         )  # fmt: skip
 
 

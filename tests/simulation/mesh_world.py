@@ -159,6 +159,7 @@ class SimNode:
                 self.nursery.start_soon(self.table.run)
                 self.nursery.start_soon(self.membership.run)
                 self.nursery.start_soon(self.keeping.run)
+                self.nursery.start_soon(self.backend.feed.run)
                 if self.role.works:
                     self.nursery.start_soon(self.agent.run)
                 self.up = True
@@ -193,7 +194,7 @@ class SimNode:
         Duties(
             network=network, content=self.content, coordinator=lambda: self._coordinator,
             agent=self.agent if self.role.works else None, known_coordinator=lambda: self.membership.coordinator,
-            obey=self.obey,
+            feed=self.backend.feed, obey=self.obey,
         )  # fmt: skip
         self._network = network
         for other in sorted(world.nodes):
