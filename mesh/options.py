@@ -31,5 +31,7 @@ class NodeOptions:
     worker_timeout: float = 10.0
     replica_grace: float = 60.0
     """How long a node may be away before what it keeps is copied elsewhere."""
+    alerts: Path | None = None
+    """Rules and sinks of alerts; None: `alerts.toml` in the home, if there is one."""
     solitary: bool = False
     """A mesh of one inside a command: founds at once, looks for nobody."""

@@ -1,10 +1,10 @@
 """A host on which tests fail that pass elsewhere.
 
-What is counted is what passed when it last ran, and does not now. That a commit broke it is the other explanation, and
-a file's tests run on one host as a rule: so what is compared is, within each function that ran on several hosts (its
-parameters, and tries after a bad one), the tests here with those elsewhere, and beside them whole files, those that ran
-here alone with those that ran elsewhere alone. One broken file is one such unit, however many tests it has. Both are
-strata of one exact test, over the newest runs together.
+What is counted is what passed when it last ran (elsewhere, if it ever did), and does not now. That a commit broke it is
+the other explanation, and a file's tests run on one host as a rule: so what is compared is, within each function that ran on
+several hosts (its parameters, and tries after a bad one), the tests here with those elsewhere, and beside them whole
+files, those that ran here alone with those that ran elsewhere alone. One broken file is one such unit, however many
+tests it has. Both are strata of one exact test, over the newest runs together.
 """
 
 from collections.abc import Sequence
@@ -80,7 +80,9 @@ class _Units:
         for test, row in story.rows.items():
             if row.worker == NO_WORKER:
                 continue
-            last = next((one.rows[test].kind for one in past if test in one.rows), None)
+            before = [one.rows[test] for one in past if test in one.rows]
+            elsewhere = [seen for seen in before if seen.worker != row.worker]
+            last = next((seen.kind for seen in elsewhere or before), None)
             if row.kind == GOOD or (row.kind == BAD and (last == GOOD or test in tried)):
                 self._seen.setdefault(test.partition("[")[0], []).append((test, row.worker, row.kind == BAD))
         for test, peer in story.tries:
