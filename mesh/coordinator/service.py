@@ -129,6 +129,7 @@ class TestCoordinator:
         self._nursery: trio.Nursery
         self.clients = ClientDesk(
             log=log,
+            content=content,
             nodes=nodes,
             history=self._history,
             replicas=self._replicas,
@@ -138,6 +139,7 @@ class TestCoordinator:
             outlook=self._outlook,
             claims=lambda: self._plan.claims,
             estimates=lambda: self._estimates,
+            done=lambda run, estimates: self._memory.done(run, estimates),
         )
 
     @property
