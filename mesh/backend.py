@@ -7,7 +7,7 @@ member of the group answers from its own copy of the log, and the others with wh
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ import trio
 from mesh.details import Details
 from mesh.feeds import Feeds
 from mesh.live import LiveOutput
+from mesh.past_looker import Own, PastLooker
 from mesh.pins import NodePins
 from mesh.ports import Content, Network, Nodes, NodeView, ReplicatedLog
 from mesh.raft.errors import NotLeader
@@ -84,6 +85,7 @@ class MeshBackend:
         mesh_name: Callable[[], str],
         conflicts: Callable[[], tuple[str, ...]],
         ticket: Callable[[], str],
+        past: Own | None = None,
     ) -> None:
         self._network = network
         self._content = content
@@ -116,6 +118,7 @@ class MeshBackend:
             ask=self._document,
             page=lambda after: self._look("pins", after, LOOK_SECONDS),
         )
+        self._past = PastLooker(self._look, past, lambda agreed: time.time())
 
     # Looking
 
@@ -212,6 +215,9 @@ class MeshBackend:
 
     async def record(self, cid: Cid) -> Record:
         return decode(await self._content.get(cid), Record)
+
+    async def past(self, view: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        return await self._past.document(view, asked)
 
     # Doing
 

@@ -22,7 +22,8 @@ from mesh.api import parse
 from mesh.api.checks import parse_cid, parse_run
 from mesh.api.details import DetailRoutes
 from mesh.api.gateway import Gateway, GatewayError
-from mesh.api.port import Backend
+from mesh.api.past import PastRoutes
+from mesh.api.port import Backend, Metrics
 from mesh.api.sse import ServerSentEvents, last_seen
 from mesh.api.streams import INTERNAL, EventStream, FileStream
 from mesh.ports import Content
@@ -49,19 +50,22 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Api:
     """One node's HTTP API."""
 
-    def __init__(self, backend: Backend, content: Content, peer: PeerId) -> None:
+    def __init__(self, backend: Backend, content: Content, peer: PeerId, metrics: Metrics | None = None) -> None:
         self._backend = backend
         self._content = content
         self._peer = peer
+        self._metrics = metrics
         self._page, self._policy = _page()
 
     def app(self) -> Starlette:
         get, post, delete = ["GET"], ["POST"], ["DELETE"]
         details = DetailRoutes(self._backend, self._peer)
+        past = PastRoutes(self._backend)
         table: list[tuple[str, Handler, list[str]]] = [
             ("/", self.page, get),
             ("/healthz", self.health, get),
             ("/readyz", details.ready, get),
+            ("/metrics", self.metrics, get),
             ("/api/status", self.status, get),
             ("/api/ticket", self.ticket, get),
             ("/api/topology", self.topology, get),
@@ -82,6 +86,9 @@ class Api:
             ("/api/why/{target:path}", self.why, get),
             ("/api/plan", self.plan, post),
             ("/api/records/{cid}", self.record, get),
+            ("/api/projects", past.projects, get),
+            ("/api/trends", past.trends, get),
+            ("/api/tests", past.tests, get),
             ("/api/content", self.add, post),
             ("/api/content/{cid}", self.read, get),
             ("/api/checkout", self.checkout, post),
@@ -109,6 +116,12 @@ class Api:
 
     async def health(self, request: Request) -> Response:
         return JSONResponse({"status": "ok", "peer": self._peer})
+
+    async def metrics(self, request: Request) -> Response:
+        if self._metrics is None:
+            raise UsageError("this node counts nothing")
+        text, content_type = await self._metrics.text(request.headers.get("accept", ""))
+        return Response(text, headers={"content-type": content_type, "cache-control": "no-store"})
 
     async def status(self, request: Request) -> Response:
         return JSONResponse(await self._backend.status())

@@ -1,12 +1,23 @@
 """What the HTTP API asks of the node behind it."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from mesh.measures import Measures
 from mesh.views.tests_table import Wanted
 from protocols.ids import Cid, RunId
 from protocols.manifests import Record, RunSpec
 from protocols.work import CommandVerb
+
+
+class Metrics(Protocol):
+    """What a node counts, for `/metrics`."""
+
+    @property
+    def measures(self) -> Measures: ...
+
+    async def text(self, accept: str) -> tuple[bytes, str]:
+        """The page for Prometheus, in a form that the header `accept` allows, and its content type."""
 
 
 class Feed(Protocol):
@@ -87,6 +98,10 @@ class Backend(Protocol):
         of the same. `UsageError`: a run would not be accepted."""
 
     async def record(self, cid: Cid) -> Record: ...
+
+    async def past(self, view: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Of finished runs: "projects"; "trends" of a "project", its newest "limit" runs; "tests": results of a "test"
+        of a "project" in as many."""
 
     async def pins(self) -> dict[str, Any]:
         """What the mesh keeps, and what this node does; without a coordinator as far as this node knows."""

@@ -6,7 +6,7 @@ Invariant: a run is accepted only when its bundle lies on two nodes. Answers are
 import dataclasses
 import json
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import trio
@@ -56,6 +56,10 @@ from protocols.work import Ack, Refused
 RUNS_SHOWN_MAX = 500
 """Newest runs in one answer."""
 
+PAST_VIEWS = ("projects", "trends", "tests")
+Past = Callable[[str, str], Awaitable[dict[str, Any]]]
+"""Answers one of these views of finished runs, from what this node keeps of them."""
+
 ClientRequest = SubmitRun | CancelRun | Follow | Query | PlanRuns | PinContent | UnpinContent
 CLIENT_REQUESTS = (SubmitRun, CancelRun, Follow, Query, PlanRuns, PinContent, UnpinContent)
 
@@ -78,6 +82,7 @@ class ClientDesk:
         claims: Callable[[], tuple[Claim, ...]],
         estimates: Callable[[], dict[RunId, Estimates]],
         done: Callable[[Run, Estimates], tuple[float, float]],
+        past: Past | None,
     ) -> None:
         self._log = log
         self._nodes = nodes
@@ -87,6 +92,7 @@ class ClientDesk:
         self._pins = pins
         self._clock = clock
         self._claims = claims
+        self._past = past
         self._planning = PlanDesk(history=history, nodes=nodes, outlook=outlook, estimates=estimates)
         self._views = RunViews(
             content=content,
@@ -214,6 +220,10 @@ class ClientDesk:
             return {**self._run_document(run, self._standings()), "spec": spec}
         if view == "why":
             return await self._why.why(argument)
+        if view in PAST_VIEWS:
+            if self._past is None:
+                raise MeshFailed("the coordinator keeps no history: its log says why")
+            return await self._past(view, argument)
         raise UsageError(f"there is no view {view!r} of {argument!r}")
 
     def _raft(self) -> dict[str, Any]:

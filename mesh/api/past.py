@@ -1,0 +1,47 @@
+"""Routes of past runs: projects, a project's trends, a test over time."""
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from mesh.api.port import Backend
+from protocols.errors import UsageError
+
+RUNS_DEFAULT, RUNS_MAX = 200, 500
+SEEN_DEFAULT, SEEN_MAX = 100, 1_000
+
+TEXT_CHARACTERS_MAX = 4_000
+"""Of a project's name, or a test's ID."""
+
+
+class PastRoutes:
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def projects(self, request: Request) -> Response:
+        return JSONResponse(await self._backend.past("projects", {}))
+
+    async def trends(self, request: Request) -> Response:
+        asked = {"project": _text(request, "project"), "limit": _limit(request, RUNS_DEFAULT, RUNS_MAX)}
+        return JSONResponse(await self._backend.past("trends", asked))
+
+    async def tests(self, request: Request) -> Response:
+        asked = {
+            "project": _text(request, "project"),
+            "test": _text(request, "test"),
+            "limit": _limit(request, SEEN_DEFAULT, SEEN_MAX),
+        }
+        return JSONResponse(await self._backend.past("tests", asked))
+
+
+def _text(request: Request, name: str) -> str:
+    given = request.query_params.get(name, "")
+    if not 0 < len(given) <= TEXT_CHARACTERS_MAX:
+        raise UsageError(f"{name!r} must be given in the query, with at most {TEXT_CHARACTERS_MAX} characters")
+    return given
+
+
+def _limit(request: Request, default: int, most: int) -> int:
+    given = request.query_params.get("limit", str(default))
+    if not (given.isascii() and given.isdigit() and len(given) < 9 and 1 <= int(given) <= most):
+        raise UsageError(f"'limit' must be a whole number from 1 to {most}, not {given[:40]!r}")
+    return int(given)

@@ -1,0 +1,38 @@
+"""Who asks for the history: by the coordinator's; without one, a voter by its own, and says so."""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from protocols.errors import NoQuorum
+
+LOOK_SECONDS = 5.0
+"""How long a coordinator is looked for where this node has an answer, too."""
+
+PATIENCE_SECONDS = 30.0
+"""The same where it has none."""
+
+Look = Callable[[str, str, float], Awaitable[dict[str, Any]]]
+"""Asks the coordinator for a view, with an argument and seconds; `NoQuorum` without one."""
+
+Own = Callable[[str, str], Awaitable[dict[str, Any]]]
+"""The same of this node's own history."""
+
+
+class PastLooker:
+    def __init__(self, look: Look, own: Own | None, as_of: Callable[[bool], float]) -> None:
+        """`as_of`: since when what this node tells may be out of date, by whether the coordinator agreed to it."""
+        self._look = look
+        self._own = own
+        self._as_of = as_of
+
+    async def document(self, view: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        argument = json.dumps(asked)
+        try:
+            patience = LOOK_SECONDS if self._own is not None else PATIENCE_SECONDS
+            document, agreed = await self._look(view, argument, patience), True
+        except NoQuorum:
+            if self._own is None:
+                raise
+            document, agreed = await self._own(view, argument), False
+        return {**document, "agreed": agreed, "as_of": self._as_of(agreed)}
