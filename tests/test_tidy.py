@@ -48,6 +48,7 @@ LAYERS = {
     "mesh.disk": (SERVICE, "disk"),
     "mesh.feeds": (SERVICE, "backend"),
     "mesh.hardware": (SERVICE, "hardware"),
+    "mesh.listening": (SERVICE, "backend"),
     "mesh.live": (SERVICE, "backend"),
     "mesh.log_home": (SERVICE, "consensus"),
     "mesh.membership": (SERVICE, "membership"),
