@@ -10,6 +10,7 @@ ID that it named, in order, or is told with `hello` that it must load all anew; 
 too slow is cut off, to come back with the last ID that it has.
 """
 
+import itertools
 import json
 import logging
 import time
@@ -311,9 +312,9 @@ class Feeds:
             if not fresh:
                 self._restart(watched.head)
             return True
-        for event in watched.events:
-            if event.index > self._own.head:
-                self._own.enter(event.index, event)
+        for index, events in itertools.groupby(watched.events, key=lambda event: event.index):
+            if index > self._own.head:
+                self._own.enter(index, list(events))
         self._own.advance(watched.head)
         return True
 

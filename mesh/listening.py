@@ -1,6 +1,6 @@
 """One listener to a node's feed, and the form in which it is told (server-sent events, HTML standard, section 9.2)."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import trio
 
@@ -41,8 +41,15 @@ class Listener:
         return taken
 
 
-def blocks(events: Iterable[FeedEvent]) -> bytes:
-    return b"".join([block(event.name, event.json, event.index) for event in events])
+def blocks(events: Sequence[FeedEvent]) -> bytes:
+    """Of an entry's events the last alone has the ID: who has that has all."""
+    followers = [*(event.index for event in events[1:]), None]
+    return b"".join(
+        [
+            block(event.name, event.json, event.index if event.index != follower else None)
+            for event, follower in zip(events, followers, strict=True)
+        ]
+    )
 
 
 def block(name: str, data: bytes, index: int | None = None) -> bytes:
