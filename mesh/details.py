@@ -14,6 +14,7 @@ from mesh.feeds import Feeds
 from mesh.ports import Content, ReplicatedLog
 from mesh.run_views import RunViews, argument_of
 from mesh.state.model import CoordinatorState
+from mesh.views import documents
 from mesh.views.tests_table import Wanted
 from protocols.codec import decode
 from protocols.errors import MeshError, NoQuorum
@@ -37,11 +38,11 @@ class Details:
         *,
         content: Content,
         replica: Callable[[], ReplicatedLog | None],
-        look: Callable[[str, str], Awaitable[Any]],
+        look: Callable[[str, str, bool], Awaitable[Any]],
         manifest: Callable[[Cid, tuple[PeerId, ...]], Awaitable[Manifest]],
         feed: Feeds,
     ) -> None:
-        """`look` asks the coordinator for a view; `NoQuorum` if there is none."""
+        """`look` asks the coordinator for a view; `NoQuorum` if there is none: soon, if told to hurry."""
         self._content = content
         self._replica = replica
         self._look = look
@@ -49,6 +50,21 @@ class Details:
         self._feed = feed
         self._manifests: dict[Cid, Manifest] = {}
         self._own = RunViews(content=content, state=self._state, manifest=self._manifest)
+
+    async def run(self, run: RunId) -> dict[str, Any]:
+        """One run. Without a coordinator, and without knowing of it, the question waits for one."""
+        try:
+            told, agreed = await self._look("run", str(run), True), True
+        except NoQuorum:
+            state = self._state()
+            known = state.runs.get(run) or state.archive.get(run)
+            if known is None:
+                told, agreed = await self._look("run", str(run), False), True
+            else:
+                names = {peer: worker.name for peer, worker in state.workers.items()}
+                shown = documents.run_document(known, time.time())
+                told, agreed = {**shown, **documents.run_details(known, names)}, False
+        return self._dated(told, agreed)
 
     async def tests(self, run: RunId, wanted: Wanted) -> dict[str, Any]:
         return await self._told("tests", argument_of(run, **dataclasses.asdict(wanted)))
@@ -71,11 +87,14 @@ class Details:
 
     async def _told(self, view: str, argument: str) -> dict[str, Any]:
         try:
-            told, agreed = await self._look(view, argument), True
+            told, agreed = await self._look(view, argument, True), True
         except NoQuorum:
             if self._replica() is None:
                 raise
             told, agreed = await self._own.look(view, argument), False
+        return self._dated(told, agreed)
+
+    def _dated(self, told: dict[str, Any], agreed: bool) -> dict[str, Any]:
         return {**told, "agreed": agreed, "as_of": time.time() if agreed else self._feed.as_of}
 
     def _state(self) -> CoordinatorState:

@@ -138,14 +138,19 @@ class Feeds:
         known = max(group.feed.led_until or group.feed.at, self._as_of) if group is not None else self._as_of
         return known or None
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether this node heard of a coordinator lately."""
+        as_of = self.as_of
+        return as_of is not None and self._now() - as_of < READY_SECONDS
+
     def heard(self) -> None:
         """A coordinator answered this node just now."""
         self._as_of = self._now()
 
     async def ready(self) -> list[str]:
         """What keeps this node from being of use now, in sentences; nothing, if it follows a coordinator."""
-        as_of = self.as_of
-        if as_of is not None and self._now() - as_of < READY_SECONDS:
+        if self.is_fresh:
             return []
         coordinator = self._coordinator()
         if coordinator is None:

@@ -216,8 +216,8 @@ class ClientDesk:
             return await self._views.look(view, argument)
         if view == "run" and argument.isdecimal():
             run = self._run(RunId(int(argument)))
-            spec = documents.spec_document(run.spec) if isinstance(run, Run) else None
-            return {**self._run_document(run, self._standings()), "spec": spec}
+            names = {peer: worker.name for peer, worker in self._state.workers.items()}
+            return {**self._run_document(run, self._standings()), **documents.run_details(run, names)}
         if view == "why":
             return await self._why.why(argument)
         if view in PAST_VIEWS:

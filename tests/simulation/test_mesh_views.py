@@ -51,6 +51,13 @@ async def test_a_run_seen_from_another_node(tmp_path, autojump_clock):
         assert [bad["index"] for data in progress for bad in data["bad"]] == [47]
         assert (progress[-1]["done"], progress[-1]["state"]) == (60, "reporting")
         await check_when_it_is_over(seen, run)
+        told = await other.backend.run(run)
+        assert (told["agreed"], told["spec"]["retries"]) == (True, 1)
+        hosts = {host["peer"]: host for host in told["hosts"]}
+        assert set(hosts) == {"a", "b", "c"}
+        assert sum(host["tests"] for host in hosts.values()) == 60
+        assert sum(host["bad"] + host["retried"] for host in hosts.values()) == 2
+        assert sum(host["seconds"] for host in hosts.values()) == pytest.approx(61 * 1.5)
         with pytest.raises(RemoteCallError, match="no run 99") as refused:
             await seen.timeline(RunId(99))
         assert refused.value.exit_code == UsageError.exit_code
@@ -112,6 +119,8 @@ async def test_without_a_quorum_a_member_tells_what_it_knows(tmp_path, autojump_
         (reason,) = await other.backend.feed.ready()
         assert "no coordinator" in reason or "does not answer" in reason
         details = other.backend.details
+        told = await other.backend.run(run)
+        assert (told["agreed"], told["done"] > 30, told["eta_seconds"]) == (False, True, None)
         page = await details.tests(run, Wanted(limit=5))
         assert (page["agreed"], len(page["tests"]), page["total"]) == (False, 5, 400)
         queue = await details.queue()
