@@ -52,9 +52,10 @@ class Details:
         self._own = RunViews(content=content, state=self._state, manifest=self._manifest)
 
     async def run(self, run: RunId) -> dict[str, Any]:
-        """One run. Without a coordinator, and without knowing of it, the question waits for one."""
+        """One run. While there was a coordinator just now, or nothing is known of the run here, one is waited for: who
+        asks whether it has ended is not to be told of yesterday."""
         try:
-            told, agreed = await self._look("run", str(run), True), True
+            told, agreed = await self._look("run", str(run), not self._feed.is_fresh), True
         except NoQuorum:
             state = self._state()
             known = state.runs.get(run) or state.archive.get(run)
