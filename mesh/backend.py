@@ -322,8 +322,9 @@ class MeshBackend:
         """For what can be answered without a coordinator: where there was none for a while, none is waited for."""
         return LOOK_SECONDS if self.feed.is_fresh else 0.0
 
-    async def _look_for_details(self, view: str, argument: str, hurry: bool) -> Any:
-        return await self._look(view, argument, self._patience if hurry else COORDINATOR_SECONDS, COORDINATOR_SECONDS)
+    async def _look_for_details(self, view: str, argument: str, hurry: bool) -> bytes:
+        patience = self._patience if hurry else COORDINATOR_SECONDS
+        return (await self._ask(Query(view, argument), Document, patience, COORDINATOR_SECONDS)).json
 
     async def _agreed_or_own(self) -> tuple[dict[str, Any], bool]:
         """Term, voters, commit index and runs by the coordinator; without one, what this node knows (and False)."""

@@ -36,6 +36,7 @@ LAYERS = {
     "mesh.entries": (PORTS, "ports"),
     "mesh.histories": (PORTS, "ports"),
     "mesh.options": (PORTS, "ports"),
+    "mesh.paced": (PORTS, "ports"),
     "mesh.ports": (PORTS, "ports"),
     "mesh.run_views": (PORTS, "ports"),
     "mesh.together": (PORTS, "ports"),
