@@ -130,6 +130,7 @@ class TestCoordinator:
         self._nursery: trio.Nursery
         self.clients = ClientDesk(
             log=log,
+            content=content,
             nodes=nodes,
             history=self._history,
             replicas=self._replicas,
@@ -140,6 +141,7 @@ class TestCoordinator:
             claims=lambda: self._plan.claims,
             estimates=lambda: self._estimates,
             past=past,
+            done=lambda run, estimates: self._memory.done(run, estimates),
         )
 
     @property
