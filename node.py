@@ -38,8 +38,15 @@ def _run(options: NodeOptions, log_format: str, log_level: str) -> int:
     from mesh.cli.logging_setup import set_up
     from mesh.node import serve
 
-    set_up(log_format, log_level)
-    code: int = trio.run(serve, options, announcer(options.home))
+    structured = set_up(log_format, log_level)
+    said = announcer(options.home)
+
+    def announce(key: str, text: str) -> None:
+        if key == "peer" and structured is not None:
+            structured.peer = text
+        said(key, text)
+
+    code: int = trio.run(serve, options, announce)
     return code
 
 

@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
+from mesh.measures import LogMeasures
 from mesh.ports import Applied, Disk, Network
 from mesh.proposals import Proposal, Proposals, Waiter
 from mesh.raft.configuration import Change
@@ -66,6 +67,7 @@ class Consensus:
         rng: random.Random,
         options: RaftOptions | None = None,
         snapshot_entries: int = SNAPSHOT_ENTRIES,
+        measures: LogMeasures | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         saved = disk.load()
@@ -73,6 +75,7 @@ class Consensus:
         self._network = network
         self._disk = disk
         self._snapshot_entries = snapshot_entries
+        self._measures = measures or LogMeasures()
         self._state = CoordinatorState()
         self._applied = 0
         self.feed = Feed()
@@ -209,6 +212,7 @@ class Consensus:
         if not commands:
             return []
         proposal = Proposal([encode(command) for command in commands])
+        began = trio.current_time()
         with trio.move_on_after(timeout):
             try:
                 while not proposal.indexes:
@@ -224,6 +228,7 @@ class Consensus:
                 raise OutcomeUnknown(f"no majority of the voters confirmed a command within {timeout:g} s")
             if waiter.error is not None:
                 raise waiter.error
+        self._measures.commits.observe(trio.current_time() - began)
         return [Applied(index, w.result) for index, w in zip(proposal.indexes, proposal.waiters, strict=True)]
 
     async def _enter(self, proposal: Proposal) -> None:
@@ -429,6 +434,8 @@ class Consensus:
             self._proposals.give_up()
         seen = (status.role, status.term, status.leader, status.configuration, self._opened)
         if seen != self._seen:
+            led = self._seen[2:3]
+            self._measures.leader_changes += status.leader is not None and led != (status.leader,)
             if status.leader is None and self._seen and self._seen[2] is not None:
                 self.feed.led_until = self._now()
             self._seen = seen

@@ -3,6 +3,7 @@
 import random
 
 from mesh.consensus import Consensus
+from mesh.measures import LogMeasures
 from mesh.ports import Disk, Network, Saved
 from mesh.state.apply import apply
 from mesh.state.model import CoordinatorState
@@ -15,10 +16,11 @@ from protocols.raft import LOG_FORMAT_NEWEST, Configuration, HardState, Snapshot
 class LogHome:
     """The place of a node's log, and the mesh that it is of: there is none, or one."""
 
-    def __init__(self, *, network: Network, disk: Disk, rng: random.Random) -> None:
+    def __init__(self, network: Network, disk: Disk, rng: random.Random, measures: LogMeasures | None = None) -> None:
         self._network = network
         self._disk = disk
         self._rng = rng
+        self._measures = measures
 
     async def resume(self) -> str:
         """The mesh whose log is here; empty for none. What a node kept that was about to join (a term, no log) goes."""
@@ -41,4 +43,4 @@ class LogHome:
         await self._disk.set_aside()
 
     def open(self, mesh: str) -> Consensus:
-        return Consensus(mesh=mesh, network=self._network, disk=self._disk, rng=self._rng)
+        return Consensus(mesh=mesh, network=self._network, disk=self._disk, rng=self._rng, measures=self._measures)

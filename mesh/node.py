@@ -25,7 +25,7 @@ from typing import Any
 
 import trio
 
-from mesh import hardware
+from mesh import hardware, joining
 from mesh.api.lasting import lasting_token
 from mesh.api.server import serve_api
 from mesh.backend import MeshBackend
@@ -40,16 +40,17 @@ from mesh.duties import Duties
 from mesh.hardware.python import installed
 from mesh.hardware.uv import find_uv
 from mesh.log_home import LogHome
+from mesh.measures import Measures, Traffic
 from mesh.membership import Membership
+from mesh.monitoring.metrics import NodeMetrics
 from mesh.net.host import MeshNetwork, open_network
 from mesh.net.identity import Identity, open_identity
-from mesh.net.multiaddrs import check_peer_id, parse_peer_address
-from mesh.net.psk import choose_swarm_key, user_swarm_key
-from mesh.net.ticket import Ticket, format_ticket, is_ticket, parse_ticket
+from mesh.net.multiaddrs import check_peer_id
+from mesh.net.ticket import format_ticket, is_ticket, parse_ticket
 from mesh.options import NodeOptions
 from mesh.past import PastDesk, PastKeeper
 from mesh.pins import Keeping
-from mesh.ports import Content, Runner
+from mesh.ports import Content
 from mesh.presence import PresenceTable
 from mesh.scheduler.hardware import hardware_class
 from mesh.scheduler.hopeless import PROBING
@@ -57,7 +58,6 @@ from mesh.worker.agent import WorkerAgent
 from mesh.worker.environments import Environments
 from mesh.worker.runner import PytestRunner
 from mesh.worker.sessions import HASH_SEED, Workshop
-from protocols.errors import UsageError
 from protocols.ids import PeerId
 from protocols.presence import NodeState, Presence
 from protocols.work import CommandVerb
@@ -104,15 +104,16 @@ async def serve(options: NodeOptions, announce: Announce) -> int:
 
 async def _serve(options: NodeOptions, identity: Identity, announce: Announce) -> int | None:
     """The exit code, or None for a restart."""
+    measures = Measures()
     tickets = [parse_ticket(text) for text in options.join if is_ticket(text)]
-    swarm_key = _swarm_key(options, tickets)
+    swarm_key = joining.swarm_key(options, tickets)
     announce("peer", identity.peer_id)
     async with AsyncExitStack() as stack:
         network = await stack.enter_async_context(
             open_network(identity=identity, swarm_key=swarm_key, listen=options.listen, mdns=options.mdns)
         )
-        content = await stack.enter_async_context(_open_content(options, network))
-        targets = _know(network, options, tickets)
+        content = await stack.enter_async_context(_open_content(options, network, measures.traffic))
+        targets = joining.know(network, options, tickets)
         neighbours = NeighbourFile(options.home / "neighbours")
         if not options.solitary:
             for peer, addresses in neighbours.load().items():
@@ -123,32 +124,8 @@ async def _serve(options: NodeOptions, identity: Identity, announce: Announce) -
         announce("home", str(options.home))
         announce("ticket", format_ticket(swarm_key, network.addresses()))
         incarnation = identity.next_incarnation(time.time_ns())
-        node = Node(options, network, content, runner, neighbours, swarm_key, targets, announce, incarnation)
+        node = Node(options, network, content, runner, neighbours, swarm_key, targets, announce, incarnation, measures)
         return await node.run()
-
-
-def _swarm_key(options: NodeOptions, tickets: list[Ticket]) -> bytes:
-    keys = {ticket.swarm_key for ticket in tickets}
-    if len(keys) > 1:
-        raise UsageError("the tickets given with --join are of different meshes")
-    user_key = None if options.solitary else user_swarm_key()
-    return choose_swarm_key(options.home, next(iter(keys), None), user_key)
-
-
-def _know(network: MeshNetwork, options: NodeOptions, tickets: list[Ticket]) -> tuple[PeerId, ...]:
-    """Tell the network whom to connect to; who they are."""
-    addresses: dict[PeerId, list[str]] = {}
-    for ticket in tickets:
-        for peer, found in ticket.peers().items():
-            addresses.setdefault(peer, []).extend(found)
-    for text in options.join:
-        if not is_ticket(text):
-            peer, _ = parse_peer_address(text)
-            addresses.setdefault(peer, []).append(text)
-    addresses.pop(network.peer_id, None)
-    for peer, found in addresses.items():
-        network.know(peer, found)
-    return tuple(addresses)
 
 
 def _draw(document: dict[str, Any], path: Path) -> None:
@@ -158,14 +135,14 @@ def _draw(document: dict[str, Any], path: Path) -> None:
 
 
 @asynccontextmanager
-async def _open_content(options: NodeOptions, network: MeshNetwork) -> AsyncIterator[Content]:
+async def _open_content(options: NodeOptions, network: MeshNetwork, traffic: Traffic) -> AsyncIterator[Content]:
     if options.ipfs == "embedded":
-        async with open_content(options.home, network.host) as content:
+        async with open_content(options.home, network.host, traffic=traffic) as content:
             yield content
     else:
         from mesh.content.kubo import open_kubo_content  # its client takes long to load
 
-        async with open_kubo_content(options.ipfs, network.host, options.home / "pins.sqlite") as content:
+        async with open_kubo_content(options.ipfs, network.host, options.home / "pins.sqlite", traffic) as content:
             yield content
 
 
@@ -186,12 +163,13 @@ class Node:
         options: NodeOptions,
         network: MeshNetwork,
         content: Content,
-        runner: Runner,
+        runner: PytestRunner,
         neighbours: NeighbourFile,
         swarm_key: bytes,
         targets: tuple[PeerId, ...],
         announce: Announce,
         incarnation: int,
+        measures: Measures,
     ) -> None:
         self._options = options
         self._network = network
@@ -200,10 +178,12 @@ class Node:
         self._neighbours = neighbours
         self._announce = announce
         self._incarnation = incarnation
+        self._measures = measures
         self._rng = random.Random(secrets.randbits(64))
         self._clock = WallClock()
         self._coordinator: TestCoordinator | None = None
         self._agent: WorkerAgent | None = None
+        self._outbox: Outbox | None = None
         self._stop = _Stop(trio.CancelScope())
         self._essentials = hardware.essentials(options.home)
         self._slots = (options.slots or self._essentials.get("cpu.cores", 1)) if options.role.works else 0
@@ -221,7 +201,7 @@ class Node:
         self._membership = Membership(
             network=network,
             nodes=self._nodes,
-            logs=LogHome(network=network, disk=self._disk, rng=self._rng) if self._disk else None,
+            logs=LogHome(network, self._disk, self._rng, measures.log) if self._disk else None,
             clock=self._clock,
             member=self._member,
             expect=options.expect,
@@ -267,8 +247,8 @@ class Node:
             if self._history is not None:
                 stack.enter_context(self._history)
             if self._options.role.works:
-                outbox = stack.enter_context(Outbox(self._options.home / "outbox.sqlite"))
-                self._agent = self._make_agent(outbox)
+                self._outbox = stack.enter_context(Outbox(self._options.home / "outbox.sqlite"))
+                self._agent = self._make_agent(self._outbox)
             Duties(
                 network=self._network,
                 content=self._content,
@@ -303,6 +283,7 @@ class Node:
                 self._content,
                 self._network.peer_id,
                 self._options.home,
+                self._metrics(),
             )
             self._announce("dashboard", url)
 
@@ -330,6 +311,20 @@ class Node:
             heartbeat_interval=self._options.heartbeat_interval,
         )
 
+    def _metrics(self) -> NodeMetrics:
+        return NodeMetrics(
+            measures=self._measures,
+            network=self._network,
+            content=self._content,
+            nodes=self._nodes,
+            group=lambda: self._membership.group,
+            coordination=lambda: self._coordinator.measuring.families() if self._coordinator else [],
+            worker=lambda: self._agent,
+            outbox=lambda: self._outbox,
+            processes=lambda: self._runner.processes,
+            syncs=self._disk.writes if self._disk else None,
+        )
+
     def _worker_changed(self) -> None:
         if self._agent is not None:
             self._nodes.update(busy=self._agent.busy, bundles=self._agent.bundles())
@@ -346,6 +341,7 @@ class Node:
             scratch=self._options.home / "scratch",
             name=self._name,
             draw=_draw,
+            measures=self._measures.coordination,
             replica_grace=self._options.replica_grace,
             past=self._past,
         )

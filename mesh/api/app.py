@@ -20,7 +20,7 @@ from mesh.api.dashboard import Dashboard
 from mesh.api.details import DetailRoutes
 from mesh.api.gateway import Gateway, GatewayError
 from mesh.api.past import PastRoutes
-from mesh.api.port import Backend
+from mesh.api.port import Backend, Metrics
 from mesh.api.sse import ServerSentEvents, last_seen
 from mesh.api.streams import INTERNAL, EventStream, FileStream
 from mesh.ports import Content
@@ -47,10 +47,13 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Api:
     """One node's HTTP API."""
 
-    def __init__(self, backend: Backend, content: Content, peer: PeerId, token: str) -> None:
+    def __init__(
+        self, backend: Backend, content: Content, peer: PeerId, token: str, metrics: Metrics | None = None
+    ) -> None:
         self._backend = backend
         self._content = content
         self._peer = peer
+        self._metrics = metrics
         self._dashboard = Dashboard(token)
 
     def app(self) -> Starlette:
@@ -62,6 +65,7 @@ class Api:
             ("/static/{build}/{name:path}", self._dashboard.file, get),
             ("/healthz", self.health, get),
             ("/readyz", details.ready, get),
+            ("/metrics", self.metrics, get),
             ("/api/status", self.status, get),
             ("/api/ticket", self.ticket, get),
             ("/api/topology", self.topology, get),
@@ -102,6 +106,12 @@ class Api:
 
     async def health(self, request: Request) -> Response:
         return JSONResponse({"status": "ok", "peer": self._peer})
+
+    async def metrics(self, request: Request) -> Response:
+        if self._metrics is None:
+            raise UsageError("this node counts nothing")
+        text, content_type = await self._metrics.text(request.headers.get("accept", ""))
+        return Response(text, headers={"content-type": content_type, "cache-control": "no-store"})
 
     async def status(self, request: Request) -> Response:
         return JSONResponse(await self._backend.status())

@@ -1,10 +1,11 @@
 """Who may use the API: an ASGI layer in front of all routes.
 
 Whoever has the token may do everything; whoever has not may ask for `/healthz`, for `/readyz`, and for the page of the
-dashboard and its files (which hold no data: the page sends the token itself). A link under `/view/` carries a key made
-from the token for one CID: it opens what is under that CID on the gateway, for reading, and the token can't be had from
-it. On a loopback address the Host header must name loopback too, so that a web site cannot reach the API through a name
-that it points here (DNS rebinding). No cookies: nothing to forge with.
+dashboard and its files (which hold no data: the page sends the token itself). `/metrics` has a token of its own beside
+it, for a Prometheus, which opens nothing else. A link under `/view/` carries a key made from the token for one CID: it
+opens what is under that CID on the gateway, for reading, and the token can't be had from it. On a loopback address the
+Host header must name loopback too, so that a web site cannot reach the API through a name that it points here (DNS
+rebinding). No cookies: nothing to forge with.
 """
 
 import hmac
@@ -17,15 +18,18 @@ from mesh.api.checks import STATIC, VIEW, view_path
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz"})
 
+METRICS = "/metrics"
+
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
 class Guard:
     """Lets a request through to `app`, or answers 401 or 421 itself."""
 
-    def __init__(self, app: ASGIApp, token: str, loopback: bool) -> None:
+    def __init__(self, app: ASGIApp, token: str, loopback: bool, scrape_token: str = "") -> None:
         self._app = app
         self._token = token.encode()
+        self._scrape_token = scrape_token.encode()
         self._loopback = loopback
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -39,7 +43,7 @@ class Guard:
             await _refuse(send, 421, "the API listens on loopback and is asked for by another host's name")
         elif scope["path"].startswith(VIEW):
             await self._view(scope, receive, send)
-        elif not _is_open(scope["path"]) and not self._knows(_header(headers, b"authorization")):
+        elif not _is_open(scope["path"]) and not self._lets_in(scope["path"], headers):
             await _refuse(send, 401, "the API's token is missing or wrong; it is in api.json of the node's home")
         else:
             await self._app(scope, receive, send)
@@ -57,9 +61,12 @@ class Guard:
         inside = {**scope, "path": scope["path"][before:], "raw_path": raw[before:]}
         await self._app(inside, receive, send)
 
-    def _knows(self, authorization: bytes) -> bool:
-        scheme, _, given = authorization.partition(b" ")
-        return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token)
+    def _lets_in(self, path: str, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        scheme, _, given = _header(headers, b"authorization").partition(b" ")
+        if scheme.lower() != b"bearer":
+            return False
+        scrapes = path == METRICS and self._scrape_token and hmac.compare_digest(given.strip(), self._scrape_token)
+        return bool(scrapes) or hmac.compare_digest(given.strip(), self._token)
 
 
 def _is_open(path: str) -> bool:

@@ -3,10 +3,21 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from mesh.measures import Measures
 from mesh.views.tests_table import Wanted
 from protocols.ids import Cid, RunId
 from protocols.manifests import Record, RunSpec
 from protocols.work import CommandVerb
+
+
+class Metrics(Protocol):
+    """What a node counts, for `/metrics`."""
+
+    @property
+    def measures(self) -> Measures: ...
+
+    async def text(self, accept: str) -> tuple[bytes, str]:
+        """The page for Prometheus, in a form that the header `accept` allows, and its content type."""
 
 
 class Feed(Protocol):

@@ -19,12 +19,15 @@ from typing import Protocol
 import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve
+from starlette.types import ASGIApp
 
 from mesh.api.app import Api
 from mesh.api.checks import parse_bind
+from mesh.api.counting import Counting
 from mesh.api.guard import Guard
 from mesh.api.lasting import remember_port, remembered_port, write_private
-from mesh.api.port import Backend
+from mesh.api.port import Backend, Metrics
+from mesh.api.scrape_token import scrape_token
 from mesh.ports import Content
 from protocols.errors import UsageError
 from protocols.ids import PeerId
@@ -48,10 +51,12 @@ async def serve_api(
     content: Content,
     peer: PeerId,
     home: Path,
+    metrics: Metrics | None = None,
     *,
     task_status: Listening = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until cancelled; `task_status.started(url)` once it listens and `home/api.json` says so."""
+    scrapes = scrape_token(home) if metrics is not None else ""
     listener = _listen(bind, remembered_port(home))
     host, port = listener.getsockname()[:2]
     remember_port(home, port)
@@ -62,7 +67,9 @@ async def serve_api(
     config.errorlog.setLevel(logging.WARNING)
     config.keep_alive_timeout = KEEP_ALIVE_SECONDS
     config.include_server_header = False
-    guarded = Guard(Api(backend, content, peer, token).app(), token, loopback=address.is_loopback)
+    guarded: ASGIApp = Guard(Api(backend, content, peer, token, metrics).app(), token, address.is_loopback, scrapes)
+    if metrics is not None:
+        guarded = Counting(guarded, metrics.measures.api)
     url = f"http://{_reachable(address)}:{port}"
     async with trio.open_nursery() as nursery:
         await nursery.start(serve, guarded, config)

@@ -32,6 +32,7 @@ from mesh.content.repository import FileRow
 from mesh.content.store import EmbeddedContent
 from mesh.content.unixfs.cid import CODECS, check_cid, multihash_of, parse_cid
 from mesh.content.unixfs.nodes import Block
+from mesh.measures import Traffic
 from mesh.ports import ContentStat, KeptRoot, PinKey, PinOwner
 from mesh.together import together
 from protocols.errors import ContentNotFound, MeshError, NodeUnavailable, StorageError, UsageError
@@ -364,7 +365,7 @@ def _url(address: str) -> str:
 
 @asynccontextmanager
 async def open_kubo_content(
-    address: str, host: Any | None = None, book: Path | None = None
+    address: str, host: Any | None = None, book: Path | None = None, traffic: Traffic | None = None
 ) -> AsyncIterator[EmbeddedContent]:
     """Content kept by the Kubo daemon at `address` (a multiaddr), exchanged over a libp2p `host` with mesh peers. The
     `book` is a file that says for whom it is pinned; without one, nobody remembers that.
@@ -377,9 +378,9 @@ async def open_kubo_content(
         try:
             await repository.version()
             if host is None:
-                yield EmbeddedContent(repository, KuboExchange(None, repository))
+                yield EmbeddedContent(repository, KuboExchange(None, repository), traffic)
             else:
-                async with open_bitswap(host, repository) as bitswap:
-                    yield EmbeddedContent(repository, KuboExchange(bitswap, repository))
+                async with open_bitswap(host, repository, traffic) as bitswap:
+                    yield EmbeddedContent(repository, KuboExchange(bitswap, repository), traffic)
         finally:
             repository.close()

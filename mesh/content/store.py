@@ -27,6 +27,7 @@ from mesh.content.unixfs.cid import CODECS, RAW, check_cid, cid_of, parse_cid
 from mesh.content.unixfs.nodes import Block, child_links, decode_node
 from mesh.content.walking import file_bytes, resolve
 from mesh.entries import Archived, ContentEntry, NamedContent
+from mesh.measures import Traffic
 from mesh.ports import ContentStat, KeptRoot, PinKey, PinOwner
 from mesh.together import together
 from protocols.errors import ContentNotFound, UsageError
@@ -45,9 +46,10 @@ ATTEMPTS_MAX = 3
 class EmbeddedContent:
     """Content of this node."""
 
-    def __init__(self, repository: Repository, exchange: Exchange | None) -> None:
+    def __init__(self, repository: Repository, exchange: Exchange | None, traffic: Traffic | None = None) -> None:
         self._repository = repository
         self._exchange = exchange
+        self._traffic = traffic or Traffic()
         self._whole = Whole()
         self._trees: OrderedDict[Path, Folder] = OrderedDict()
         """What lies in checkouts, as it was written."""
@@ -68,13 +70,17 @@ class EmbeddedContent:
         cid = check_cid(cid)
         data = (await self._repository.get_many([cid]))[0]
         if data is not None:
+            self._traffic.here += 1
             return data
         if self._exchange is None:
+            self._traffic.missing += 1
             raise ContentNotFound(f"the block {cid} is not here, and there is nobody to ask")
         with trio.move_on_after(timeout):
             data = await self._exchange.get(cid, Sources(holders))
         if data is None:
+            self._traffic.missing += 1
             raise ContentNotFound(f"no node in reach gave the block {cid} within {timeout:.0f} s")
+        self._traffic.fetched += 1
         await self._store([Block(cid, data)])
         return data
 
@@ -85,7 +91,16 @@ class EmbeddedContent:
         root = check_cid(root)
         await self._repository.use(root, whole=False)  # before the look, or what is here could go after it
         if await self._repository.has_whole(root):
+            self._traffic.here += 1
             return
+        try:
+            await self._fetch(root, holders, timeout)
+        except ContentNotFound:
+            self._traffic.missing += 1
+            raise
+        self._traffic.fetched += 1
+
+    async def _fetch(self, root: Cid, holders: Sequence[PeerId], timeout: float) -> None:
         for _ in range(ATTEMPTS_MAX):
             losses = self._repository.losses
             await self._repository.use(root, whole=False)
@@ -249,12 +264,12 @@ def _real_path(path: Path) -> Path:
 
 @asynccontextmanager
 async def open_content(
-    home: Path, host: Any | None = None, quota_bytes: int = QUOTA_BYTES_DEFAULT
+    home: Path, host: Any | None = None, quota_bytes: int = QUOTA_BYTES_DEFAULT, traffic: Traffic | None = None
 ) -> AsyncIterator[EmbeddedContent]:
     """Content kept under `home`/blocks and exchanged over a libp2p `host`; without one, content of this host alone."""
     async with open_local(home / "blocks", quota_bytes) as repository:
         if host is None:
-            yield EmbeddedContent(repository, None)
+            yield EmbeddedContent(repository, None, traffic)
             return
-        async with open_bitswap(host, repository) as exchange:
-            yield EmbeddedContent(repository, exchange)
+        async with open_bitswap(host, repository, traffic) as exchange:
+            yield EmbeddedContent(repository, exchange, traffic)

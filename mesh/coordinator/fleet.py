@@ -20,6 +20,9 @@ from protocols.presence import Presence
 DISCONNECTED_SECONDS = 3.0
 """How long a worker's connection may be down before its leases expire (its timeout, if that is shorter)."""
 
+REASONS_SHOWN_MAX = 3
+"""Workers' reasons in the sentence of a run that none of them could prepare."""
+
 UNFIT_SECONDS = 30.0
 """How long a worker that could not prepare a run gets nothing of it."""
 
@@ -118,6 +121,14 @@ class Fleet:
             unfit=frozenset(run for run, (at, _, _) in seen.unfit.items() if now - at < UNFIT_SECONDS),
             running=tuple((lease, test, now - since) for (lease, test), since in seen.running.items()),
         )
+
+
+def told_alike(reasons: Mapping[PeerId, str], names: Mapping[PeerId, str]) -> str:
+    """What workers said, in one sentence: those who said the same together."""
+    alike: dict[str, list[str]] = {}
+    for peer, reason in reasons.items():
+        alike.setdefault(reason, []).append(names.get(peer) or peer)
+    return "; ".join(f"{', '.join(who)}: {reason}" for reason, who in list(alike.items())[:REASONS_SHOWN_MAX])
 
 
 def _share_busy(presence: Presence) -> float:

@@ -13,8 +13,9 @@ import trio
 
 from mesh.coordinator import ahead, collected, endings, gangs
 from mesh.coordinator.clients import ClientDesk, Past
-from mesh.coordinator.fleet import Fleet
+from mesh.coordinator.fleet import Fleet, told_alike
 from mesh.coordinator.history import History
+from mesh.coordinator.measuring import Measuring
 from mesh.coordinator.pins import GRACE_SECONDS, PinKeeper
 from mesh.coordinator.recalls import Recalls
 from mesh.coordinator.replicas import Replicas
@@ -23,6 +24,7 @@ from mesh.coordinator.reuse import Reuser
 from mesh.coordinator.sharing import SharedNames
 from mesh.coordinator.taking import signs, take_in
 from mesh.coordinator.unrun import Recording, UnrunTests
+from mesh.measures import CoordinationMeasures
 from mesh.ports import Clock, Content, Network, Nodes, ReplicatedLog
 from mesh.scheduler import upstream
 from mesh.scheduler.contention import Stretch
@@ -70,9 +72,6 @@ ASSIGN_SECONDS = 10.0
 REASSIGN_SECONDS = 3.0
 """A lease that its worker does not name this long after it was sent is sent again."""
 
-REASONS_SHOWN_MAX = 3
-"""Workers' reasons in the sentence of a run that none of them could prepare."""
-
 WorkRequest = RegisterWorker | Heartbeat | Collection | Result | GiveBack | ClaimName | SettleName
 WORK_REQUESTS = (RegisterWorker, Heartbeat, Collection, Result, GiveBack, ClaimName, SettleName)
 
@@ -94,6 +93,7 @@ class TestCoordinator:
         scratch: Path,
         name: str,
         draw: Callable[[dict[str, Any], Path], None],
+        measures: CoordinationMeasures | None = None,
         replica_grace: float = GRACE_SECONDS,
         past: Past | None = None,
     ) -> None:
@@ -128,6 +128,7 @@ class TestCoordinator:
         """The workers as they were for that plan."""
         self._dirty = trio.Event()
         self._nursery: trio.Nursery
+        self.measuring = Measuring(measures or CoordinationMeasures(), log, clock, self._outlook)
         self.clients = ClientDesk(
             log=log,
             content=content,
@@ -164,7 +165,7 @@ class TestCoordinator:
         for memory in (self._estimates, self._loading, self._closing, self._sent, self._held, self._hopeless):
             memory.clear()
         log.info("coordinating in term %d", self._log.term)
-        async with trio.open_nursery() as self._nursery:
+        async with self.measuring.leading(), trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._watch, self._log)
             self._nursery.start_soon(self._watch, self._nodes)
             self._nursery.start_soon(self.pins.run)
@@ -188,7 +189,8 @@ class TestCoordinator:
         state = self._state
         now = trio.current_time()
         self._views = fleet = self._fleet.views(state, self._nodes.nodes(), now)
-        self._plan = plan(state, fleet, self._estimates, self._clock.now(), self._memory)
+        with self.measuring.planning():
+            self._plan = plan(state, fleet, self._estimates, self._clock.now(), self._memory)
         self._stop_what_is_over(state)
         self._look_after_runs(state)
         asked, taken = self._recalls.due(self._plan.recalls, now)
@@ -205,7 +207,7 @@ class TestCoordinator:
                 return
             for one in applied:
                 if isinstance(one.result, Applied) and one.result.lease in self._state.leases:
-                    self._nursery.start_soon(self._assign, one.result.lease)
+                    self._nursery.start_soon(self._assign, one.result.lease, now)
                     self._make_ready(self._state.leases[one.result.lease])
             for take in taken:
                 if take.lease not in self._state.leases:
@@ -244,12 +246,7 @@ class TestCoordinator:
         if code != MeshFailed.exit_code or not reasons:
             return code, text
         codes = self._fleet.unfit_codes(run, trio.current_time())
-        names = self._worker_names()
-        alike: dict[str, list[str]] = {}
-        for peer, reason in reasons.items():
-            alike.setdefault(reason, []).append(names.get(peer) or peer)
-        said = [f"{', '.join(who)}: {reason}" for reason, who in list(alike.items())[:REASONS_SHOWN_MAX]]
-        return codes.pop() if len(codes) == 1 else code, f"{text}; {'; '.join(said)}"
+        return codes.pop() if len(codes) == 1 else code, f"{text}; {told_alike(reasons, self._worker_names())}"
 
     def _worker_names(self) -> dict[PeerId, str]:
         return {peer: worker.name for peer, worker in self._state.workers.items()}
@@ -304,12 +301,13 @@ class TestCoordinator:
 
     # Leases to workers
 
-    async def _assign(self, lease_id: LeaseId) -> None:
+    async def _assign(self, lease_id: LeaseId, since: float | None = None) -> None:
         lease = self._state.leases.get(lease_id)
         if lease is None:
             return
         self._sent[lease_id] = trio.current_time()
         await self._tell(lease.worker, self._assignment(lease))
+        self.measuring.assigned(lease, since)
 
     def _make_ready(self, lease: Lease) -> None:
         """Whoever may work on the run beside the one that collects it prepares meanwhile."""

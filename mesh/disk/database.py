@@ -13,6 +13,7 @@ calls clean, so trying again could only pretend. The file is locked for this pro
 import contextlib
 import os
 import sqlite3
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Self, TypeVar
 
 import trio
 
+from mesh.measures import Histogram
 from protocols.errors import StorageError
 
 T = TypeVar("T")
@@ -47,6 +49,8 @@ class Database:
         """Of the file, as it was opened, or stamped since."""
         self._failure: str | None = None
         self._lock = trio.Lock()
+        self.writes = Histogram()
+        """Seconds of each transaction, its sync included."""
         self._connection = self._open()
 
     def _open(self) -> sqlite3.Connection:
@@ -149,10 +153,12 @@ class Database:
     def _transact(self, work: Callable[[sqlite3.Connection], None]) -> None:
         if self._failure is not None:
             raise StorageError(self._failure)
+        start = time.perf_counter()
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             work(self._connection)
             self._connection.execute("COMMIT")
+            self.writes.observe(time.perf_counter() - start)
         except FAILURES as error:
             self._failure = self._trouble("written", error)
             raise StorageError(self._failure) from None

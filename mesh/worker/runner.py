@@ -68,6 +68,8 @@ class PytestRunner:
         self._keeps = False
         self._warm: list[_Warm] = []
         """Nobody's now, oldest first."""
+        self._sessions: list[PytestSession] = []
+        self._collecting = 0
 
     async def __aenter__(self) -> "PytestRunner":
         self._keeps = True
@@ -78,6 +80,12 @@ class PytestRunner:
     async def __aexit__(self, *_: object) -> None:
         self._keeps = False
         self._drop()
+
+    @property
+    def processes(self) -> int:
+        """Of tests, on this host now: those that wait for a run included, not those that tests have started."""
+        waiting = sum(one.zygote.alive for one in self._warm)
+        return waiting + self._collecting + sum(session.processes for session in self._sessions)
 
     async def collect(self, job: Job) -> Manifest | CollectionFailed:
         """See `mesh.ports.Runner`. A job with a command is not collected: its files are its tests."""
@@ -94,6 +102,7 @@ class PytestRunner:
         except OSError as error:
             return CollectionFailed(4, f"can't start {job.python} in {job.root}: {error.strerror}")
         kept = False
+        self._collecting += 1
         try:
             with trio.fail_after(COLLECT_SECONDS_MAX):
                 found = await self._collected(zygote)
@@ -109,6 +118,7 @@ class PytestRunner:
         except trio.TooSlowError:
             return CollectionFailed(2, f"collecting took longer than {COLLECT_SECONDS_MAX:g} s")
         finally:
+            self._collecting -= 1
             if not kept:
                 zygote.close()
 
@@ -162,12 +172,14 @@ class PytestRunner:
         try:
             async with trio.open_nursery() as nursery:
                 session = PytestSession(job, directory, nursery, warm.zygote if warm else None)
+                self._sessions.append(session)
                 try:
                     nursery.start_soon(session.keep)
                     nursery.start_soon(session.watch)
                     yield session
                     await session.stop()
                 finally:
+                    self._sessions.remove(session)
                     session.kill_all()
                     nursery.cancel_scope.cancel()
                     if session.rested is not None and warm is not None and self._keeps:

@@ -85,6 +85,11 @@ class PytestSession:
         self._mailbox: Mailbox[RunnerEvent] = Mailbox(EVENTS_MAX)
         self.endings: list[str] = []
 
+    @property
+    def processes(self) -> int:
+        """The zygote and its slots."""
+        return (self._zygote is not None and self._zygote.alive) + sum(bool(slot.pid) for slot in self._slots.values())
+
     def submit(self, items: Sequence[WorkItem]) -> None:
         lines = []
         for item in items:

@@ -24,6 +24,7 @@ from mesh.content.bitswap.wants import FELLOW_SECONDS, Sources, Standing, Want, 
 from mesh.content.bitswap.wire import PROTOCOL, Decoder, Entry, Message
 from mesh.content.repository import Repository
 from mesh.content.unixfs.cid import parse_cid
+from mesh.measures import Traffic
 from protocols.errors import RemoteProtocolError
 from protocols.ids import Cid, PeerId
 
@@ -67,10 +68,13 @@ HANG_UP_SECONDS_MAX = 1.0
 class Bitswap:
     """Serves this host's blocks and gets those of others."""
 
-    def __init__(self, host: Any, repository: Repository, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, host: Any, repository: Repository, nursery: trio.Nursery, traffic: Traffic | None = None
+    ) -> None:
         self._host = host
         self._repository = repository
         self._nursery = nursery
+        self._traffic = traffic or Traffic()
         self._peers: dict[PeerId, Peer] = {}
         self._wants: dict[bytes, Want] = {}
         self._inbound: Counter[PeerId] = Counter()
@@ -242,6 +246,8 @@ class Bitswap:
         if want is None:
             return
         del self._wants[key]
+        self._traffic.received_blocks += 1
+        self._traffic.received_bytes += len(data)
         peer.progress = now
         peer.stalls = 0
         self._ended[key] = name, want.sources
@@ -302,7 +308,9 @@ class Bitswap:
         state = self._peers.get(name)
         if state is None:
             open_stream = self._host.new_stream
-            state = self._peers[name] = Peer(ID.from_base58(name), open_stream, self._repository, self._serving)
+            state = self._peers[name] = Peer(
+                ID.from_base58(name), open_stream, self._repository, self._serving, self._traffic
+            )
             self._nursery.start_soon(self._talk, name, state)
         return state
 
@@ -371,11 +379,11 @@ def _name(peer: Any) -> PeerId:
 
 
 @asynccontextmanager
-async def open_bitswap(host: Any, repository: Repository) -> AsyncIterator[Bitswap]:
+async def open_bitswap(host: Any, repository: Repository, traffic: Traffic | None = None) -> AsyncIterator[Bitswap]:
     """Serve and fetch blocks over `host` until the end. What the body raises comes out as it is, in no group."""
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
-        bitswap = Bitswap(host, repository, nursery)
+        bitswap = Bitswap(host, repository, nursery, traffic)
         bitswap.serve()
         nursery.start_soon(bitswap.tick)
         try:

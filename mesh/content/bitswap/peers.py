@@ -17,6 +17,7 @@ from mesh.content.bitswap.conduct import Conduct
 from mesh.content.bitswap.wire import PROTOCOL, Entry, encode
 from mesh.content.repository import Repository
 from mesh.content.unixfs.cid import cid_from_bytes
+from mesh.measures import Traffic
 from protocols.errors import MeshError
 from protocols.ids import Cid
 
@@ -50,11 +51,13 @@ class Peer:
         open_stream: Callable[[Any, list[str]], Any],
         repository: Repository,
         serving: trio.CapacityLimiter,
+        traffic: Traffic,
     ) -> None:
         self.id = peer
         self._open_stream = open_stream
         self._repository = repository
         self._serving = serving
+        self._traffic = traffic
         self._theirs: dict[bytes, Entry] = {}
         self._answer: deque[bytes] = deque()
         self._queued: set[bytes] = set()
@@ -174,6 +177,8 @@ class Peer:
         for entry, cid, data in zip(asked_block, cids, found, strict=False):
             if data is not None:
                 blocks.append((cid, data))
+                self._traffic.sent_blocks += 1
+                self._traffic.sent_bytes += len(data)
                 if self._theirs.get(entry.multihash) is entry:
                     del self._theirs[entry.multihash]
                 continue
