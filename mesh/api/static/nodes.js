@@ -9,7 +9,7 @@ import { narrow, route } from "./route.js";
 import { alerts, loads, mesh, nameOf, nodes } from "./store.js";
 import { Topology } from "./topology.js";
 import { AlertRow } from "./alerts.js";
-import { Card, Deed, Empty, Shape, Sparkline, State, Table, Th } from "./widgets.js";
+import { Card, Deed, Empty, Sparkline, State, Table, Th } from "./widgets.js";
 
 const role = (node) => (node.peer === mesh.value.coordinator ? "coordinator" : node.raft || node.role);
 
@@ -91,7 +91,8 @@ export function Node({ peer }) {
 }
 
 function shown(name, value) {
-  if (Array.isArray(value)) return value.length ? html`<ul class="plain">${value.map((one, place) => html`<li key=${place}>${typeof one === "object" ? html`<${Shape} of="good" /> ${one.name ?? JSON.stringify(one)}${one.memory ? `, ${bytes(one.memory)}` : ""}${one.cuda ? `, CUDA ${one.cuda}` : ""}` : String(one)}</li>`)}</ul>` : "none";
+  if (Array.isArray(value) && value.every((one) => typeof one !== "object")) return value.join(", ") || "none";
+  if (Array.isArray(value)) return html`<ul class="plain">${value.map((one, place) => html`<li key=${place}>${one.name ?? JSON.stringify(one)}${one.version ? ` ${one.version}` : ""}${one.memory ? `, ${bytes(one.memory)}` : ""}${one.cuda ? `, CUDA ${one.cuda}` : ""}</li>`)}</ul>`;
   if (value !== null && typeof value === "object") return JSON.stringify(value);
   return typeof value === "number" && /^(memory|disk)/.test(name) ? bytes(value) : typeof value === "boolean" ? (value ? "yes" : "no") : String(value);
 }
