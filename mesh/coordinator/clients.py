@@ -81,8 +81,8 @@ class ClientDesk:
         outlook: Callable[[], Outlook],
         claims: Callable[[], tuple[Claim, ...]],
         estimates: Callable[[], dict[RunId, Estimates]],
-        past: Past | None,
         done: Callable[[Run, Estimates], tuple[float, float]],
+        past: Past | None,
     ) -> None:
         self._log = log
         self._nodes = nodes

@@ -141,8 +141,8 @@ class TestCoordinator:
             outlook=self._outlook,
             claims=lambda: self._plan.claims,
             estimates=lambda: self._estimates,
-            past=past,
             done=lambda run, estimates: self._memory.done(run, estimates),
+            past=past,
         )
 
     @property

@@ -31,7 +31,8 @@ def queue_document(
     for one in waiting or ():
         of_run.setdefault(one.run, []).append(one)
     runs = [run for run in state.runs.values() if run.phase in (RunPhase.COLLECTING, RunPhase.RUNNING)]
-    runs.sort(key=lambda run: (standings[run.id].place if run.id in standings else len(runs) + 1, run.id))
+    last = len(runs) + 1
+    runs.sort(key=lambda run: (standings[run.id].place if run.id in standings else last, run.id))
     priorities: dict[int, Counter[str]] = {}
     reasons: Counter[str] = Counter()
     shown = []

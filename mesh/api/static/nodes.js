@@ -35,7 +35,7 @@ function Row({ node }) {
   return html`<tr><th scope="row"><a href=${`#/nodes/${node.peer}`} title=${node.peer}>${node.name}</a>${node.peer === mesh.value.self ? html` <span class="soft small">(this page)</span>` : ""}</th>
     <td><${State} of=${node.state} /></td><td>${role(node)}</td><td class="number">${node.busy} of ${node.slots}</td><td class="number">${node.state === "dead" || cpu == null ? "–" : percent(cpu / 100)}</td>
     <td><${Sparkline} points=${loads.value.get(node.peer) ?? []} width=${110} label=${`CPU of ${node.name} since this page was opened`} /></td>
-    <td class="soft small">${abilities(node.capabilities)}</td></tr>`;
+    <td class="soft small wide">${abilities(node.capabilities)}</td></tr>`;
 }
 
 function abilities(has) {
