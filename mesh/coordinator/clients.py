@@ -56,7 +56,7 @@ from protocols.work import Ack, Refused
 RUNS_SHOWN_MAX = 500
 """Newest runs in one answer."""
 
-PAST_VIEWS = ("projects", "trends", "tests")
+PAST_VIEWS = ("projects", "trends", "seen")
 Past = Callable[[str, str], Awaitable[dict[str, Any]]]
 """Answers one of these views of finished runs, from what this node keeps of them."""
 
