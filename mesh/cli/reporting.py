@@ -16,7 +16,7 @@ from mesh.cli.arguments import absolute
 from mesh.cli.client import Client
 from mesh.cli.output import note
 from mesh.cli.report_files import DirectoryFiles, fetched
-from mesh.reporters.model import Appended, Output, Pieces, Printed, Report, Reporter, Written
+from mesh.reporters.model import Appended, NothingToReport, Output, Pieces, Printed, Report, Reporter, Written
 from protocols.errors import MeshError, UsageError
 
 GROUP = "mesh.reporters"
@@ -167,6 +167,9 @@ def _make(report: Report, wanted: Sequence[Wanted], quiet: bool, tell: bool = Tr
     for one in wanted:
         try:
             written = [_put(output, one, quiet) for output in one.reporter.outputs(report)]
+        except NothingToReport as nothing:
+            note(f"no {one.kind} report: {nothing}")
+            continue
         except Exception as error:
             note(f"the {one.kind} report could not be made: {_said(error)}")
             code = EXIT_INTERNAL if one.kind in OURS else code

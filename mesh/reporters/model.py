@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from mesh.views import human
+from protocols.errors import MeshError
 
 OUTCOMES = ("failed", "error", "passed", "skipped", "xfailed", "xpassed")
 """Bad ones first."""
@@ -47,6 +48,10 @@ class Printed:
 
 
 Output = Written | Appended | Printed
+
+
+class NothingToReport(MeshError):
+    """A reporter has nothing to make of this run, and says why: that is no failure."""
 
 
 class Files(Protocol):
