@@ -60,12 +60,16 @@ class Wanted:
 
 
 def choose(
-    flags: Sequence[str], configured: Sequence[str] | None, root: Path, variables: Mapping[str, str]
+    flags: Sequence[str],
+    configured: Sequence[str] | None,
+    root: Path,
+    variables: Mapping[str, str],
+    flag: str = "--report",
 ) -> list[Wanted]:
-    """What `--report` says, else the project's `reports` (paths are then relative to its `root`), else what the CI
+    """What `flag` says, else the project's `reports` (paths are then relative to its `root`), else what the CI
     service takes from a step's output alone. `UsageError` for what is no report, or has no place to go to."""
     if flags:
-        source, base, asked = "--report", Path.cwd(), list(flags)
+        source, base, asked = flag, Path.cwd(), list(flags)
     else:
         source, base = "reports in [tool.mesh]", root
         asked = list(configured) if configured is not None else _by_itself(variables)

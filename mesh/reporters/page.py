@@ -221,7 +221,7 @@ def _slowest(report: Report) -> Iterator[str]:
 
 def _workers(report: Report) -> Iterator[str]:
     yield '<section aria-labelledby="workers"><h2 id="workers">Workers</h2>\n'
-    yield '<div class="scroll" tabindex="0" role="region" aria-label="Workers"><table>'
+    yield '<div class="scroll" tabindex="0" role="group" aria-label="Table of workers"><table>'
     yield '<thead><tr><th scope="col">Worker</th>'
     yield "".join(f'<th scope="col" class="number">{title}</th>' for title in ("Tests", "Bad", "Time of tests", "Mean"))
     yield "</tr></thead><tbody>\n"
@@ -260,7 +260,7 @@ def _data(report: Report) -> Iterator[str]:
     places = {entry["test"]: place for place, entry in enumerate(report.tests)}
     rows = [
         [
-            entry["test"],
+            human.clean(entry["test"]),
             codes[entry["outcome"]],
             round(entry["duration"], 4),
             workers[entry["worker"]],
@@ -305,7 +305,7 @@ def _block(title: str, text: str) -> str:
         f'<span class="e">{_text(line)}</span>' if line.startswith("E  ") else _text(line)
         for line in shown(text).split("\n")
     )
-    return f'<pre tabindex="0" role="region" aria-label="{_text(human.clean(title))}">' + "\n".join(lines) + "</pre>\n"
+    return f'<pre tabindex="0" role="group" aria-label="{_text(human.clean(title))}">' + "\n".join(lines) + "</pre>\n"
 
 
 def _text(text: str) -> str:
