@@ -107,6 +107,11 @@ class Report:
         """The same by their IDs."""
         return {entry["test"]: entry for entry in self.tests}
 
+    @property
+    def shell(self) -> bool:
+        """Whether its tests are shell commands, whose IDs are no pytest node IDs."""
+        return self.document.get("command") is not None
+
     def records(self) -> Iterator[dict[str, Any]]:
         """What is kept of each test's verdict, in the order of collection: outcome, phases, output. Read anew each
         time: they may be many."""

@@ -229,6 +229,7 @@ cached = true
 cached-allow = ["network", "files"]
 timeout = 9.5
 env = "uv"
+python = "3.12"
 """
 
 
@@ -247,13 +248,16 @@ def test_a_project_has_defaults_and_flags_go_before(tmp_path: Path, monkeypatch:
         "priority": 70, "share": 2, "deadline": 600, "preempt": "never", "test_type": "model",
         "requires": "gpu.count >= 1", "prefers": "label.rack == a", "worker_count": 3, "retries": 2, "hedge": True,
         "cached": True, "cached_allow": ["files", "network"], "test_timeout": 9.5, "env": "uv",
+        "python": ["3.12"],
     }  # fmt: skip
     assert {key.dest for key in KEYS.values()} == set(expected)
     assert {name: args[name] for name in expected} == expected
     assert args["project"].reports == ("junit:out/j.xml",)
-    typed = parsed("--retries", "0", "--no-hedge", "--no-cached", "--priority", "5", "--requires", "")
+    typed = parsed(
+        "--python", "3.13", "--retries", "0", "--no-hedge", "--no-cached", "--priority", "5", "--requires", ""
+    )
     assert (typed.retries, typed.hedge, typed.cached, typed.cached_allow) == (0, False, False, [])
-    assert (typed.priority, typed.requires, typed.share) == (5, "", 2)
+    assert (typed.priority, typed.requires, typed.share, typed.python) == (5, "", 2, ["3.13"])
 
 
 def test_pytest_has_the_same_defaults(tmp_path: Path) -> None:
@@ -269,6 +273,7 @@ def test_pytest_has_the_same_defaults(tmp_path: Path) -> None:
     found = options_of(config, read_project(tmp_path))
     assert (found.priority, found.retries, found.worker_count, found.test_timeout) == (70, 2, 3, 9.5)
     assert (found.cached, found.cached_allow, found.hedge, found.env) == (True, ["files", "network"], True, "uv")
+    assert found.python == ["3.12"]
     given |= {"mesh_priority": 0, "mesh_retries": 0}
     found = options_of(config, read_project(tmp_path))
     assert (found.priority, found.retries) == (0, 0)
@@ -287,6 +292,8 @@ def test_pytest_has_the_same_defaults(tmp_path: Path) -> None:
         ("timeout = nan", "timeout in "),
         ("requires = 'gpu ==='", "requires in "),
         ("hedge = 1", "hedge in .* must be true or false"),
+        ("python = ['3.12', 'x']", "python in .*: 'x' is neither a version"),
+        ("python = 3.12", "python in .* must be a list of versions, not '3.12'"),
         ("env = 'conda'", "env in .* must be one of "),
         ("cached-allow = ['all']", "cached-allow in .* must be a list of "),
         ("reports = 'junit'", "reports in .* must be a list"),
@@ -315,6 +322,7 @@ def test_a_wrong_report_is_refused_before_anything_is_submitted(node: Node, mesh
     (suite / "pyproject.toml").write_text("[tool.mesh]\nreports = ['nope']\n")
     assert "reports in [tool.mesh]: 'nope'" in mesh("run").err
     assert mesh("run", "--report", "none").code == 1
+    assert mesh("run", "--report", "json", "--detach").code == 4
     assert len(node.backend.submitted) == 1
 
 
