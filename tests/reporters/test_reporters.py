@@ -100,7 +100,7 @@ def test_pytest_itself_puts_properties_there(tmp_path: Path) -> None:
         "/dev/null",
     ]
     plain = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    subprocess.run([*command, "--rootdir=."], cwd=tmp_path, env=plain, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "pytest", *flags], cwd=tmp_path, env=plain, check=True, capture_output=True)
     assert not strict().is_valid(str(tmp_path / "junit.xml"))
     with_properties().validate(str(tmp_path / "junit.xml"))
 
