@@ -88,17 +88,7 @@ def test_junit_is_valid_but_for_pytests_own_properties_and_two_readers_agree(tmp
 
 def test_pytest_itself_puts_properties_there(tmp_path: Path) -> None:
     (tmp_path / "test_a.py").write_text("def test_a(record_property): record_property('a', 1)\n")
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--junitxml=junit.xml",
-        "-c",
-        "/dev/null",
-    ]
+    flags = ["-q", "-p", "no:cacheprovider", "--junitxml=junit.xml", "-c", "/dev/null", "--rootdir=."]
     plain = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     subprocess.run([sys.executable, "-m", "pytest", *flags], cwd=tmp_path, env=plain, check=True, capture_output=True)
     assert not strict().is_valid(str(tmp_path / "junit.xml"))
