@@ -80,7 +80,7 @@ def choose(
     wanted: list[Wanted] = []
     for text in asked:
         for one in _of_ci(variables) if text == AUTO else [text]:
-            wanted.append(_wanted(one, source, base))
+            wanted.append(_wanted(one, source, base, inside=not flags))
     for place, this in enumerate(wanted):
         for other in wanted[:place]:
             if this.target is not None and this.target == other.target:
@@ -102,7 +102,8 @@ def _of_ci(variables: Mapping[str, str]) -> list[str]:
     return ["jenkins"] if variables.get("JENKINS_URL") else []
 
 
-def _wanted(text: str, source: str, base: Path) -> Wanted:
+def _wanted(text: str, source: str, base: Path, inside: bool) -> Wanted:
+    """`inside`: a project, which may come from anybody, says where something is written: in itself only."""
     kind, colon, where = text.partition(":")
     reporter = _reporter(kind, source)
     if colon and not where:
@@ -113,6 +114,8 @@ def _wanted(text: str, source: str, base: Path) -> Wanted:
     target = absolute(base / Path(where or reporter.target).expanduser())
     if where.endswith("/") and not directory:
         raise UsageError(f"{source}: {kind} is one file, and {where!r} a directory: name the file")
+    if inside and not target.resolve().is_relative_to(base.resolve()):
+        raise UsageError(f"{source}: {kind}: {target} lies outside of the project; --report may write there")
     _check_place(target, directory, f"{source}: {kind}")
     return Wanted(kind, reporter, target, directory)
 
@@ -147,15 +150,18 @@ def _reporter(kind: str, source: str) -> Reporter:
     return made
 
 
-def make_reports(client: Client, finished: Mapping[str, Any], wanted: Sequence[Wanted], root: Path, quiet: bool) -> int:
-    """Of a run that ended. The exit code that this asks for: 0, or 3 if one of ours could not be written."""
+def make_reports(
+    client: Client, finished: Mapping[str, Any], wanted: Sequence[Wanted], root: Path | None, quiet: bool
+) -> int:
+    """Of a run that ended; `root`: its tree, if it is here. The exit code that this asks for: 0, or 3 if one of ours
+    could not be written."""
     if not wanted:
         return 0
     if not finished.get("report"):
         note(f"run {finished['run']} ended without a report: there is nothing to make others of")
         return 0
     with fetched(client, str(finished["report"])) as files:
-        return _make(Report(str(finished["report"]), files, os.environ, str(root)), wanted, quiet)
+        return _make(Report(str(finished["report"]), files, os.environ, str(root or "")), wanted, quiet)
 
 
 def make_reports_of(
@@ -204,9 +210,13 @@ def _put(output: Output, wanted: Wanted, quiet: bool) -> bool:
                 raise ValueError(f"{name!r} is no file below its directory")
             target.parent.mkdir(parents=True, exist_ok=True)
             partial = target.with_name(f"{target.name}.partial")
-            with partial.open("wb") as file:
-                file.writelines(_encoded(pieces))
-            partial.replace(target)
+            try:
+                with partial.open("wb") as file:
+                    file.writelines(_encoded(pieces))
+                partial.replace(target)
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
             return True
 
 

@@ -26,6 +26,8 @@ With --exec, run a shell command instead, once for each of the --each files wher
 
 NONCE_BYTES = 16
 
+LATER = "--report is made at a run's end, which --detach does not wait for: `mesh watch RUN --report` does"
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.usage = "mesh run [PATH] [options] [-- PYTEST_ARGS]"
@@ -101,7 +103,7 @@ def run_on(args: argparse.Namespace, running: Client | None, joining: Joining | 
     if args.home is not None:
         checked_home(args.home)
     if args.detach and args.report:
-        raise UsageError("--report is made at a run's end, which --detach does not wait for: try mesh results --report")
+        raise UsageError(LATER)
     submission = prepare(args)
     pythons = args.python or [submission.spec["python"]]
     reports = reporting.choose(args.report, args.project.reports, args.project.root, os.environ)

@@ -100,7 +100,7 @@ def _head(report: Report, name: str) -> Iterator[str]:
     badge = f'<span class="badge big {state}">{_text(document["state"])}</span>'
     yield f'<header>\n<div class="title"><h1>{name}</h1>{badge}</div>\n'
     yield '<ul class="facts">' + "".join(f"<li>{fact}</li>" for fact in facts) + "</ul>\n"
-    counts = [(outcome, report.counts[outcome]) for outcome in OUTCOMES if report.counts.get(outcome)]
+    counts = [(outcome, int(report.counts[outcome])) for outcome in OUTCOMES if report.counts.get(outcome)]
     parts = "".join(f'<span class="{outcome}" style="flex:{count}"></span>' for outcome, count in counts)
     yield f'<div class="bar" role="img" aria-label="{headline(report)}">{parts}</div>\n<ul class="counts">'
     for outcome, count in counts:
@@ -153,9 +153,8 @@ def _failure(report: Report, record: Mapping[str, Any], unfolded: bool) -> str:
     for title, text in output_of(record):
         parts.append((f"<h3>{title}</h3>" if title else "") + _block(title or "What went wrong", text))
     for tried in entry.get("attempts", ())[:-1]:
-        parts.append(
-            f'<p class="dim">attempt {tried["attempt"]}: {tried["outcome"]} on {_text(human.clean(tried["name"]))}</p>'
-        )
+        said = f"attempt {tried['attempt']}: {tried['outcome']} on {tried['name']}"
+        parts.append(f'<p class="dim">{_text(human.clean(said))}</p>\n')
     return "".join([*parts, "</div></details>\n"])
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from html import escape
 
-from mesh.reporters.model import BAD, Report
+from mesh.reporters.model import BAD, OUTCOMES, Report
 from mesh.views import human
 
 WIDTH = 1000.0
@@ -42,7 +42,8 @@ def lanes(report: Report) -> tuple[dict[tuple[str, int], list[Bar]], float]:
             record["outcome"],
         )
         for record in report.records()
-        if record["worker"] and record["started"] > 0 and not record.get("reused") and record["phases"]
+        if record["worker"] and record["started"] > 0 and record["phases"] and record["outcome"] in OUTCOMES
+        if not record.get("reused")
     )
     if not spans:
         return {}, 0.0

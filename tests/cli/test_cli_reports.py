@@ -119,6 +119,11 @@ def test_paths_are_of_where_they_are_named(tmp_path: Path, monkeypatch: pytest.M
     typed = choose(asked, None, tmp_path, {})
     assert [one.target for one in typed] == [tmp_path / "sub/out/j.xml", tmp_path / "sub/coverage", None]
     assert [one.directory for one in typed] == [False, True, False]
+    (tmp_path / "sub" / "away").symlink_to(tmp_path.parent)
+    for path in ("../x", str(tmp_path.parent / "x"), "sub/away/x"):
+        with pytest.raises(UsageError, match=r"junit: .*x lies outside of the project"):
+            choose((), [f"junit:{path}"], tmp_path, {})
+        assert choose([f"junit:{path}"], None, tmp_path, {})
     configured = choose((), asked, tmp_path, {})
     assert [one.target for one in configured] == [tmp_path / "out/j.xml", tmp_path / "coverage", None]
 
@@ -324,6 +329,27 @@ def test_a_wrong_report_is_refused_before_anything_is_submitted(node: Node, mesh
     assert mesh("run", "--report", "none").code == 1
     assert mesh("run", "--report", "json", "--detach").code == 4
     assert len(node.backend.submitted) == 1
+
+
+def test_whoever_follows_a_run_may_have_its_reports(
+    node: Node, mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = mesh("watch", "17", "--report", "github")
+    assert ended.code == 1
+    assert mesh("watch", "17", "--report", "junit:taken/").code == 4
+    assert mesh("retry", "17", "--report", "json", "--detach").code == 4
+
+
+def test_a_report_from_anybody_writes_no_markup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Counts that are no numbers: no page, and no part of one."""
+    monkeypatch.chdir(tmp_path)
+    client: Any = Holding({**FILES, "report.json": FILES["report.json"].replace(b'"passed": 1', b'"passed": "<b>"')})
+    assert make_reports(client, FINISHED, choose(["html"], None, tmp_path, {}), tmp_path, False) == 3
+    assert "the html report could not be made: ValueError" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
 
 
 def test_results_come_with_pages(node: Node, mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
