@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import trio
 
+from mesh.details import Details
 from mesh.feeds import Feeds
 from mesh.live import LiveOutput
 from mesh.past_looker import Own, PastLooker
@@ -102,6 +103,13 @@ class MeshBackend:
             mesh_name=mesh_name,
             conflicts=conflicts,
             documents=self._node_documents,
+        )
+        self.details = Details(
+            content=content,
+            replica=replica,
+            look=lambda view, argument: self._look(view, argument, LOOK_SECONDS, COORDINATOR_SECONDS),
+            manifest=self._manifest,
+            feed=self.feed,
         )
         self._pins = NodePins(
             content=content,
@@ -304,8 +312,11 @@ class MeshBackend:
         document: dict[str, Any] = json.loads((await self._ask(request, Document, PIN_SECONDS)).json)
         return document
 
-    async def _look(self, view: str, argument: str = "", patience: float = COORDINATOR_SECONDS) -> Any:
-        return json.loads((await self._ask(Query(view, argument), Document, patience, patience)).json)
+    async def _look(
+        self, view: str, argument: str = "", patience: float = COORDINATOR_SECONDS, timeout: float | None = None
+    ) -> Any:
+        answer = await self._ask(Query(view, argument), Document, patience, patience if timeout is None else timeout)
+        return json.loads(answer.json)
 
     async def _agreed_or_own(self) -> tuple[dict[str, Any], bool]:
         """Term, voters, commit index and runs by the coordinator; without one, what this node knows (and False)."""

@@ -60,6 +60,9 @@ KEEP_ALIVE_SECONDS = 10.0
 PARTS_THAT_MATTER = ("peer", "state", "role", "raft", "slots")
 """Of a node's document: a change of these is told at once."""
 
+READY_SECONDS = 5.0
+"""A node that heard of a coordinator within these is ready."""
+
 HELLO_SECONDS = 3.0
 """How long a new listener waits for this node to know where the log is: a member that has just started is behind."""
 
@@ -139,6 +142,20 @@ class Feeds:
     def heard(self) -> None:
         """A coordinator answered this node just now."""
         self._as_of = self._now()
+
+    async def ready(self) -> list[str]:
+        """What keeps this node from being of use now, in sentences; nothing, if it follows a coordinator."""
+        as_of = self.as_of
+        if as_of is not None and self._now() - as_of < READY_SECONDS:
+            return []
+        coordinator = self._coordinator()
+        if coordinator is None:
+            return ["this node knows of no coordinator"]
+        watched = await self._ask(coordinator, Watch(FROM_NOW_ON, 0.0)) if self._group() is None else None
+        if watched is None or watched.leader is None:
+            return [f"the coordinator {coordinator} does not answer this node"]
+        self.heard()
+        return []
 
     async def run(self) -> None:
         """Until cancelled; at work while somebody listens."""

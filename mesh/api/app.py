@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from mesh.api import parse
 from mesh.api.checks import parse_cid, parse_run
+from mesh.api.details import DetailRoutes
 from mesh.api.gateway import Gateway, GatewayError
 from mesh.api.past import PastRoutes
 from mesh.api.port import Backend, Metrics
@@ -58,10 +59,12 @@ class Api:
 
     def app(self) -> Starlette:
         get, post, delete = ["GET"], ["POST"], ["DELETE"]
+        details = DetailRoutes(self._backend, self._peer)
         past = PastRoutes(self._backend)
         table: list[tuple[str, Handler, list[str]]] = [
             ("/", self.page, get),
             ("/healthz", self.health, get),
+            ("/readyz", details.ready, get),
             ("/metrics", self.metrics, get),
             ("/api/status", self.status, get),
             ("/api/ticket", self.ticket, get),
@@ -75,6 +78,10 @@ class Api:
             ("/api/runs/{run}", self.run, get),
             ("/api/runs/{run}/events", self.events, get),
             ("/api/runs/{run}/output", self.output, get),
+            ("/api/runs/{run}/tests", details.tests, get),
+            ("/api/runs/{run}/tests/{index}", details.test, get),
+            ("/api/runs/{run}/timeline", details.timeline, get),
+            ("/api/queue", details.queue, get),
             ("/api/runs/{run}/cancel", self.cancel, post),
             ("/api/why/{target:path}", self.why, get),
             ("/api/plan", self.plan, post),

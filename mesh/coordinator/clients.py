@@ -17,7 +17,8 @@ from mesh.coordinator.pin_desk import PinDesk
 from mesh.coordinator.planning import PlanDesk
 from mesh.coordinator.replicas import Replicas
 from mesh.coordinator.why import WhyDesk
-from mesh.ports import Clock, Nodes, ReplicatedLog
+from mesh.ports import Clock, Content, Nodes, ReplicatedLog
+from mesh.run_views import RunViews
 from mesh.scheduler import hedging
 from mesh.scheduler.durations import Estimates
 from mesh.scheduler.outlook import Outlook
@@ -70,6 +71,7 @@ class ClientDesk:
         self,
         *,
         log: ReplicatedLog,
+        content: Content,
         nodes: Nodes,
         history: History,
         replicas: Replicas,
@@ -79,6 +81,7 @@ class ClientDesk:
         outlook: Callable[[], Outlook],
         claims: Callable[[], tuple[Claim, ...]],
         estimates: Callable[[], dict[RunId, Estimates]],
+        done: Callable[[Run, Estimates], tuple[float, float]],
         past: Past | None,
     ) -> None:
         self._log = log
@@ -91,6 +94,16 @@ class ClientDesk:
         self._claims = claims
         self._past = past
         self._planning = PlanDesk(history=history, nodes=nodes, outlook=outlook, estimates=estimates)
+        self._views = RunViews(
+            content=content,
+            state=lambda: self._state,
+            manifest=history.manifest,
+            running=lambda: fleet.under_way(trio.current_time()),
+            estimates=estimates,
+            done=done,
+            waiting=lambda: outlook().waiting,
+            standings=self._standings,
+        )
         self._why = WhyDesk(
             history=history,
             fleet=fleet,
@@ -199,11 +212,12 @@ class ClientDesk:
             snapshot = await self._log.snapshot()
             file = snapshot_file(snapshot, self._log.mesh, self._log.status().peer, self._clock.now())
             return {"cid": await self._replicas.offer(FILE_NAME, file)}
+        if view in RunViews.NAMES:
+            return await self._views.look(view, argument)
         if view == "run" and argument.isdecimal():
             run = self._run(RunId(int(argument)))
             spec = documents.spec_document(run.spec) if isinstance(run, Run) else None
-            told = documents.run_document(run, self._clock.now(), self._standings().get(run.id))
-            return {**told, "spec": spec}
+            return {**self._run_document(run, self._standings()), "spec": spec}
         if view == "why":
             return await self._why.why(argument)
         if view in PAST_VIEWS:
@@ -221,7 +235,10 @@ class ClientDesk:
         known: Mapping[RunId, Run | RunSummary] = {**state.archive, **state.runs}
         newest = sorted(known, reverse=True)[:RUNS_SHOWN_MAX]
         queue = self._standings()
-        return [documents.run_document(known[run], self._clock.now(), queue.get(run)) for run in reversed(newest)]
+        return [self._run_document(known[run], queue) for run in reversed(newest)]
+
+    def _run_document(self, run: Run | RunSummary, queue: Mapping[RunId, Standing]) -> dict[str, Any]:
+        return documents.run_document(run, self._clock.now(), queue.get(run.id), self._views.eta(run))
 
     def _standings(self) -> dict[RunId, Standing]:
         """Of the runs that have tests to hand out, as the newest plan saw them."""

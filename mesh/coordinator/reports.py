@@ -27,6 +27,7 @@ from mesh.content.unixfs.cid import as_raw
 from mesh.coordinator.history import History
 from mesh.coordinator.reuse import Readings, Reuser
 from mesh.coordinator.sealing import Evidence, seal
+from mesh.coordinator.spool import Spool
 from mesh.ports import Content, Network
 from mesh.state import junit, report
 from mesh.state.model import NO_VERDICT, NO_WORKER, Completion, Run
@@ -64,10 +65,9 @@ NO_REPORT = (
 
 @dataclass(slots=True)
 class _Material:
-    """Encoded records and their CIDs, by test."""
+    """What a run's chunks hold."""
 
-    records: dict[TestIndex, bytes] = field(default_factory=dict)
-    cids: dict[TestIndex, Cid] = field(default_factory=dict)
+    records: Spool
     tries: dict[TestIndex, dict[int, tuple[Cid, bytes]]] = field(default_factory=dict)
     """Records of tries before the verdict, by their number."""
     evidence: Evidence = field(default_factory=Evidence)
@@ -136,15 +136,16 @@ class ReportBuilder:
         except ContentNotFound:  # of a mesh that was founded anew, or whose disks are gone
             return Finish(run.id, None, code if reason else MeshFailed.exit_code, now, reason or NO_REPORT)
         search = _Search(self._content, run)
-        material = await self._gather(run, search)
         folder = Path(tempfile.mkdtemp(dir=self._scratch, prefix=f"report-{run.id}-"))
         try:
             files: dict[str, bytes | Cid | Path] = {}
-            files |= await trio.to_thread.run_sync(
-                _write, folder, run, manifest, material, now, hostname, names, endings
-            )  # fmt: skip
-            if run.spec.cached and manifest is not None and self._reuser is not None:
-                files |= await self._reuser.listed(run, manifest, material.readings, material.records, material.cids)
+            with Spool(folder, run.tests) as records:
+                material = await self._gather(run, search, records)
+                files |= await trio.to_thread.run_sync(
+                    _write, folder, run, manifest, material, now, hostname, names, endings
+                )  # fmt: skip
+                if run.spec.cached and manifest is not None and self._reuser is not None:
+                    files |= await self._reuser.listed(run, manifest, material.readings, records)
             if run.failure is not None and run.failure.record is not None:
                 with suppress(ContentNotFound):
                     said = _said(await self._content.get(run.failure.record))
@@ -160,13 +161,13 @@ class ReportBuilder:
             await trio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
         return Finish(run.id, root, code, now, reason)
 
-    async def _gather(self, run: Run, search: _Search) -> _Material:
+    async def _gather(self, run: Run, search: _Search, records: Spool) -> _Material:
         """Every chunk of the run, from this node or from the worker that made it."""
-        material = _Material()
+        material = _Material(records)
 
         async def take(done: Completion) -> None:
             for test, data, cid in await self._records(done, search, material):
-                material.records[test], material.cids[test] = data, cid
+                records.put(test, data, cid)
 
         async def take_tries(tried: Completion) -> None:
             number = dict(zip(tried.tests, tried.attempts, strict=True))
@@ -231,7 +232,7 @@ def _write(
                     if data is None:
                         data = encode(_lost(run, index, tests[index].id, workers[index], attempts[index]))
                     record = decode(data, Record)
-                    cid = material.cids.get(index)
+                    cid = material.records.cid(index)
                     last = Try(workers[index] or NO_WORKER, record.outcome, attempts[index], cid, record.reruns)
                     earlier = material.tries.get(index, {})
                     remarks.add(index, record, last, {number: cid for number, (cid, _) in earlier.items()})
@@ -248,8 +249,7 @@ def _write(
         for ending in teardowns:
             xml.write(junit.teardown(ending["name"] or ending["worker"], ending["error"]))
         xml.write(junit.tail())
-    cids = [material.cids.get(TestIndex(index)) for index in range(len(tests))]
-    entries = report.report_json(run, manifest, cids, now, remarks.tried, names, endings, sources)
+    entries = report.report_json(run, manifest, material.records.cid, now, remarks.tried, names, endings, sources)
     _write_pieces(folder / "report.json", entries)
     if material.tries:
         files["tries.jsonl"] = folder / "tries.jsonl"

@@ -9,7 +9,7 @@ newest report of a project says all, and any coordinator can go on from it.
 import json
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import trio
@@ -17,6 +17,7 @@ import trio
 from mesh.content.unixfs.cid import RAW, parse_cid
 from mesh.content.unixfs.hamt import shard_entries
 from mesh.content.unixfs.nodes import Kind, decode_node
+from mesh.coordinator.spool import Spool
 from mesh.coordinator.unrun import Recording
 from mesh.scheduler import reuse
 from mesh.scheduler.hardware import hardware_class
@@ -66,8 +67,6 @@ EXAMPLES_MAX = 20
 TOLD_FILE = "cached.json"
 """In a report, for people: how many verdicts were reused, which tests did not bear it out, and what keeps others from
 being reused."""
-
-Cids = Mapping[TestIndex, Cid]
 
 _UNSEEN = tuple(f"{kind}:" for kind in UNSEEN)
 
@@ -243,10 +242,8 @@ class Reuser:
 
     # Closing
 
-    async def listed(
-        self, run: Run, manifest: Manifest, readings: Readings, records: Mapping[TestIndex, bytes], cids: Cids
-    ) -> dict[str, bytes]:
-        """The report's files for later runs, and for people. `records`, and `cids` of them, of all verdicts."""
+    async def listed(self, run: Run, manifest: Manifest, readings: Readings, records: Spool) -> dict[str, bytes]:
+        """The report's files for later runs, and for people. `records`: of all verdicts."""
         assert run.manifest is not None, "a run with verdicts has a manifest"
         try:
             tree = Tree(await self.tree(run.spec.bundle))
@@ -254,7 +251,7 @@ class Reuser:
             log.warning("what run %d read can't be listed: %s", run.id, error)
             return {}
         earlier, hardware = await self.earlier(run.id, run.spec), await self._hardware()
-        return await trio.to_thread.run_sync(_listed, run, manifest, tree, earlier, hardware, readings, records, cids)
+        return await trio.to_thread.run_sync(_listed, run, manifest, tree, earlier, hardware, readings, records)
 
 
 def _listed(
@@ -264,8 +261,7 @@ def _listed(
     earlier: Sequence[Earlier],
     hardware: set[str],
     readings: Readings,
-    records: Mapping[TestIndex, bytes],
-    cids: Cids,
+    records: Spool,
 ) -> dict[str, bytes]:
     of_run = reuse.context(run.spec)
     known = reuse.candidates(manifest, earlier, tree, of_run, hardware, run.spec.cached_allow)
@@ -273,7 +269,7 @@ def _listed(
     """By the identity of what `readings` hold: most tests share it."""
     verdicts: dict[TestIndex, Verdict] = {}
     refused, lies = [], []
-    for test, data in sorted(records.items()):
+    for test, data, cid in records.items():
         record = decode(data, Record)
         passed = record.outcome is Outcome.PASSED and not record.reruns and test not in run.retried
         if not passed and test in known:
@@ -286,7 +282,7 @@ def _listed(
                 settled[id(read)] = tree.settled(read)
             if record.reused is not None:
                 place = replace(place, worker=record.worker)
-            verdicts[test] = Verdict(settled[id(read)], place, run.durations[test], record.reused or cids[test])
+            verdicts[test] = Verdict(settled[id(read)], place, run.durations[test], record.reused or cid)
     distrusted = reuse.distrusted(earlier, tree)
     for test in lies:
         name = manifest.tests[test].id

@@ -6,7 +6,7 @@ Pure and piecemeal: long documents come as iterators of pieces, so that the call
 import dataclasses
 import json
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -77,14 +77,14 @@ def finished_event(run: Run | RunSummary) -> dict[str, Any]:
 def report_json(
     run: Run,
     manifest: Manifest | None,
-    records: Sequence[Cid | None],
+    record: Callable[[TestIndex], Cid | None],
     finished_at: float,
     tried: Mapping[int, Told] = MappingProxyType({}),
     names: Mapping[PeerId, str] = MappingProxyType({}),
     endings: Endings = NO_ENDINGS,
     sources: Mapping[int, tuple[Cid, PeerId]] = MappingProxyType({}),
 ) -> Iterator[bytes]:
-    """`report.json` in pieces. `records[i]` is the CID of the i-th test's record. Tests without a verdict (of a
+    """`report.json` in pieces. `record`: the CID of a test's. Tests without a verdict (of a
     cancelled run) have no entry; the others are sorted by their IDs; those that were `tried` more than once tell it.
     `finished_at`: what `Finish` will say. `names`: of workers. `sources`: of reused verdicts, the record and the worker
     that they came from."""
@@ -116,7 +116,7 @@ def report_json(
                     "duration": run.durations[index] / 1e6,
                     "worker": sources[index][1] if index in sources else workers[index],
                     "attempt": attempts[index],
-                    "record": records[index],
+                    "record": record(TestIndex(index)),
                     "flaky": index in tried and tried[index].flaky,
                     **(tried[index].document(names) if index in tried else {}),
                     **({"reused": True, "source": sources[index][0]} if index in sources else {}),

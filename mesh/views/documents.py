@@ -24,8 +24,11 @@ REASON_LINES_MAX = 12
 """And of these in its explanation."""
 
 
-def run_document(run: Run | RunSummary, now: float, standing: Standing | None = None) -> dict[str, Any]:
-    """One run: where it stands, what it is, what came of it. `standing`: in the queue, if it waits there."""
+def run_document(
+    run: Run | RunSummary, now: float, standing: Standing | None = None, eta: float | None = None
+) -> dict[str, Any]:
+    """One run: where it stands, what it is, what came of it. `standing`: in the queue, if it waits there; `eta`: in how
+    many seconds it will have ended, about."""
     if isinstance(run, Run):
         spec = run.spec
         what = (spec.name, spec.project, spec.submitter, spec.priority, spec.bundle)
@@ -49,6 +52,7 @@ def run_document(run: Run | RunSummary, now: float, standing: Standing | None = 
         "manifest": run.manifest,
         "reason": reason_of(run),
         "queue": queue_document(standing) if standing else None,
+        "eta_seconds": eta,
     }
 
 

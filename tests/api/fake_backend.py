@@ -12,6 +12,7 @@ from mesh.raft.raft import PeerStatus, RaftStatus, RoleName
 from mesh.state.model import CoordinatorState
 from mesh.state.snapshot import encode_state, snapshot_file
 from mesh.views.raft import raft_document
+from mesh.views.tests_table import Wanted
 from protocols.errors import ContentNotFound, MeshError, NoQuorum, UsageError
 from protocols.ids import NO_RUN, Cid, PeerId, RunId
 from protocols.manifests import Outcome, Phase, Record, RunSpec
@@ -46,6 +47,10 @@ class FakeFeed:
     """`Feed`: what was told so far, and what `tell` adds."""
 
     as_of = 1.8e9
+    unready: tuple[str, ...] = ()
+
+    async def ready(self) -> list[str]:
+        return list(self.unready)
 
     def __init__(self) -> None:
         self.told: list[bytes] = []
@@ -73,11 +78,37 @@ class FakeFeed:
             self.listening -= 1
 
 
+class FakeDetails:
+    """`Details`: what was asked for, and one test."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def _told(self, asked: Any, **fields: Any) -> dict[str, Any]:
+        self.asked.append(asked)
+        return {**fields, "agreed": True, "as_of": 1.8e9}
+
+    async def tests(self, run: RunId, wanted: Wanted) -> dict[str, Any]:
+        return self._told((run, wanted), run=str(run), total=3, matching=3, counts={}, tests=[])
+
+    async def test(self, run: RunId, index: int) -> dict[str, Any]:
+        if index > 2:
+            raise UsageError(f"run {run} has no test {index}: it has 3")
+        return self._told((run, index), run=str(run), index=index, record=None, tries=[], artifacts=[])
+
+    async def timeline(self, run: RunId) -> dict[str, Any]:
+        return self._told(run, run=str(run), slots=[], idle=[], critical=[], cut=False)
+
+    async def queue(self) -> dict[str, Any]:
+        return self._told("queue", runs=[], by_priority=[], by_reason=[])
+
+
 class FakeBackend:
     """`Backend`: `script` is what every run goes through; a run is remembered by its nonce."""
 
     def __init__(self) -> None:
         self.feed = FakeFeed()
+        self.details = FakeDetails()
         self.submitted: dict[bytes, RunSpec] = {}
         self.cancelled: list[RunId] = []
         self.commands: list[tuple[str, CommandVerb]] = []

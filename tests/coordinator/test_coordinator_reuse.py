@@ -14,6 +14,7 @@ import pytest
 from mesh.content.store import EmbeddedContent, open_content
 from mesh.coordinator.history import History
 from mesh.coordinator.reuse import Readings, Reuser
+from mesh.coordinator.spool import Spool
 from mesh.coordinator.unrun import Recording
 from mesh.ports import NodeView
 from mesh.state.apply import apply
@@ -34,8 +35,9 @@ LINUX = "linux x86_64"
 class Desk:
     """One coordinator's node: a store, a state, and a worker that is there."""
 
-    def __init__(self, content: EmbeddedContent) -> None:
+    def __init__(self, content: EmbeddedContent, scratch: Path) -> None:
         self.content = content
+        self.scratch = scratch
         self.state = CoordinatorState()
         self.index = 0
         self.kept: dict[Cid, Chunk] = {}
@@ -89,8 +91,10 @@ class Desk:
         self.do(Complete(lease, Cid("bafychunk"), chunk.tests, outcomes, (1000,) * len(records)))
         readings = Readings()
         readings.add(run.chunks[-1], chunk)
-        of_records = dict(zip(chunk.tests, encoded, strict=True))
-        files = await self.reuser.listed(run, manifest, readings, of_records, dict(zip(chunk.tests, cids, strict=True)))
+        with Spool(self.scratch, run.tests) as spool:
+            for test, data, cid in zip(chunk.tests, encoded, cids, strict=True):
+                spool.put(test, data, cid)
+            files = await self.reuser.listed(run, manifest, readings, spool)
         report = await self.content.add_files(dict(files))
         self.do(Finish(run.id, report, 0, 2.0))
         index = unpack_index(files[INDEX_FILE])
@@ -100,7 +104,7 @@ class Desk:
 @asynccontextmanager
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     async with open_content(tmp_path / "home") as content:
-        yield Desk(content)
+        yield Desk(content, tmp_path)
 
 
 def record(test: int, outcome: Outcome = Outcome.PASSED, **fields: Any) -> Record:

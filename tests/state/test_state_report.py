@@ -42,7 +42,7 @@ FIELDS = ("test", "outcome", "duration", "worker", "attempt", "record", "flaky")
 def test_report_json() -> None:
     run = mixed()
     records = [Cid(f"bafk{i}") for i in range(4)]
-    pieces = report.report_json(run, manifest("b.py::x", "b.py::a", "a.py::z", "c.py::q"), records, 103.25)
+    pieces = report.report_json(run, manifest("b.py::x", "b.py::a", "a.py::z", "c.py::q"), records.__getitem__, 103.25)
     document = json.loads(b"".join(pieces))
     assert document == {
         "run": str(run.id), "name": "suite", "state": "failed", "exit_code": 1, "reason": "",
@@ -61,7 +61,7 @@ def test_report_json() -> None:
 def test_report_json_tells_the_environment() -> None:
     info = EnvironmentInfo("uv", "d1", "cpython", "3.12.1", "linux-x86_64", Cid("bafkl"))
     made = dataclasses.replace(manifest("b.py::x", "b.py::a", "a.py::z", "c.py::q"), environment=info)
-    document = json.loads(b"".join(report.report_json(mixed(), made, [None] * 4, 103.25)))
+    document = json.loads(b"".join(report.report_json(mixed(), made, lambda test: None, 103.25)))
     assert document["environment"] == {
         "kind": "uv", "digest": "d1", "implementation": "cpython", "python": "3.12.1", "platform": "linux-x86_64",
         "distributions": "bafkl",
@@ -75,7 +75,7 @@ def test_report_json_in_pieces(tests: int) -> None:
     if tests:
         builder.accept(complete(builder.grant(run.id, ALICE, Task(0, tests)), *range(tests)))
     names = [f"m.py::t{i}" for i in range(tests)]
-    pieces = list(report.report_json(run, manifest(*names), [CHUNK] * tests, 0.0))
+    pieces = list(report.report_json(run, manifest(*names), lambda test: CHUNK, 0.0))
     assert max(piece.count(b'"test"') for piece in pieces) <= report.TESTS_PER_PIECE
     document = json.loads(b"".join(pieces))
     assert [entry["test"] for entry in document["tests"]] == sorted(names)
@@ -88,7 +88,7 @@ def test_a_cancelled_run_lists_what_it_has() -> None:
     run = builder.running(Task(0, 2))
     builder.accept(complete(builder.grant(run.id, ALICE, Task(0, 1)), 0))
     builder.accept(Cancel(run.id, "enough"))
-    document = json.loads(b"".join(report.report_json(run, manifest("a::b", "a::c"), [CHUNK, None], 100.0)))
+    document = json.loads(b"".join(report.report_json(run, manifest("a::b", "a::c"), [CHUNK, None].__getitem__, 100.0)))
     assert (document["state"], document["exit_code"], document["reason"]) == ("cancelled", 2, "enough")
     assert [entry["test"] for entry in document["tests"]] == ["a::b"]
 
