@@ -26,6 +26,7 @@ from typing import Any
 import trio
 
 from mesh import hardware, joining
+from mesh.api.lasting import lasting_token
 from mesh.api.server import serve_api
 from mesh.backend import MeshBackend
 from mesh.consensus import Consensus
@@ -277,7 +278,7 @@ class Node:
             url = await nursery.start(
                 serve_api,
                 self._options.api,
-                secrets.token_urlsafe(32),
+                lasting_token(self._options.home),
                 self._backend,
                 self._content,
                 self._network.peer_id,

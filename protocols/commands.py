@@ -5,6 +5,7 @@ A command that no longer holds when it is applied (a closed lease, a finished ru
 
 import enum
 
+from protocols.alerts import AcknowledgeAlert, AlertsTold, ClearAlerts, Quarantine, RaiseAlerts, Release
 from protocols.codec import message
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
 from protocols.manifests import Companion, Dependency, Device, Needs, RunSpec
@@ -336,6 +337,12 @@ Command = (
     | PinRoot
     | Unpin
     | Placed
+    | RaiseAlerts
+    | ClearAlerts
+    | AcknowledgeAlert
+    | AlertsTold
+    | Quarantine
+    | Release
 )
 COMMANDS = (
     Found,
@@ -361,4 +368,10 @@ COMMANDS = (
     PinRoot,
     Unpin,
     Placed,
+    RaiseAlerts,
+    ClearAlerts,
+    AcknowledgeAlert,
+    AlertsTold,
+    Quarantine,
+    Release,
 )

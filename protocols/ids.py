@@ -16,6 +16,9 @@ NO_RUN = RunId(0)
 LeaseId = NewType("LeaseId", int)
 """The log index of the lease's grant: larger means granted later, so it is a fencing token."""
 
+AlertId = NewType("AlertId", int)
+"""Follows from the log index of the entry that raised the alert."""
+
 TestIndex = NewType("TestIndex", int)
 """A test's place in its run's manifest, from 0."""
 

@@ -59,7 +59,7 @@ class Outcome(enum.StrEnum):
 _CODES = (Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.SKIPPED, Outcome.XFAILED, Outcome.XPASSED)
 
 
-@message("m.spec", later=10)
+@message("m.spec", later=11)
 class RunSpec:
     """One request to execute a suite, or commands, once: everything that the mesh needs to know of it."""
 
@@ -107,6 +107,8 @@ class RunSpec:
     """Whether a test that passed takes that verdict again, instead of running, while nothing that it read changed."""
     cached_allow: tuple[str, ...] = ()
     """What such a test may have used all the same: some of `protocols.inputs.UNSEEN`, sorted."""
+    trace: str = ""
+    """The W3C `traceparent` under which the run's spans are told; empty: none. In logs from format 5 on."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.priority <= 100:

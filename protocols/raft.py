@@ -24,13 +24,14 @@ ENTRY_BYTES_MAX = 384 * 1024
 CHUNK_BYTES_MAX = 256 * 1024
 """Data of one `InstallSnapshot`."""
 
-LOG_FORMAT_OLDEST, LOG_FORMAT_NEWEST = 1, 4
+LOG_FORMAT_OLDEST, LOG_FORMAT_NEWEST = 1, 5
 """The formats of a log (its entries, its snapshots, its file) that this version reads, and writes where they are in
 force. 1: the first one. 2: the log says itself which format it is in, by a command and in each snapshot, so that all
 later ones can come while old and new nodes run side by side; its file names the node that it belongs to. 3: leases can
 be preempted, a submitter's open runs and tests are limited; tests have needs, locks, devices and dependencies; of a bad
 outcome that gets another try it is kept where it was; a test may be leased to a second worker. 4: what the mesh keeps
-as content, and where; results are signed; verdicts are reused."""
+as content, and where; results are signed; verdicts are reused. 5: alerts, and workers in quarantine; a run names the
+trace that it belongs to."""
 
 LOG_FORMAT_CAPABILITY = "log.format"
 """Where a node's presence tells the newest format that it reads; one that does not tell reads the first."""

@@ -4,22 +4,19 @@ Every `MeshError` becomes `{"error": sentence, "exit_code": n}` under a fitting 
 bug of ours: logged, and answered with 500 and exit code 3. Nothing is kept here between two requests.
 """
 
-import base64
 import dataclasses
-import hashlib
 import logging
-import re
 from collections.abc import Awaitable, Callable, Mapping
-from importlib.resources import files
 from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from mesh.api import parse
 from mesh.api.checks import parse_cid, parse_run
+from mesh.api.dashboard import Dashboard
 from mesh.api.details import DetailRoutes
 from mesh.api.gateway import Gateway, GatewayError
 from mesh.api.past import PastRoutes
@@ -50,19 +47,22 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Api:
     """One node's HTTP API."""
 
-    def __init__(self, backend: Backend, content: Content, peer: PeerId, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self, backend: Backend, content: Content, peer: PeerId, token: str, metrics: Metrics | None = None
+    ) -> None:
         self._backend = backend
         self._content = content
         self._peer = peer
         self._metrics = metrics
-        self._page, self._policy = _page()
+        self._dashboard = Dashboard(token)
 
     def app(self) -> Starlette:
         get, post, delete = ["GET"], ["POST"], ["DELETE"]
         details = DetailRoutes(self._backend, self._peer)
         past = PastRoutes(self._backend)
         table: list[tuple[str, Handler, list[str]]] = [
-            ("/", self.page, get),
+            ("/", self._dashboard.page, get),
+            ("/static/{build}/{name:path}", self._dashboard.file, get),
             ("/healthz", self.health, get),
             ("/readyz", details.ready, get),
             ("/metrics", self.metrics, get),
@@ -86,6 +86,7 @@ class Api:
             ("/api/why/{target:path}", self.why, get),
             ("/api/plan", self.plan, post),
             ("/api/records/{cid}", self.record, get),
+            ("/api/link/{cid}", self._dashboard.link, get),
             ("/api/projects", past.projects, get),
             ("/api/trends", past.trends, get),
             ("/api/tests", past.tests, get),
@@ -102,17 +103,6 @@ class Api:
         ]
         routes = [Route(path, _answering(handler), methods=methods) for path, handler, methods in table]
         return Starlette(routes=routes, exception_handlers={404: _no_route, 405: _no_route})
-
-    async def page(self, request: Request) -> Response:
-        return HTMLResponse(
-            self._page,
-            headers={
-                "content-security-policy": self._policy,
-                "referrer-policy": "no-referrer",
-                "x-content-type-options": "nosniff",
-                "cache-control": "no-cache",
-            },
-        )
 
     async def health(self, request: Request) -> Response:
         return JSONResponse({"status": "ok", "peer": self._peer})
@@ -313,19 +303,3 @@ def _absolute(document: dict[str, object], name: str) -> Path:
 def _check_vacant(target: Path) -> None:
     if target.is_symlink() or (target.exists() and not (target.is_dir() and not any(target.iterdir()))):
         raise UsageError(f"{target} exists already; name a path that does not, or an empty directory")
-
-
-def _page() -> tuple[str, str]:
-    """The dashboard's page and the content security policy that lets only its own script and style run."""
-    page = files("mesh.api").joinpath("page.html").read_text(encoding="utf-8")
-
-    def digest(tag: str) -> str:
-        found = re.search(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
-        assert found is not None
-        return base64.b64encode(hashlib.sha256(found.group(1).encode()).digest()).decode()
-
-    policy = (
-        "default-src 'none'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
-        f"frame-ancestors 'none'; script-src 'sha256-{digest('script')}'; style-src 'sha256-{digest('style')}'"
-    )
-    return page, policy

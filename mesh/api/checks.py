@@ -88,6 +88,9 @@ def _is_port(text: str) -> bool:
 
 VIEW = "/view/"
 
+STATIC = "/static/"
+"""What the dashboard's page loads; like the page itself, it holds no data."""
+
 
 def view_path(token: str, cid: str) -> str:
     """Where a browser, which sends no token, may read what is under one root: a link that opens that and nothing else.

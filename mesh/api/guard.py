@@ -1,11 +1,11 @@
 """Who may use the API: an ASGI layer in front of all routes.
 
 Whoever has the token may do everything; whoever has not may ask for `/healthz`, for `/readyz`, and for the page of the
-dashboard (which holds no data: it sends the token itself). `/metrics` has a token of its own beside it, for a
-Prometheus, which opens nothing else. A link under `/view/` carries a key made from the token for one CID: it opens what
-is under that CID on the gateway, for reading, and the token can't be had from it. On a loopback address the Host header
-must name loopback too, so that a web site cannot reach the API through a name that it points here (DNS rebinding). No
-cookies: nothing to forge with.
+dashboard and its files (which hold no data: the page sends the token itself). `/metrics` has a token of its own beside
+it, for a Prometheus, which opens nothing else. A link under `/view/` carries a key made from the token for one CID: it
+opens what is under that CID on the gateway, for reading, and the token can't be had from it. On a loopback address the
+Host header must name loopback too, so that a web site cannot reach the API through a name that it points here (DNS
+rebinding). No cookies: nothing to forge with.
 """
 
 import hmac
@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mesh.api.checks import VIEW, view_path
+from mesh.api.checks import STATIC, VIEW, view_path
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz"})
 
@@ -43,7 +43,7 @@ class Guard:
             await _refuse(send, 421, "the API listens on loopback and is asked for by another host's name")
         elif scope["path"].startswith(VIEW):
             await self._view(scope, receive, send)
-        elif scope["path"] not in OPEN_PATHS and not self._lets_in(scope["path"], headers):
+        elif not _is_open(scope["path"]) and not self._lets_in(scope["path"], headers):
             await _refuse(send, 401, "the API's token is missing or wrong; it is in api.json of the node's home")
         else:
             await self._app(scope, receive, send)
@@ -55,7 +55,7 @@ class Guard:
         given = raw[: len(link)]
         whole = raw[len(link) : len(link) + 1] in (b"", b"/")
         if not link or not whole or not hmac.compare_digest(given, link) or scope["method"] not in ("GET", "HEAD"):
-            await _refuse(send, 401, "this link opens nothing here: links end with the node that made them")
+            await _refuse(send, 401, "this link opens nothing here: a link is of one node, and ends with its token")
             return
         before = len(link) - len("/ipfs/") - len(parts[4])
         inside = {**scope, "path": scope["path"][before:], "raw_path": raw[before:]}
@@ -67,6 +67,10 @@ class Guard:
             return False
         scrapes = path == METRICS and self._scrape_token and hmac.compare_digest(given.strip(), self._scrape_token)
         return bool(scrapes) or hmac.compare_digest(given.strip(), self._token)
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN_PATHS or path.startswith(STATIC)
 
 
 def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes:

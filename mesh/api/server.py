@@ -1,7 +1,8 @@
 """The listening half of the API: the socket, hypercorn on it, and `HOME/api.json` for as long as it listens.
 
-The socket is bound here, so that port 0 gives a port before anything is announced, and an address in use is a sentence.
-api.json holds the token, so it is never readable by others, is complete whenever it is there, and goes with the server.
+The socket is bound here, so that port 0 gives a port before anything is announced (that of the node's last life, if it
+is free), and an address in use is a sentence. api.json holds the token, so it is never readable by others, is complete
+whenever it is there, and goes with the server.
 Invariant: a client that stops reading can't hold the node: TCP_USER_TIMEOUT ends writes to it (hypercorn shields them).
 """
 
@@ -10,9 +11,8 @@ import json
 import logging
 import os
 import socket
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +25,7 @@ from mesh.api.app import Api
 from mesh.api.checks import parse_bind
 from mesh.api.counting import Counting
 from mesh.api.guard import Guard
+from mesh.api.lasting import remember_port, remembered_port, write_private
 from mesh.api.port import Backend, Metrics
 from mesh.api.scrape_token import scrape_token
 from mesh.ports import Content
@@ -56,8 +57,9 @@ async def serve_api(
 ) -> None:
     """Serve until cancelled; `task_status.started(url)` once it listens and `home/api.json` says so."""
     scrapes = scrape_token(home) if metrics is not None else ""
-    listener = _listen(bind)
+    listener = _listen(bind, remembered_port(home))
     host, port = listener.getsockname()[:2]
+    remember_port(home, port)
     address = ipaddress.ip_address(host.partition("%")[0])
     config = Config()
     config.bind = [f"fd://{listener.detach()}"]
@@ -65,7 +67,7 @@ async def serve_api(
     config.errorlog.setLevel(logging.WARNING)
     config.keep_alive_timeout = KEEP_ALIVE_SECONDS
     config.include_server_header = False
-    guarded: ASGIApp = Guard(Api(backend, content, peer, metrics).app(), token, address.is_loopback, scrapes)
+    guarded: ASGIApp = Guard(Api(backend, content, peer, token, metrics).app(), token, address.is_loopback, scrapes)
     if metrics is not None:
         guarded = Counting(guarded, metrics.measures.api)
     url = f"http://{_reachable(address)}:{port}"
@@ -76,13 +78,21 @@ async def serve_api(
             await trio.sleep_forever()
 
 
-def _listen(bind: str) -> socket.socket:
+def _listen(bind: str, last: int) -> socket.socket:
+    """Where port 0 is asked for, at the `last` port if it is free."""
     host, port = parse_bind(bind)
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
+        if port == 0 and last:
+            with suppress(OSError):
+                return _bound(host, last)
+        return _bound(host, port)
     except OSError as error:
         raise UsageError(f"--api {bind!r}: {error.strerror or error}") from None
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -90,9 +100,9 @@ def _listen(bind: str) -> socket.socket:
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_CLIENT_MS_MAX)
         listener.bind(address)
         listener.listen(100)
-    except OSError as error:
+    except OSError:
         listener.close()
-        raise UsageError(f"--api {bind!r}: {error.strerror or error}") from None
+        raise
     return listener
 
 
@@ -106,12 +116,7 @@ def _reachable(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
 @contextmanager
 def _announced(home: Path, document: dict[str, object]) -> Iterator[None]:
     path = home / "api.json"
-    handle, name = tempfile.mkstemp(dir=home, prefix=".api-")  # made with mode 0600
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(document, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(name, path)
+    write_private(path, json.dumps(document))
     try:
         yield
     finally:

@@ -8,7 +8,7 @@ from mesh.cli.arguments import content_path
 from mesh.cli.output import print_document
 from mesh.cli.session import connect
 
-HELP = "Print a link that shows content in a browser. It opens nothing else, and ends with the node's process."
+HELP = "Print a link that shows content in a browser. It opens nothing else, and ends with the node's token."
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mesh.state import alerts
 from mesh.state.model import CoordinatorState
 from protocols.codec import Value
 from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
@@ -43,4 +44,4 @@ def unusable(state: CoordinatorState, view: WorkerView) -> str:
         return "has no slots"
     if worker is None or worker.incarnation != view.incarnation:
         return "is not registered yet"
-    return ""
+    return alerts.quarantined(state, view.peer)

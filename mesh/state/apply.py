@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from mesh.state import admission, dependencies, leasing, pinset, ranges, shared, unrun, verdicts
+from mesh.state import admission, alerts, dependencies, leasing, pinset, ranges, shared, unrun, verdicts
 from mesh.state.dependencies import Barriers
 from mesh.state.model import (
     COLLECT_LOSSES_MAX,
@@ -28,6 +28,7 @@ from mesh.state.model import (
 )
 from mesh.state.results import Applied, Rejected, Result
 from mesh.state.retention import retain
+from protocols.alerts import AcknowledgeAlert, AlertsTold, ClearAlerts, Quarantine, RaiseAlerts, Release
 from protocols.commands import (
     Abandon,
     Cancel,
@@ -416,4 +417,10 @@ _HANDLERS: dict[type[Any], Callable[[CoordinatorState, int, Any], Result]] = {
     PinRoot: pinset.pin_root,
     Unpin: pinset.unpin,
     Placed: pinset.placed,
+    RaiseAlerts: alerts.raise_alerts,
+    ClearAlerts: alerts.clear_alerts,
+    AcknowledgeAlert: alerts.acknowledge,
+    AlertsTold: alerts.told,
+    Quarantine: alerts.quarantine,
+    Release: alerts.release,
 }

@@ -1,8 +1,10 @@
 """What always holds of a state, as asserts. Tests and the simulator call `check` after every entry."""
 
-from mesh.state import gangs, holdings, pinset, ranges
+from mesh.state import alerts, gangs, holdings, pinset, ranges
 from mesh.state.dependencies import GOOD
 from mesh.state.model import (
+    ALERTS_ACTIVE_MAX,
+    ALERTS_MAX,
     HOLDERS_MAX,
     LEASES_PER_WORKER_MAX,
     LOSSES_MAX,
@@ -11,6 +13,7 @@ from mesh.state.model import (
     NO_WORKER,
     PINS_MAX,
     PREEMPTIONS_MAX,
+    QUARANTINED_MAX,
     RUNS_DETAILED_MAX,
     RUNS_SUMMARISED_MAX,
     TRIES_MAX,
@@ -53,6 +56,22 @@ def check(state: CoordinatorState) -> None:
     assert len(state.finished) + len(state.archive) <= RUNS_SUMMARISED_MAX, "too many finished runs are kept"
     assert not (state.yielded and (state.runs or state.leases)), "a mesh that gave way has nothing to do"
     _check_pins(state)
+    _check_alerts(state)
+
+
+def _check_alerts(state: CoordinatorState) -> None:
+    """Of one thing at most one alert is active; whoever is in quarantine is so for an alert."""
+    assert state.format >= alerts.LOG_FORMAT_MIN or not (state.alerts or state.quarantine), "older voters know of none"
+    current = [alert.about for alert in state.alerts.values() if alert.cleared_at is None]
+    assert len(set(current)) == len(current) <= ALERTS_ACTIVE_MAX, "an alert is raised twice, or too many are"
+    assert len(state.alerts) <= ALERTS_MAX, "too many alerts are kept"
+    assert list(state.alerts) == sorted(state.alerts), "alerts are in the order of their IDs"
+    for key, alert in state.alerts.items():
+        assert key == alert.id, "alerts are known by their ID"
+        assert (alert.acknowledged_at is None) == (not alert.acknowledged_by), "somebody acknowledges at some time"
+        assert alert.told or not alert.told_end, "an end is told of what was told"
+    assert all(peer == held.worker for peer, held in state.quarantine.items()), "quarantine is by worker"
+    assert len(state.quarantine) <= QUARANTINED_MAX, "too many workers are in quarantine"
 
 
 def _check_pins(state: CoordinatorState) -> None:

@@ -12,7 +12,7 @@ taken by its grant, or none, so that two such tests never wait for each other's 
 whatever closes it. It ends with any of them as if its worker had been lost.
 """
 
-from mesh.state import gangs, holdings, ranges, shared
+from mesh.state import alerts, gangs, holdings, ranges, shared
 from mesh.state.dependencies import Standing
 from mesh.state.model import LEASES_PER_WORKER_MAX, NO_LEASE, CoordinatorState, Lease, Run, RunPhase, Task
 from mesh.state.results import Applied, Rejected, Result
@@ -85,7 +85,8 @@ def _worker_refusal(state: CoordinatorState, peer: PeerId, incarnation: int) -> 
         return f"worker {peer} is not registered as that process"
     if len(worker.leases) + len(worker.hosted) >= LEASES_PER_WORKER_MAX:
         return f"worker {worker.name} holds {LEASES_PER_WORKER_MAX} leases already"
-    return ""
+    held = alerts.quarantined(state, peer)
+    return f"worker {worker.name} {held}" if held else ""
 
 
 def _grant_refusal(state: CoordinatorState, run: Run | None, command: Grant) -> str:

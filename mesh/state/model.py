@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from mesh.state import ranges
 from mesh.state.dependencies import NO_VERDICT as NO_VERDICT
 from mesh.state.dependencies import Barriers
+from protocols.alerts import AlertKind, Finding, Quarantine
 from protocols.codec import message
 from protocols.commands import PinKind, TaskRange
-from protocols.ids import Cid, LeaseId, PeerId, RunId
+from protocols.ids import AlertId, Cid, LeaseId, PeerId, RunId
 from protocols.manifests import NOTHING, Companion, Device, Needs, Outcome, RunSpec
 from protocols.raft import LOG_FORMAT_OLDEST
 
@@ -53,6 +54,10 @@ PINS_MAX = 16_384
 USER_PINS_MAX = 4_096
 HOLDERS_MAX = 32
 """Of a pin."""
+
+ALERTS_MAX, ALERTS_ACTIVE_MAX = 500, 250
+"""Alerts that are kept, and those among them that are not over; a new one beyond the second number is not raised."""
+QUARANTINED_MAX = 64
 
 NO_WORKER = PeerId("")
 NO_LEASE = LeaseId(0)
@@ -291,6 +296,28 @@ class Pin:
         return max(reason.replicas for reason in self.reasons)
 
 
+@message("s.alert")
+class Alert:
+    """Something that somebody should know, and whether they do. Times in seconds since the epoch."""
+
+    id: AlertId
+    finding: Finding
+    """As it was seen last."""
+    since: float
+    last_seen: float
+    cleared_at: float | None = None
+    acknowledged_by: str = ""
+    acknowledged_at: float | None = None
+    told: bool = False
+    """Whether the sinks were told of it; `told_end`: and that it is over."""
+    told_end: bool = False
+
+    @property
+    def about(self) -> tuple[AlertKind, str]:
+        """What it is about: at most one active alert is."""
+        return self.finding.kind, self.finding.subject
+
+
 @dataclass(slots=True)
 class CoordinatorState:
     """All that the mesh has agreed on."""
@@ -320,6 +347,10 @@ class CoordinatorState:
     """Shared names that are held now."""
     pins: dict[Cid, Pin] = field(default_factory=dict)
     """The pinset: what the mesh keeps, and where. In logs from format 4 on."""
+    alerts: dict[AlertId, Alert] = field(default_factory=dict)
+    """In the order in which they were raised. In logs from format 5 on, as the next."""
+    quarantine: dict[PeerId, Quarantine] = field(default_factory=dict)
+    """Workers that get no new leases."""
     pin_changes: int = field(default=0, compare=False)
     """Of `pins`, as far as this copy of the state has seen: so that nobody need look again."""
 

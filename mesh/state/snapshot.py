@@ -2,13 +2,10 @@
 
 Canonical: equal states give equal bytes, whatever history led to them. Only what can't be computed again is written
 (leases of a run, counts, nonces and the per-test arrays come from the rest), so a snapshot can't contradict itself.
-Numbers of a completion are packed arrays, little-endian: 13 bytes a test.
 """
 
 import hashlib
 import io
-import sys
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -16,9 +13,11 @@ from typing import Any
 import cbor2
 
 from mesh.state import dependencies, holdings, ranges, verdicts
+from mesh.state.completions import SavedCompletion, restore_completion, save_completion
 from mesh.state.dependencies import Barriers
 from mesh.state.model import (
     NO_LEASE,
+    Alert,
     Claimed,
     Completion,
     CoordinatorState,
@@ -30,6 +29,7 @@ from mesh.state.model import (
     RunSummary,
     Worker,
 )
+from protocols.alerts import Quarantine
 from protocols.codec import decode, encode, encode_parts, encode_sequence_head, message
 from protocols.commands import TaskRange
 from protocols.errors import RemoteProtocolError
@@ -40,19 +40,6 @@ from protocols.snapshots import MeshSnapshot, pack
 
 _VERSIONED = b"\x83" + cbor2.dumps("s.versioned")
 """How an encoded `Versioned` begins: an array of three, its tag."""
-
-
-@message("s.completion")
-class SavedCompletion:
-    chunk: Cid
-    worker: PeerId
-    lease: LeaseId
-    tests: bytes
-    """uint32 each."""
-    outcomes: bytes
-    durations: bytes
-    """int64 each, microseconds."""
-    attempts: bytes
 
 
 @message("s.run", later=5)
@@ -117,7 +104,7 @@ class SavedWorker:
     losses: int
 
 
-@message("s.state", later=2)
+@message("s.state", later=4)
 class SavedState:
     applied: int
     mesh: str
@@ -129,6 +116,8 @@ class SavedState:
     workers: tuple[SavedWorker, ...]
     claims: tuple[SavedClaim, ...] = ()
     pins: tuple[Pin, ...] = ()
+    alerts: tuple[Alert, ...] = ()
+    quarantine: tuple[Quarantine, ...] = ()
 
 
 @message("s.versioned")
@@ -176,6 +165,8 @@ def capture(state: CoordinatorState) -> Capture:
             SavedClaim(name, held.run, held.worker, held.holder) for name, held in sorted(state.claims.items())
         ),
         pins=tuple(state.pins[root] for root in sorted(state.pins)),
+        alerts=tuple(state.alerts[alert] for alert in sorted(state.alerts)),
+        quarantine=tuple(state.quarantine[peer] for peer in sorted(state.quarantine)),
     )
     return Capture(state.format, saved, tuple(tuple(run.chunks) for run in runs))
 
@@ -183,16 +174,16 @@ def capture(state: CoordinatorState) -> Capture:
 def encode_steps(captured: Capture) -> Iterator[bytes]:
     """The encoding in pieces, so that others may have their turn in between; `assembled` makes it whole."""
     pins = captured.saved.pins
-    parts = encode_parts(replace(captured.saved, runs=(), pins=pins[:1]))
-    if pins:
-        del parts[-1]  # the one of them that makes the head count their field
-    before, after = _around(SavedState, "runs", parts)
+    parts = encode_parts(replace(captured.saved, runs=(), pins=pins[:1]))  # a field that says nothing may not be told
+    before, between, after = _around(SavedState, ("runs", "pins"), parts)
     yield before + encode_sequence_head(len(captured.saved.runs))
     for run, chunks in zip(captured.saved.runs, captured.chunks, strict=True):
         yield from _run_steps(run, chunks)
-    yield after + (encode_sequence_head(len(pins)) if pins else b"")
+    told = len(parts) > _place(SavedState, "pins")
+    yield between + (encode_sequence_head(len(pins)) if told else b"")
     for start in range(0, len(pins), STEP_PINS):
         yield b"".join(map(encode, pins[start : start + STEP_PINS]))
+    yield after
 
 
 def assembled(captured: Capture, pieces: Iterable[bytes]) -> bytes:
@@ -201,17 +192,23 @@ def assembled(captured: Capture, pieces: Iterable[bytes]) -> bytes:
 
 
 def _run_steps(run: SavedRun, chunks: Sequence[Completion]) -> Iterator[bytes]:
-    before, after = _around(SavedRun, "chunks", encode_parts(run))
+    before, after = _around(SavedRun, ("chunks",), encode_parts(run))
     yield before + encode_sequence_head(len(chunks))
     for start in range(0, len(chunks), STEP_COMPLETIONS):
-        yield b"".join(encode(_save_completion(done)) for done in chunks[start : start + STEP_COMPLETIONS])
+        yield b"".join(encode(save_completion(done)) for done in chunks[start : start + STEP_COMPLETIONS])
     yield after
 
 
-def _around(kind: type[Any], name: str, parts: list[bytes]) -> tuple[bytes, bytes]:
-    """What stands before and after a field of a message, in its encoding."""
-    position = 1 + [field.name for field in fields(kind)].index(name)
-    return b"".join(parts[:position]), b"".join(parts[position + 1 :])
+def _around(kind: type[Any], names: Sequence[str], parts: list[bytes]) -> list[bytes]:
+    """What stands before, between and after fields of a message (named in their order), in its encoding."""
+    places = [_place(kind, name) for name in names]
+    starts = [0, *(place + 1 for place in places)]
+    return [b"".join(parts[start:end]) for start, end in zip(starts, [*places, len(parts)], strict=True)]
+
+
+def _place(kind: type[Any], name: str) -> int:
+    """Of a field among the parts of a message: the first is its head."""
+    return 1 + [field.name for field in fields(kind)].index(name)
 
 
 def decode_state(data: bytes) -> CoordinatorState:
@@ -270,21 +267,6 @@ def state_hash(state: CoordinatorState) -> str:
     return hashlib.sha256(encode_state(state)).hexdigest()
 
 
-def _pack(numbers: "array[int]") -> bytes:
-    if sys.byteorder == "big":
-        numbers = numbers[:]
-        numbers.byteswap()
-    return numbers.tobytes()
-
-
-def _unpack(kind: str, data: bytes) -> "array[int]":
-    numbers: array[int] = array(kind)
-    numbers.frombytes(data)
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    return numbers
-
-
 def _save_run(run: Run) -> SavedRun:
     return SavedRun(
         id=run.id,
@@ -312,19 +294,7 @@ def _save_run(run: Run) -> SavedRun:
         preempted=tuple(sorted(run.preempted.items())),
         needs=run.needs,
         dependencies=run.barriers.dependencies if run.barriers else (),
-        tries=tuple(map(_save_completion, run.tries)),
-    )
-
-
-def _save_completion(done: Completion) -> SavedCompletion:
-    return SavedCompletion(
-        chunk=done.chunk,
-        worker=done.worker,
-        lease=done.lease,
-        tests=_pack(done.tests),
-        outcomes=done.outcomes,
-        durations=_pack(done.durations),
-        attempts=done.attempts,
+        tries=tuple(map(save_completion, run.tries)),
     )
 
 
@@ -386,6 +356,8 @@ def _restore(saved: SavedState) -> CoordinatorState:
         holdings.take(state, lease)
     state.claims = {item.name: Claimed(item.run, item.worker, item.holder) for item in saved.claims}
     state.pins = {pin.root: pin for pin in saved.pins}
+    state.alerts = {alert.id: alert for alert in saved.alerts}
+    state.quarantine = {held.worker: held for held in saved.quarantine}
     return state
 
 
@@ -421,19 +393,7 @@ def _restore_run(saved: SavedRun) -> Run:
     verdicts.open_book(run, saved.tests)
     run.attempts = bytearray(saved.attempts)
     for chunk in saved.chunks:
-        verdicts.enter_completion(run, _restore_completion(chunk))
+        verdicts.enter_completion(run, restore_completion(chunk))
     for tried in saved.tries:
-        verdicts.enter_tries(run, _restore_completion(tried))
+        verdicts.enter_tries(run, restore_completion(tried))
     return run
-
-
-def _restore_completion(saved: SavedCompletion) -> Completion:
-    return Completion(
-        chunk=saved.chunk,
-        worker=saved.worker,
-        lease=saved.lease,
-        tests=_unpack("I", saved.tests),
-        outcomes=saved.outcomes,
-        durations=_unpack("q", saved.durations),
-        attempts=saved.attempts,
-    )

@@ -60,7 +60,7 @@ async def test_api_json_is_private_and_true(api: Served) -> None:
     path = api.home / "api.json"
     assert json.loads(path.read_text()) == {"url": api.url, "token": TOKEN, "peer": PEER, "pid": os.getpid()}
     assert path.stat().st_mode & 0o777 == 0o600
-    assert [entry.name for entry in api.home.iterdir()] == ["api.json"]
+    assert sorted(entry.name for entry in api.home.iterdir()) == ["api-port", "api.json"]
 
 
 async def test_api_json_goes_with_the_server(tmp_path: Path) -> None:

@@ -13,12 +13,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from state_builder import ALICE, BOB, CHUNK, MANIFEST, spec
 
-from mesh.state import pinset, ranges, retention
+from mesh.state import alerts, invariants, pinset, ranges, retention
 from mesh.state.apply import apply
 from mesh.state.invariants import check
 from mesh.state.model import CoordinatorState, Lease, Run, RunPhase, Task
 from mesh.state.results import Rejected
 from mesh.state.snapshot import decode_state, encode_state, state_hash
+from protocols.alerts import (
+    AcknowledgeAlert,
+    AlertKind,
+    AlertsTold,
+    ClearAlerts,
+    Finding,
+    Quarantine,
+    RaiseAlerts,
+    Release,
+    Severity,
+)
 from protocols.codec import decode, encode
 from protocols.commands import (
     COMMANDS,
@@ -47,7 +58,7 @@ from protocols.commands import (
     Unpin,
     Yield,
 )
-from protocols.ids import Cid, LeaseId, PeerId, RunId, TestIndex
+from protocols.ids import AlertId, Cid, LeaseId, PeerId, RunId, TestIndex
 from protocols.manifests import NOTHING, Companion, Dependency, Device, Needs
 from tests.properties import examples
 
@@ -82,6 +93,7 @@ class Author:
             self.pin,
             self.unpin,
             self.place,
+            self.alert,
         )
         rarely = (self.abandon, self.cancel, self.rare)
         kinds = self.random.choice((often, often, others, others, rarely if self.random.random() < 0.3 else others))
@@ -250,8 +262,24 @@ class Author:
         held, lost = (tuple(self.random.sample(PEERS, self.random.randrange(3))) for _ in range(2))
         return Placed((Placement(self.root(), held, lost, self.number(7)),))
 
+    def alert(self) -> Command:
+        """One of the commands about alerts."""
+        known = [*self.state.alerts, AlertId(7)]
+        one, other = self.random.choice(known), self.random.choice(known)
+        kind, subject = self.random.choice((AlertKind.BAD_HOST, AlertKind.FLAKY_TEST)), self.random.choice("abc")
+        return self.random.choice(
+            (
+                RaiseAlerts((Finding(kind, subject, Severity.INFO, "seen"),), 5.0),
+                ClearAlerts((one, other), 6.0),
+                AcknowledgeAlert(one, "me", 7.0),
+                AlertsTold((one,), (other,)),
+                Quarantine(self.random.choice(PEERS), one, 5.0, 9.0),
+                Release(self.random.choice(PEERS)),
+            )
+        )
+
     def rare(self) -> Command:
-        return self.random.choice((Found("lab"), RaiseFormat(3), RaiseFormat(4), Found(""), Yield("other"), Yield("")))
+        return self.random.choice((Found("lab"), RaiseFormat(3), RaiseFormat(5), Found(""), Yield("other"), Yield("")))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -261,12 +289,15 @@ def short_memory() -> object:
         patch.setattr(retention, "RUNS_DETAILED_MAX", 2)
         patch.setattr(retention, "RUNS_SUMMARISED_MAX", 5)
         patch.setattr(pinset, "USER_PINS_MAX", 4)
+        for module in (alerts, invariants):
+            patch.setattr(module, "ALERTS_ACTIVE_MAX", 3)
+            patch.setattr(module, "ALERTS_MAX", 5)
         yield
 
 
 def nothing(seeds: list[int]) -> CoordinatorState:
     """An empty log of some format."""
-    return CoordinatorState(format=(1, 3, 4)[seeds[0] % 3] if seeds else 1)
+    return CoordinatorState(format=(1, 3, 4, 5)[seeds[0] % 4] if seeds else 1)
 
 
 def verdicts(state: CoordinatorState) -> dict[tuple[int, int], int]:

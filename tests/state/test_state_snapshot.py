@@ -24,6 +24,18 @@ from mesh.state.snapshot import (
     encode_steps,
     state_hash,
 )
+from protocols.alerts import (
+    AcknowledgeAlert,
+    AlertKind,
+    AlertsTold,
+    ClearAlerts,
+    Finding,
+    Quarantine,
+    RaiseAlerts,
+    Release,
+    Severity,
+    alert_id,
+)
 from protocols.codec import decode, encode
 from protocols.commands import (
     Abandon,
@@ -57,6 +69,8 @@ from protocols.ids import Cid, LeaseId, RunId, TestIndex
 from protocols.raft import LOG_FORMAT_NEWEST
 from tests.properties import examples
 
+SLOW = Finding(AlertKind.SLOW_TEST, "suite a::x", Severity.INFO, "slow", "5 times", "look", RunId(1), "a::x", ALICE)
+
 
 def everything() -> Builder:
     """A state with something in each field."""
@@ -83,6 +97,12 @@ def everything() -> Builder:
     builder.accept(RaiseFormat(LOG_FORMAT_NEWEST))
     builder.accept(PinRoot(CHUNK, 3, "mine", 10.0))
     builder.accept(Placed((Placement(CHUNK, (BOB, ALICE), (), 77),)))
+    builder.accept(RaiseAlerts((Finding(AlertKind.BAD_HOST, BOB, Severity.WARNING, "bad"), SLOW), 11.0))
+    host, slow = builder.state.alerts
+    builder.accept(Quarantine(BOB, host, 11.0, 99.0))
+    builder.accept(ClearAlerts((slow,), 12.0))
+    builder.accept(AlertsTold((host,), (slow,)))
+    builder.accept(AcknowledgeAlert(slow, "somebody", 13.0))
     return builder
 
 
@@ -156,6 +176,11 @@ def completions(draw: st.DrawFn) -> Complete:
 
 SPECS = st.builds(spec, retries=st.integers(0, 1), priority=st.sampled_from([50, 90]), hedge=st.booleans())
 PARTITIONS = [(), (Task(0, 9),), (Task(0, 4), Task(4, 5))]
+FINDINGS = st.builds(
+    Finding, st.sampled_from([AlertKind.BAD_HOST, AlertKind.FLAKY_TEST]), st.sampled_from("ab"), st.just(Severity.INFO),
+    st.sampled_from(["s", "t"]),
+)  # fmt: skip
+ALERTS = st.builds(alert_id, st.integers(0, 60), st.integers(0, 2))
 COMMANDS = st.one_of(
     st.builds(Found, st.sampled_from(["", "x"])),
     st.builds(Yield, st.sampled_from(["", "x"])),
@@ -176,6 +201,12 @@ COMMANDS = st.one_of(
     st.builds(PinRoot, ROOTS, st.integers(0, 3), st.just("r"), st.sampled_from([0.0, 1.0])),
     st.builds(Unpin, st.lists(REFERENCES, max_size=3).map(tuple)),
     st.builds(Placed, st.lists(st.builds(Placement, ROOTS, HELD, HELD, st.integers(-1, 9)), max_size=3).map(tuple)),
+    st.builds(RaiseAlerts, st.lists(FINDINGS, max_size=3).map(tuple), st.sampled_from([0.0, 1.0])),
+    st.builds(ClearAlerts, st.lists(ALERTS, max_size=2).map(tuple), st.sampled_from([0.0, 1.0])),
+    st.builds(AcknowledgeAlert, ALERTS, st.sampled_from(["", "me"]), st.just(1.0)),
+    st.builds(AlertsTold, st.lists(ALERTS, max_size=2).map(tuple), st.lists(ALERTS, max_size=2).map(tuple)),
+    st.builds(Quarantine, PEERS, ALERTS, st.just(1.0), st.just(2.0)),
+    st.builds(Release, PEERS),
     st.builds(RaiseFormat, st.integers(2, LOG_FORMAT_NEWEST)),
     st.builds(Settle, RUNS, st.sampled_from("ab"), PEERS, st.integers(0, 1), st.sampled_from([None, CHUNK])),
 )  # fmt: skip

@@ -1,0 +1,166 @@
+// What the page knows of the mesh: signals, filled once from the API and kept true by the feed of events.
+//
+// Events that come together are applied together, and a view is drawn at most once for all of them.
+
+import { batch, computed, signal } from "./vendor/ui.js";
+import { ApiError, get } from "./api.js";
+import { follow } from "./stream.js";
+import { isOver } from "./format.js";
+
+const LOADS_MAX = 240; // samples of a node's load
+const LOAD_MS = 2000;
+const LATEST_MAX = 40;
+
+/** The `mesh` event, and "mesh", "self" of the status; null until it is known. */
+export const mesh = signal(null);
+/** Map of run -> RUN, oldest first. */
+export const runs = signal(new Map());
+/** Active first; null: not known (yet). */
+export const alerts = signal(null);
+/** Map of peer -> [[unix seconds, share of the CPU, share of the slots], …], since the page was opened. */
+export const loads = signal(new Map());
+/** What happened since the page was opened, newest first: {at, event, data}. */
+export const latest = signal([]);
+/** Said aloud by screen readers. */
+export const said = signal("");
+/** Why the page could not be filled. */
+export const trouble = signal("");
+/** Seconds since the epoch, once a second. */
+export const now = signal(Date.now() / 1000);
+/** Of runs (key: the run) and kinds of events (key: the event): how often something was heard. */
+const pulses = new Map();
+
+export const newest = computed(() => [...runs.value.values()].sort((a, b) => Number(b.run) - Number(a.run)));
+export const open = computed(() => newest.value.filter((run) => !isOver(run)));
+export const raised = computed(() => (alerts.value ?? []).filter((alert) => !alert.cleared_at));
+export const nodes = computed(() => mesh.value?.nodes ?? []);
+export const names = computed(() => new Map(nodes.value.map((node) => [node.peer, node.name])));
+export const nameOf = (peer, otherwise = "") => names.value.get(peer) || otherwise || (peer ? `…${peer.slice(-6)}` : "–");
+
+export function pulse(key) {
+  if (!pulses.has(key)) pulses.set(key, signal(0));
+  return pulses.get(key);
+}
+
+/** Fill and follow, until the token is refused. */
+export async function start() {
+  let held = []; // events that came before the page was filled
+  let filled = false;
+  let filling = 0;
+
+  async function fill() {
+    const number = ++filling;
+    filled = false;
+    for (let wait = 300; ; wait = Math.min(wait * 2, 5000)) {
+      try {
+        await load();
+        trouble.value = "";
+        break;
+      } catch (error) {
+        if (!(error instanceof ApiError)) throw error;
+        trouble.value = error.message;
+        if (error.status === 401 || number !== filling) return;
+        await new Promise((resolve) => setTimeout(resolve, wait));
+      }
+    }
+    if (number !== filling) return;
+    filled = true;
+    apply(held);
+    held = [];
+  }
+
+  await follow((events) => {
+    for (const one of events) {
+      if (one.event === "hello" && (one.data.reset || !filled)) {
+        held = [];
+        fill();
+      }
+    }
+    if (filled) apply(events);
+    else held.push(...events);
+  });
+}
+
+async function load() {
+  const [status, told] = await Promise.all([get("api/status"), get("api/alerts").catch(() => null)]);
+  batch(() => {
+    mesh.value = { as_of: Date.now() / 1000, ...status };
+    runs.value = new Map(status.runs.map((run) => [run.run, run]));
+    alerts.value = told?.alerts ?? null;
+    for (const one of pulses.values()) one.value++;
+  });
+}
+
+function apply(events) {
+  const known = new Map(runs.value);
+  let changed = false;
+  batch(() => {
+    for (const { event, data } of events) {
+      if (event === "mesh") takeMesh(data);
+      else if (event === "alert") takeAlert(data.alert);
+      else if (data.run != null && event !== "hello") {
+        const before = known.get(data.run);
+        known.set(data.run, changedRun(before ?? blank(data.run), event, data));
+        changed = true;
+        pulse(data.run).value++;
+      }
+      pulse(event).value++;
+      if (["run-submitted", "run-finished", "worker-joined"].includes(event)) remember(event, data);
+    }
+    if (changed) runs.value = known;
+  });
+}
+
+const blank = (run) => ({
+  run, state: "queued", name: "", project: "", submitter: "", priority: 50, pending: 0, leased: 0, done: 0, tests: 0,
+  counts: {}, submitted_at: null, wall_seconds: null, exit_code: null, report: null, manifest: null, reason: "", queue: null,
+}); // prettier-ignore
+
+/** The run after an event of the log. */
+function changedRun(run, event, data) {
+  const { at, run: _, ...fields } = data;
+  switch (event) {
+    case "run-submitted":
+      return { ...run, ...fields, submitted_at: at };
+    case "run-collected":
+      return { ...run, tests: data.tests, pending: data.tests - run.done, state: "running" };
+    case "run-progress": {
+      const { bad: _bad, ...numbers } = fields;
+      return { ...run, ...numbers, state: isOver(run) || run.state === "reporting" ? run.state : "running" };
+    }
+    case "run-leased":
+      return { ...run, state: run.state === "queued" ? "collecting" : run.state };
+    case "run-finished":
+      return { ...run, ...fields, pending: 0, leased: 0 };
+    default:
+      return run;
+  }
+}
+
+function takeMesh(data) {
+  const before = new Map(nodes.value.map((node) => [node.peer, node.state]));
+  mesh.value = { ...mesh.value, ...data };
+  const at = Date.now() / 1000;
+  const kept = new Map();
+  for (const node of data.nodes) {
+    const row = loads.value.get(node.peer) ?? [];
+    const due = !row.length || (at - row[row.length - 1][0]) * 1000 >= LOAD_MS;
+    const sample = [at, (node.load?.["cpu.percent"] ?? 0) / 100, node.slots ? node.busy / node.slots : 0];
+    kept.set(node.peer, due ? [...row.slice(1 - LOADS_MAX), sample] : row);
+    const was = before.get(node.peer);
+    if (was && was !== node.state) remember(`node-${node.state}`, { at, node: node.peer, name: node.name });
+  }
+  loads.value = kept;
+}
+
+function takeAlert(alert) {
+  const others = (alerts.value ?? []).filter((one) => one.id !== alert.id);
+  if (!alert.cleared_at && others.length === alerts.value?.length) said.value = `Alert: ${alert.summary}`;
+  alerts.value = [alert, ...others].sort((a, b) => (a.cleared_at ? 1 : 0) - (b.cleared_at ? 1 : 0) || b.since - a.since);
+}
+
+function remember(event, data) {
+  latest.value = [{ event, data, at: data.at }, ...latest.value].slice(0, LATEST_MAX);
+  if (event === "run-finished") said.value = `Run ${data.run} ${data.state}`;
+  if (event.startsWith("node-")) said.value = `Node ${data.name} is ${event.slice(5)}`;
+}

@@ -1,0 +1,119 @@
+// The feed of events: server-sent events read by `fetch`, since `EventSource` can't send a token.
+//
+// It goes on where it was: each try names the last event that arrived, so that nothing is lost while the node restarts.
+// A page that nobody sees lets go of its connection after a while (a browser has six to a host, and the node has
+// work to do), and goes on likewise when it is looked at.
+
+import { createParser, signal } from "./vendor/ui.js";
+import { forgetToken, headers } from "./api.js";
+
+const WAIT_MS_MIN = 250;
+const WAIT_MS_MAX = 8000;
+const SILENCE_MS_MAX = 25000; // the node says something every 10 s
+const HIDDEN_MS_MAX = 15000;
+
+/** {state: "connecting" | "live" | "reconnecting" | "refused", since: ms, text} */
+export const connection = signal({ state: "connecting", since: Date.now(), text: "" });
+
+function become(state, text = "") {
+  const { state: before, since } = connection.value;
+  connection.value = { state, since: state === before ? since : Date.now(), text };
+}
+
+/** Follow until the page is gone; `take(events)`: [{id, event, data}], several where several came together. */
+export async function follow(take) {
+  let last = "";
+  let wait = WAIT_MS_MIN;
+  for (;;) {
+    await seen();
+    const began = Date.now();
+    try {
+      await read(last, (events) => {
+        for (const { id, event, data } of events) {
+          if (id) last = id;
+          else if (event === "hello" && (!last || data.reset)) last = String(data.head);
+        }
+        become("live");
+        take(events);
+      });
+    } catch (error) {
+      if (error.status === 401) {
+        become("refused", error.message);
+        forgetToken();
+        return;
+      }
+    }
+    if (document.hidden) continue;
+    become("reconnecting");
+    wait = Date.now() - began > 5000 ? WAIT_MS_MIN : Math.min(wait * 1.7, WAIT_MS_MAX);
+    await pause(wait * (0.7 + 0.6 * Math.random()));
+  }
+}
+
+async function read(last, take) {
+  const control = new AbortController();
+  let alarm = 0;
+  const heard = () => {
+    clearTimeout(alarm);
+    alarm = setTimeout(() => control.abort(), SILENCE_MS_MAX);
+  };
+  let hiding = 0;
+  const looked = () => {
+    clearTimeout(hiding);
+    if (document.hidden) hiding = setTimeout(() => control.abort(), HIDDEN_MS_MAX);
+  };
+  document.addEventListener("visibilitychange", looked);
+  try {
+    heard();
+    const answer = await fetch("api/events", {
+      headers: { ...headers(), accept: "text/event-stream", ...(last && { "last-event-id": last }) },
+      cache: "no-store",
+      signal: control.signal,
+    });
+    if (!answer.ok) throw Object.assign(new Error((await answer.json()).error), { status: answer.status });
+    let events = [];
+    const parser = createParser({ onEvent: ({ id, event, data }) => events.push({ id, event, data: JSON.parse(data) }) });
+    const text = new TextDecoder();
+    const reader = answer.body.getReader();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      heard();
+      parser.feed(text.decode(value, { stream: true }));
+      if (events.length) take(events);
+      events = [];
+    }
+  } finally {
+    clearTimeout(alarm);
+    clearTimeout(hiding);
+    document.removeEventListener("visibilitychange", looked);
+    control.abort();
+  }
+}
+
+/** Wait until the page is looked at. */
+function seen() {
+  if (!document.hidden) return null;
+  return new Promise((resolve) => {
+    document.addEventListener("visibilitychange", function shown() {
+      if (document.hidden) return;
+      document.removeEventListener("visibilitychange", shown);
+      resolve();
+    });
+  });
+}
+
+/** Shorter when the network returns, or the page is looked at again. */
+function pause(ms) {
+  return new Promise((resolve) => {
+    const end = () => {
+      clearTimeout(timer);
+      removeEventListener("online", end);
+      document.removeEventListener("visibilitychange", end);
+      resolve();
+    };
+    const timer = setTimeout(end, ms);
+    addEventListener("online", end);
+    document.addEventListener("visibilitychange", end);
+  });
+}

@@ -1,0 +1,122 @@
+// A run over time, a row for each slot: what ran when, where a slot stood idle, and the chain that set the end.
+
+import { html, useEffect, useMemo, useRef, useState } from "./vendor/ui.js";
+import { get } from "./api.js";
+import { OUTCOMES, isOver, percent, plural, seconds, split } from "./format.js";
+import { gantt } from "./gantt.js";
+import { useLive } from "./live.js";
+import { go } from "./route.js";
+import { nameOf } from "./store.js";
+import { Card, Empty, Shape, Table, TestName, Th, Worker, testHref } from "./widgets.js";
+
+const CRITICAL_SHOWN = 40;
+const IDLE_SHOWN = 30;
+
+export function Timeline({ run }) {
+  const { data, error } = useLive(`api/runs/${run.run}/timeline`, { on: [run.run], every: 1500, poll: isOver(run) ? 0 : 3000 });
+  const drawn = useMemo(() => data && prepare(data), [data]);
+  if (!data) return html`<${Card} title="Timeline"><${Empty}>${error ? (error.missing ? "This node has no timeline: it is of an older version." : error.message) : "…"}<//><//>`;
+  if (!drawn.rows.length) return html`<${Card} title="Timeline"><${Empty}>No test has run yet.<//><//>`;
+  return html`<${Card} title="Timeline" note=${`${plural(drawn.rows.length, "slot")}, ${seconds(drawn.whole)}, ${percent(drawn.used)} in use${data.cut ? "; only the first spans are shown" : ""}`}>
+      <${Chart} run=${run.run} drawn=${drawn} />
+      <ul class="legend" style=${{ marginTop: ".6rem" }} aria-label="What the bars mean">${OUTCOMES.filter((_, code) => drawn.codes.has(code)).map((outcome) => html`<li key=${outcome}><${Shape} of=${outcome} />${outcome}</li>`)}
+        ${drawn.running && html`<li><${Shape} of="running" />running</li>`}
+        <li><svg width="16" height="10" aria-hidden="true"><path d="M1 9 9 1M6 10 14 2" stroke="var(--soft)" /></svg>idle</li>
+        <li><svg width="16" height="10" aria-hidden="true"><rect x="1" y="1" width="14" height="8" fill="none" stroke="var(--ink)" stroke-width="1.6" /></svg>on the critical path</li></ul>
+    <//>
+    <div class="two"><${Critical} run=${run.run} drawn=${drawn} /><${Idle} data=${data} drawn=${drawn} /></div>`;
+}
+
+/** Rows in the order of workers and slots; spans by start. Times are seconds from the run's start. */
+function prepare({ slots, idle, critical, start, end }) {
+  const rows = slots.map((slot) => ({ ...slot, name: nameOf(slot.worker, slot.name), spans: [...slot.spans].sort((a, b) => a[1] - b[1]) }));
+  rows.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : a.slot - b.slot));
+  const chain = new Set(critical);
+  const spanOf = new Map();
+  const codes = new Set();
+  let last = end ? end - start : 0;
+  let busy = 0;
+  for (const [place, row] of rows.entries()) {
+    for (const span of row.spans) {
+      last = Math.max(last, span[1] + span[2]);
+      busy += span[2];
+      codes.add(span[3]);
+      if (chain.has(span[0])) spanOf.set(span[0], { span, row: place });
+    }
+    row.idle = idle.filter((gap) => gap.worker === row.worker && gap.slot === row.slot).map((gap) => [gap.start > 1e8 ? gap.start - start : gap.start, gap.seconds]);
+  }
+  const chained = critical.map((index) => spanOf.get(index)).filter(Boolean).sort((a, b) => a.span[1] - b.span[1]);
+  const running = [...codes].some((code) => code == null || code < 0 || code >= OUTCOMES.length);
+  return { rows, chain, chained, codes, running, whole: last, used: last ? busy / (last * Math.max(rows.length, 1)) : 0 };
+}
+
+function Chart({ run, drawn }) {
+  const scroller = useRef(null);
+  const chart = useRef(null);
+  const [tip, setTip] = useState(null);
+  useEffect(() => {
+    chart.current = gantt(scroller.current, { point: setTip, choose: (index) => go(testHref(run, index)) });
+    return () => chart.current.close();
+  }, [run]);
+  useEffect(() => chart.current.show(drawn), [drawn]);
+  const act = (name) => () => chart.current[name]();
+  return html`<div class="row small" style=${{ marginBottom: ".5rem" }} role="group" aria-label="Zoom">
+      <button onClick=${act("closer")} aria-label="Zoom in">+</button><button onClick=${act("wider")} aria-label="Zoom out">−</button><button onClick=${act("all")}>All</button>
+      <span class="soft">Drag to move; arrow keys step through tests, <kbd>Enter</kbd> opens one, <kbd>+</kbd> and <kbd>−</kbd> zoom.</span></div>
+    <div class="gantt"><div class="rows" ref=${scroller} tabindex="0" role="application" aria-roledescription="timeline" aria-label=${`Timeline of ${plural(drawn.rows.length, "slot")}; the tables below tell of the critical path and of idle slots`}></div></div>
+    <${Tip} run=${run} tip=${tip} />`;
+}
+
+const known = new Map();
+
+function Tip({ run, tip }) {
+  const [test, setTest] = useState("");
+  const key = tip ? `${run} ${tip.span[0]}` : "";
+  useEffect(() => {
+    setTest(known.get(key) ?? "");
+    if (!key || known.has(key)) return undefined;
+    const timer = setTimeout(() => get(`api/runs/${run}/tests/${tip.span[0]}`).then((found) => {
+      if (known.size > 2000) known.clear();
+      known.set(key, found.test);
+      setTest(found.test);
+    }, () => {}), 120);
+    return () => clearTimeout(timer);
+  }, [key]);
+  const said = tip && `${test ? split(test).join("") : `test ${tip.span[0] + 1}`}: ${OUTCOMES[tip.span[3]] ?? "running"}, ${seconds(tip.span[2])} from ${seconds(tip.span[1])} on, ${tip.name} slot ${tip.slot}`;
+  return html`<div role="status" class="quiet">${tip?.keyed ? said : ""}</div>
+    ${tip && html`<div class="tip" aria-hidden="true" style=${{ left: `${Math.min(tip.x + 12, innerWidth - 290)}px`, top: `${tip.y + 16}px` }}>${said}</div>`}`;
+}
+
+function Critical({ run, drawn }) {
+  if (!drawn.chained.length) return html`<${Card} title="Critical path"><${Empty}>It is known once tests have ended.<//><//>`;
+  const shown = drawn.chained.slice(-CRITICAL_SHOWN);
+  const sum = drawn.chained.reduce((total, { span }) => total + span[2], 0);
+  return html`<${Card} title="Critical path" note=${`${plural(drawn.chained.length, "test")}, ${seconds(sum)} of ${seconds(drawn.whole)}: shorter only if these are`}>
+    <${Table} caption="Tests on the critical path, in order" head=${html`<${Th}>Test<//><${Th}>Slot<//><${Th} number>From<//><${Th} number>Time<//>`}>
+      ${shown.map(({ span, row }) => html`<tr key=${span[0]}><th scope="row" class="test"><a href=${testHref(run, span[0])}><${Named} run=${run} index=${span[0]} /></a></th>
+        <td class="nowrap">${drawn.rows[row].name} · ${drawn.rows[row].slot}</td><td class="number">${seconds(span[1])}</td><td class="number">${seconds(span[2])}</td></tr>`)}<//>
+  <//>`;
+}
+
+function Named({ run, index }) {
+  const key = `${run} ${index}`;
+  const [test, setTest] = useState(known.get(key) ?? "");
+  useEffect(() => {
+    if (test) return;
+    get(`api/runs/${run}/tests/${index}`).then((found) => {
+      known.set(key, found.test);
+      setTest(found.test);
+    }, () => {});
+  }, [key]);
+  return test ? html`<${TestName} test=${test} />` : `test ${index + 1}`;
+}
+
+function Idle({ data, drawn }) {
+  if (!data.idle.length) return html`<${Card} title="Idle slots"><${Empty}>No slot stood idle for 1 % of the run or more.<//><//>`;
+  const gaps = [...data.idle].sort((a, b) => b.seconds - a.seconds);
+  const sum = gaps.reduce((total, gap) => total + gap.seconds, 0);
+  return html`<${Card} title="Idle slots" note=${`${seconds(sum)} in ${plural(gaps.length, "gap")}, ${percent(sum / Math.max(drawn.whole * drawn.rows.length, 1e-9))} of the slots' time`}>
+    <${Table} caption="Longest gaps" head=${html`<${Th}>Worker<//><${Th} number>Slot<//><${Th} number>From<//><${Th} number>Idle for<//>`}>
+      ${gaps.slice(0, IDLE_SHOWN).map((gap, place) => html`<tr key=${place}><th scope="row"><${Worker} peer=${gap.worker} /></th><td class="number">${gap.slot}</td><td class="number">${seconds(gap.start > 1e8 ? gap.start - data.start : gap.start)}</td><td class="number">${seconds(gap.seconds)}</td></tr>`)}<//>
+  <//>`;
+}
