@@ -150,19 +150,20 @@ def _runs(watching: Watching, room: int, now: float, narrow: bool) -> Renderable
     done = watching.finished_runs(min(FINISHED_MAX, room - len(shown)))
     if not shown and not done:
         return _line("none yet: mesh run PATH submits one", QUIET)
-    table = _grid({}, {}, {}, {}, {})
+    table = _grid({}, {}, {"min_width": BAR_COLUMNS // 2 if narrow else BAR_COLUMNS}, {}, {})
     name_columns = 12 if narrow else NAME_COLUMNS
     for run in reversed(shown):
         table.add_row(*_open_run(watching, run, now, narrow))
     for run in done:
         mark, style = _ENDS.get(str(run.get("state")), ("?", QUIET))
-        took = human.duration(float(run.get("wall_seconds") or 0.0))
+        reason = human.clean(str(run.get("reason") or "")) if run.get("state") != "passed" else ""
+        end = reason or f"took {human.duration(float(run.get('wall_seconds') or 0.0))}"
         table.add_row(
             Text(f"{mark} {run['run']}", style=style),
             Text(human.short(str(run.get("name") or ""), name_columns)),
             Text(str(run.get("state")), style=style),
             Text(position(run), style=QUIET),
-            Text(f"took {took}", style=QUIET),
+            Text(end, style=QUIET),
         )
     return table
 
@@ -217,7 +218,7 @@ def _reasons(watching: Watching, room: int) -> RenderableType:
 
 def _nodes(watching: Watching, room: int, narrow: bool) -> RenderableType:
     nodes = watching.nodes
-    shown = nodes if len(nodes) <= room else nodes[: room - 1]
+    shown = nodes if len(nodes) <= room else nodes[: max(1, room - 1)]
     table = _grid({}, {}, {}, {"justify": "right"}, {"justify": "right"}, {"justify": "right"})
     leader, voters = watching.mesh.get("coordinator"), set(watching.mesh.get("voters") or ())
     for node in shown:
@@ -235,6 +236,6 @@ def _nodes(watching: Watching, room: int, narrow: bool) -> RenderableType:
             cells.append(Text(f"cpu {cpu:.0f}%" if cpu is not None else "", style=QUIET))
             cells.append(Text(f"{human.size(memory)} free" if memory is not None else "", style=QUIET))
         table.add_row(*cells, style=QUIET if gone else "")
-    if len(shown) < len(nodes):
+    if len(shown) < min(len(nodes), room):
         table.add_row(Text(f"  and {len(nodes) - len(shown)} more", style=QUIET))
     return table

@@ -67,7 +67,7 @@ class _Names:
             try:
                 told = self._client.get(f"/api/runs/{failure.run}/tests/{failure.index}")["test"]
             except MeshError:  # of a run that was forgotten meanwhile
-                told = f"test {failure.index + 1} of run {failure.run}"
+                told = f"test {failure.index + 1}"
             self._known = dict([*self._known.items(), (key, human.clean(str(told)))][-NAMES_KEPT_MAX:])
         failure.test = self._known[key]
         return failure.test
@@ -104,7 +104,8 @@ def _tell(client: Client) -> None:
         patience.heard()
         before = copy.copy(watching)
         watching.take(name, data)
-        lines = [f"{BAD_WORDS[one.outcome]} {names.of(one)}" for one in watching.unnamed(NAMES_MAX)]
+        failures = reversed(watching.unnamed(NAMES_MAX))
+        lines = [f"{BAD_WORDS[one.outcome]} {names.of(one)} (run {one.run})" for one in failures]
         run = str(data.get("run"))
         if name != "run-progress" or time.monotonic() - said.get(run, float("-inf")) > PLAIN_SECONDS:
             lines += watching.lines(name, data, before)
@@ -156,6 +157,7 @@ def _ask(
 ) -> None:
     """Until `stop`: what waits and why, and the names of tests that failed."""
     names = _Names(client)
+    looked: set[str] = set()
     while not stop.is_set():
         news.clear()
         with suppress(MeshError):  # the feed's own connection tells
@@ -163,7 +165,13 @@ def _ask(
             with lock:
                 watching.take_queue(queue)
                 wanted = watching.unnamed(NAMES_MAX)
+                began_before = [run for run in watching.failing_unseen() if run not in looked]
             for one in wanted:
                 names.of(one)
+            for run in began_before:
+                looked.add(run)
+                told = client.get(f"/api/runs/{run}/tests?outcome=bad&limit={NAMES_MAX}")["tests"]
+                with lock:
+                    watching.take_bad(run, told)
         if not stop.wait(ASK_SECONDS_MIN):
             news.wait(ASK_SECONDS_MAX)

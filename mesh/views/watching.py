@@ -4,7 +4,7 @@ It holds what one screen can show: finished runs and failures that scrolled by a
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -89,6 +89,15 @@ class Watching:
         (start, before), done = recent[0], paces[-1][1]
         return left * (now - start) / (done - before) if done > before and now > start else None
 
+    def failing_unseen(self) -> list[str]:
+        """Open runs of which tests went wrong before anybody watched."""
+        seen = {one.run for one in self.failures}
+        return [
+            str(run["run"])
+            for run in self.open_runs()
+            if run["run"] not in seen and any((run.get("counts") or {}).get(bad) for bad in ("failed", "error"))
+        ]
+
     # What changes it
 
     def take_status(self, document: Mapping[str, Any]) -> None:
@@ -133,6 +142,14 @@ class Watching:
             self._paces.pop(identity, None)
         while len(self.runs) > RUNS_MAX:
             del self.runs[next(iter(self.runs))]
+
+    def take_bad(self, run: str, tests: Iterable[Mapping[str, Any]]) -> None:
+        """Entries of the list of a run's tests: they failed before what is here."""
+        found = [
+            Failure(run, int(one["index"]), str(one["outcome"]), str(one.get("worker") or ""), str(one["test"]))
+            for one in tests
+        ]
+        self.failures.extendleft(reversed(found[: FAILURES_MAX - len(self.failures)]))
 
     def _failed(self, run: str, bad: Mapping[str, Any]) -> None:
         self.failures.append(Failure(run, int(bad["index"]), str(bad["outcome"]), str(bad.get("worker") or "")))

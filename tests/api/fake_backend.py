@@ -94,7 +94,9 @@ class FakeDetails:
     async def test(self, run: RunId, index: int) -> dict[str, Any]:
         if index > 2:
             raise UsageError(f"run {run} has no test {index}: it has 3")
-        return self._told((run, index), run=str(run), index=index, record=None, tries=[], artifacts=[])
+        return self._told(
+            (run, index), run=str(run), index=index, test=f"t.py::test_{index}", record=None, tries=[], artifacts=[]
+        )
 
     async def timeline(self, run: RunId) -> dict[str, Any]:
         return self._told(run, run=str(run), slots=[], idle=[], critical=[], cut=False)
