@@ -35,10 +35,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         return  # a slot's pytest: it has these options already, and ignores them
     group = parser.getgroup("mesh", "distributed runs")
     group.addoption("--mesh", action="store_true", default=False, help="run the tests on the mesh")
-    group.addoption("--mesh-hedge", action="store_true", default=False, help="let a second worker run a straggler, too")
-    group.addoption("--mesh-cached", action="store_true", default=False, help="reuse verdicts while nothing changed")
-    for name, kind, default, metavar, text in OPTIONS:
-        group.addoption(f"--mesh-{name}", type=kind, default=default, metavar=metavar, help=text)
+    group.addoption("--mesh-hedge", action="store_true", default=None, help="let a second worker run a straggler, too")
+    group.addoption("--mesh-cached", action="store_true", default=None, help="reuse verdicts while nothing changed")
+    for name, kind, _, metavar, text in OPTIONS:
+        group.addoption(f"--mesh-{name}", type=kind, default=None, metavar=metavar, help=text)
+    text = "write a report, as with `mesh run --report`; may be repeated"
+    group.addoption("--mesh-report", action="append", default=[], metavar="KIND[:PATH]", help=text)
 
 
 @pytest.hookimpl(tryfirst=True)

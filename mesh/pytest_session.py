@@ -20,11 +20,13 @@ import pytest
 from mesh.cli.arguments import checked_home, default_home, slots
 from mesh.cli.client import Client, read_endpoint
 from mesh.cli.companion import companion, home_for_once
-from mesh.cli.submission import allowed_unseen, at_root, named_python, prepare_suite
+from mesh.cli.project import read_project
+from mesh.cli.reporting import choose, make_reports
+from mesh.cli.submission import at_root, prepare_suite
 from mesh.content.tree import bundle_root
+from mesh.pytest_options import options_of
 from mesh.pytest_plugin import OPTIONS
 from mesh.pytest_reports import Places, Replay, Told, crash
-from mesh.scheduler.environments import ENVIRONMENTS
 from mesh.worker.pytest_side import telling
 from protocols.codec import decode, encode
 from protocols.errors import ContentNotFound, MeshError, UsageError
@@ -43,6 +45,7 @@ OURS = (
 )
 OURS_WITH_VALUE = (
     *("--rootdir", "--basetemp", "--lfnf", "--last-failed-no-failures"),
+    "--mesh-report",
     *(f"--mesh-{name}" for name, *_ in OPTIONS),
 )
 """Arguments that have done their work in this process."""
@@ -68,7 +71,10 @@ class MeshSession:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._options = _options(config)
+        project = read_project(config.rootpath)
+        self._options = options_of(config, project)
+        flags = config.getoption("mesh_report")
+        self._reports = choose(flags, project.reports, project.root, os.environ)
         root, start = bundle_root(config.rootpath)
         self._places = Places(root, "" if start == "." else start + "/")
         self._submission = prepare_suite(self._options, root, self._arguments(root))
@@ -139,6 +145,15 @@ class MeshSession:
             with _said_by_pytest():
                 self._cover(self._finished)
         return True
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """What `--mesh-report`, or the project, asks for is made."""
+        if self._finished is None or self._client is None:
+            return
+        capture: Any = self._config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext():
+            code = make_reports(self._client, self._finished, self._reports, self._submission.root, quiet=True)
+        session.exitstatus = session.exitstatus or code
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Which of the tests that passed had to be tried again, and where: pytest itself knows of no other host. And
@@ -337,22 +352,6 @@ def _said_by_pytest() -> Iterator[None]:
 
 def _leave(error: MeshError) -> NoReturn:
     pytest.exit(str(error), error.exit_code)
-
-
-def _options(config: pytest.Config) -> argparse.Namespace:
-    given = {name.replace("-", "_"): config.getoption(f"mesh_{name.replace('-', '_')}") for name, *_ in OPTIONS}
-    if not 0 <= given["priority"] <= 100:
-        raise UsageError(f"--mesh-priority {given['priority']} is not within 0 to 100")
-    for name in ("retries", "worker_count"):
-        if not 0 <= given[name] < 2**31:
-            raise UsageError(f"--mesh-{name.replace('_', '-')} {given[name]} is not a whole number of at least 0")
-    if given["env"] not in ENVIRONMENTS:
-        raise UsageError(f"--mesh-env {given['env']!r} is none of {', '.join(ENVIRONMENTS)}")
-    given["hedge"] = config.getoption("mesh_hedge")
-    given["cached"] = config.getoption("mesh_cached")
-    given["cached_allow"] = allowed_unseen(given["cached_allow"]) if given["cached_allow"] else []
-    given["python"] = [named_python(given["python"])] if given["python"] else []
-    return argparse.Namespace(**given, test_timeout=0.0, share=1, deadline=0.0, preempt="grace", after=[])
 
 
 def _slots(config: pytest.Config) -> int | None:

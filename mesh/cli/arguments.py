@@ -99,7 +99,7 @@ def default_home() -> Path:
 
 def checked_home(home: Path) -> Path:
     """The absolute path of a home that exists, or can be made; `UsageError` names what is in the way."""
-    home = Path(os.path.abspath(home.expanduser()))
+    home = absolute(home)
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -109,9 +109,14 @@ def checked_home(home: Path) -> Path:
     return home
 
 
+def absolute(path: Path) -> Path:
+    """Without links followed, of a path that need not exist."""
+    return Path(os.path.abspath(path.expanduser()))
+
+
 def output_path(path: Path, suffixes: tuple[str, ...]) -> Path:
     """A file to be written: its name has one of `suffixes`, its directory exists."""
-    path = Path(os.path.abspath(path.expanduser()))
+    path = absolute(path)
     if suffixes and path.suffix.lower() not in suffixes:
         raise UsageError(f"{path.name!r} ends in none of {', '.join(suffixes)}, which tell the format")
     if not path.parent.is_dir():
@@ -123,7 +128,7 @@ def output_path(path: Path, suffixes: tuple[str, ...]) -> Path:
 
 def vacant_directory(path: Path) -> Path:
     """A directory to be made: it does not exist yet, or is empty."""
-    path = Path(os.path.abspath(path.expanduser()))
+    path = absolute(path)
     if path.is_dir() and not path.is_symlink():
         if any(path.iterdir()):
             raise UsageError(f"the directory {path} is not empty; name one that is, or that does not exist")

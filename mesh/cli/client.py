@@ -151,6 +151,13 @@ class Client:
         """The bytes of a file; a stream cut short is `ConnectionLost`."""
         return self._bytes(f"/api/content/{cid}?path={quote(path, safe='')}")
 
+    def resolve(self, cid: str, path: str) -> str:
+        """The CID of what lies at `path` below `cid`; `UsageError` if nothing does."""
+        connection, answer = self._open("GET", f"/ipfs/{cid}/{quote(path)}?format=raw", None)
+        connection.close()
+        way = answer.headers.get("x-ipfs-roots", "")
+        return way.rpartition(",")[2]
+
     def snapshot(self) -> bytes:
         """What the mesh agreed on up to now, as the file of `mesh snapshot`."""
         return b"".join(self._bytes("/api/snapshot"))

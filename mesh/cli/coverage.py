@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 from mesh.cli.client import Client
 from mesh.cli.output import note
+from mesh.reporters.coverage import DATA, combine
 from protocols.errors import UsageError
 
 EXIT_FAILED = 1
@@ -76,11 +77,8 @@ def _combine(measured: Any, client: Client, report: str, root: Path) -> bool:
     with tempfile.TemporaryDirectory(prefix="mesh-coverage-") as folder:
         target = Path(folder) / "report"
         client.post("/api/checkout", {"cid": report, "target": str(target)})
-        files = sorted(str(path) for path in (target / "artifacts").rglob(".coverage.*"))
-        if not files:
+        if not combine(measured, (target / "artifacts").rglob(f"{DATA}*"), root, root.name or "root"):
             return False
-        measured.set_option("paths", {"tree": [str(root), f"*/bundles/*/{root.name or 'root'}"]})
-        measured.combine(files, keep=True)
         measured.save()
         return True
 

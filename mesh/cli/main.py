@@ -110,7 +110,12 @@ def _dispatch(argv: list[str]) -> int:
         cut = rest.index("--")
         given.pytest_args = rest[cut + 1 :]
         rest = rest[:cut]
-    args = parser.parse_args(rest, given)
+    if verb in _RUN_LIKE:
+        from mesh.cli.project import parse_with_project
+
+        args = parse_with_project(parser, rest, given)
+    else:
+        args = parser.parse_args(rest, given)
     code: int = module.run(args)
     return code
 

@@ -9,6 +9,7 @@
 HOST:PORT names no peer and no swarm key; so it must be a node with this user's key, within reach of local discovery.
 """
 
+import argparse
 import re
 import sys
 import time
@@ -20,6 +21,7 @@ from mesh.cli.arguments import Parser, checked, whole
 from mesh.cli.client import Client
 from mesh.cli.main import ending
 from mesh.cli.node_flags import parse_join
+from mesh.cli.project import parse_with_project
 from mesh.cli.session import Joining, find
 from protocols.errors import NodeUnavailable, UsageError
 
@@ -46,8 +48,9 @@ def _run(words: list[str]) -> int:
         raise UsageError("--coordinator names the mesh of a --distributed run, which is not asked for")
     parser = Parser(prog="run.py", add_help=False)
     mesh_run.configure(parser)
-    args = parser.parse_args([])
-    vars(args).update(home=None, json=False, timeout=None, path=given.path, pytest_args=rest, test_type=given.test_type)
+    base = argparse.Namespace(home=None, json=False, timeout=None, pytest_args=rest)
+    args = parse_with_project(parser, [] if given.path is None else [given.path], base)
+    args.test_type = given.test_type or args.test_type
     if given.distributed:
         args.worker_count = given.worker_count
     else:

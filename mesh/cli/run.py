@@ -2,9 +2,11 @@
 
 import argparse
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mesh.cli import reporting
 from mesh.cli.arguments import checked, checked_home, output_path, seconds, slots, vacant_directory, whole
 from mesh.cli.client import Client
 from mesh.cli.coverage import report_coverage, wanted
@@ -64,7 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="have a second worker run a test that takes far longer than expected, too; the first verdict counts",
     )  # fmt: skip
     parser.add_argument(
-        "--cached", action="store_true",
+        "--cached", action=argparse.BooleanOptionalAction, default=False,
         help="tests that passed before take that verdict again while nothing that they read has changed; a sample runs",
     )  # fmt: skip
     parser.add_argument(
@@ -75,6 +77,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--detach", action="store_true", help="submit and leave; `mesh watch` follows")
     parser.add_argument("--junitxml", type=Path, metavar="FILE", help="write the report's junit.xml there")
     parser.add_argument("--report-dir", type=Path, metavar="DIR", help="write the whole report there")
+    parser.add_argument("--report", action="append", default=[], metavar="KIND[:PATH]", help=reporting.HELP)
     parser.add_argument("-n", type=slots, default=None, metavar="N", help="slots, when no node runs here; or auto")
     parser.add_argument("--env", choices=ENVIRONMENTS, default="ambient", help="where the suite's packages come from")
     parser.add_argument(
@@ -99,7 +102,9 @@ def run_on(args: argparse.Namespace, running: Client | None, joining: Joining | 
         checked_home(args.home)
     submission = prepare(args)
     pythons = args.python or [submission.spec["python"]]
-    outputs = {python: _outputs(args, python if len(pythons) > 1 else "") for python in pythons}
+    reports = reporting.choose(args.report, args.project.reports, args.project.root, os.environ)
+    several = len(pythons) > 1
+    outputs = {python: _outputs(args, reports, python if several else "", submission.root) for python in pythons}
     coverage = wanted(args.pytest_args)
     nonce = os.urandom(NONCE_BYTES)
     submitted: list[str] = []
@@ -115,12 +120,10 @@ def run_on(args: argparse.Namespace, running: Client | None, joining: Joining | 
             return 0
         if len(pythons) > 1:
             ended = follow_all(args, client, dict(zip(submitted, pythons, strict=True)))
-            for python, finished in ended.items():
-                save_report(client, finished, *outputs[python])
-            return worst(ended)
+            codes = [outputs[python].save(client, finished, args.json) for python, finished in ended.items()]
+            return worst(ended) or max(codes)
         finished = follow(args, client, submitted[0], cancel=True)
-        save_report(client, finished, *outputs[pythons[0]])
-        code = int(finished["exit_code"])
+        code = outputs[pythons[0]].save(client, finished, args.json)
         if coverage is not None:
             code = code or report_coverage(client, finished, submission.root, coverage, args.json)
         _print_way(args, finished, inside=client is not running and joining is None)
@@ -141,14 +144,34 @@ def run_on(args: argparse.Namespace, running: Client | None, joining: Joining | 
     return with_node(args, args.n, work, interrupt, joining)
 
 
-def _outputs(args: argparse.Namespace, python: str) -> tuple[Path | None, Path | None]:
-    """Where a run's junit.xml and report go; `python`: which of several."""
-    junitxml, directory = (
-        path and (in_name(path, python) if python else path) for path in (args.junitxml, args.report_dir)
-    )
-    return (
-        output_path(junitxml, ()) if junitxml else None,
-        vacant_directory(directory) if directory else None,
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Where a run's report goes, and what is made of it."""
+
+    junitxml: Path | None
+    directory: Path | None
+    reports: list[reporting.Wanted]
+    root: Path
+    """The tree that was submitted."""
+
+    def save(self, client: Client, finished: dict[str, Any], quiet: bool) -> int:
+        """The exit code: the run's, or that of a report which could not be written, if the run passed."""
+        save_report(client, finished, self.junitxml, self.directory)
+        code = reporting.make_reports(client, finished, self.reports, self.root, quiet)
+        return int(finished["exit_code"]) or code
+
+
+def _outputs(args: argparse.Namespace, reports: list[reporting.Wanted], python: str, root: Path) -> Outputs:
+    """`python`: which of several."""
+
+    def rename(path: Path) -> Path:
+        return in_name(path, python) if python else path
+
+    return Outputs(
+        output_path(rename(args.junitxml), ()) if args.junitxml else None,
+        vacant_directory(rename(args.report_dir)) if args.report_dir else None,
+        [wanted.named(rename) for wanted in reports],
+        root,
     )
 
 

@@ -38,6 +38,10 @@ class _Mesh:
     """CIDs of the reports that the mesh's log names -> run."""
 
 
+PAGES = ("report.html", "summary.md")
+"""What `mesh results` makes of a report beside it: no part of it, and signed by nobody."""
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("report", metavar="CID|RUN|DIR")
     parser.add_argument(
@@ -101,7 +105,8 @@ def _fetched(client: Client, cid: str) -> Findings:
 
 
 def _verify(directory: Path, cid: str | None = None) -> Findings:
-    entries = {path.name: _hash(path) for path in sorted(directory.iterdir()) if path.name != SEAL_FILE}
+    found = [path for path in sorted(directory.iterdir()) if path.name not in (SEAL_FILE, *PAGES)]
+    entries = {path.name: _hash(path) for path in found}
     findings = verify(_files(directory, entries), is_signed_by)
     if cid is not None:
         whole = _hash(directory)

@@ -236,11 +236,9 @@ def _write(
                     last = Try(workers[index] or NO_WORKER, record.outcome, attempts[index], cid, record.reruns)
                     earlier = material.tries.get(index, {})
                     remarks.add(index, record, last, {number: cid for number, (cid, _) in earlier.items()})
-                    told = remarks.tried.get(index)
-                    properties = told.properties(names) if told else ()
                     if record.reused is not None:
-                        properties = (*properties, ("mesh.reused", record.reused))
                         sources[index] = (record.reused, record.worker)
+                    properties = tuple(report.properties(record, last, remarks.tried.get(index), names))
                     xml.write(junit.case(record, properties, shell=shell))
                     out.write(report.record_line(index, record, cid or Cid("")))
                     if record.artifacts is not None:

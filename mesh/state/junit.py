@@ -1,13 +1,15 @@
 """`junit.xml`, in pytest's own dialect (junit_family=xunit2): a head, a case for each record, a tail.
 
 Names come from node IDs exactly as pytest derives them, so that tools that compare runs see no difference between a run
-on a mesh and one in a terminal. Rejected: xml.etree (needs the whole document in memory), records in attributes of our
-own (strict readers refuse them).
+on a mesh and one in a terminal. What pytest has no place for (host, attempt, device, artifacts) stands where it puts
+what tests themselves record: in `properties` of a `testcase`. Rejected: xml.etree (needs the whole document in memory),
+records in attributes of our own (strict readers refuse them).
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from protocols.manifests import Outcome, Record
 
@@ -15,32 +17,57 @@ _ILLEGAL = re.compile("[^\t\n\r\x20-\x7e\x80-\ud7ff\ue000-\ufffd\U00010000-\U001
 """Characters that XML 1.0 can't hold, not even escaped; and DEL, which pytest also replaces."""
 
 
+OPENING = b'<?xml version="1.0" encoding="utf-8"?>\n<testsuites name="pytest tests">'
+CLOSING = b"</testsuite>"
+ENDING = b"</testsuites>\n"
+
+
 def head(counts: Sequence[int], seconds: float, started: float, hostname: str, teardowns: int = 0) -> bytes:
-    """Opens the document. `counts` by `Outcome.code`, `seconds` of wall time, `started` since the epoch; `teardowns`:
-    errors of no test."""
+    """Opens a document of one suite. `counts` by `Outcome.code`, `seconds` of wall time, `started` since the epoch;
+    `teardowns`: errors of no test."""
+    return OPENING + suite("pytest", counts, seconds, started, hostname, teardowns)
+
+
+def suite(name: str, counts: Sequence[int], seconds: float, started: float, hostname: str, teardowns: int = 0) -> bytes:
+    """Opens one of the suites of a document."""
     total = sum(counts) + teardowns
     skipped = counts[Outcome.SKIPPED.code] + counts[Outcome.XFAILED.code]
     errors, failures = counts[Outcome.ERROR.code] + teardowns, counts[Outcome.FAILED.code]
     stamp = datetime.fromtimestamp(started, UTC).isoformat()
     return (
-        '<?xml version="1.0" encoding="utf-8"?>\n<testsuites name="pytest tests">'
-        f'<testsuite name="pytest" errors="{errors}" failures="{failures}" '
+        f'<testsuite name="{_attribute(name)}" errors="{errors}" failures="{failures}" '
         f'skipped="{skipped}" tests="{total}" time="{seconds:.3f}" timestamp="{stamp}" '
         f'hostname="{_attribute(hostname)}">\n'
     ).encode()
 
 
 def tail() -> bytes:
-    return b"</testsuite></testsuites>\n"
+    return CLOSING + ENDING
 
 
-def case(record: Record, told: Sequence[tuple[str, str]] = (), *, shell: bool = False) -> bytes:
-    """One `testcase`; `told`: properties beside the record's own. `shell`: of a command, whose ID is all name."""
+def case(
+    record: Record,
+    told: Sequence[tuple[str, str]] = (),
+    *,
+    shell: bool = False,
+    attributes: Mapping[str, str] = MappingProxyType({}),
+    children: str = "",
+) -> bytes:
+    """One `testcase`; `told`: properties beside the record's own. `shell`: of a command, whose ID is all name.
+    `attributes` and `children` (XML) of readers that know more than pytest writes."""
     classname, name = ("", record.test) if shell else names(record.test)
-    children = [_properties((*record.properties, *told)), _verdict(record), *_output(record)]
-    inner = "".join(child for child in children if child)
-    attributes = f'classname="{_attribute(classname)}" name="{_attribute(name)}" time="{record.duration:.3f}"'
-    return (f"<testcase {attributes}>{inner}</testcase>\n" if inner else f"<testcase {attributes} />\n").encode()
+    parts = [_properties((*record.properties, *told)), _verdict(record), children, *_output(record)]
+    inner = "".join(part for part in parts if part)
+    given = {"classname": classname, "name": name, **attributes, "time": f"{record.duration:.3f}"}
+    told_as = " ".join(f'{name}="{_attribute(value)}"' for name, value in given.items())
+    return (f"<testcase {told_as}>{inner}</testcase>\n" if inner else f"<testcase {told_as} />\n").encode()
+
+
+def rerun(tag: str, record: Record) -> str:
+    """A try before the verdict, as Maven's Surefire has it: `flakyFailure`, `rerunError` and the like."""
+    trace = f"<stackTrace>{_text(record.longrepr or record.message)}</stackTrace>"
+    attributes = f'message="{_attribute(record.message)}" type="{record.outcome.value}"'
+    return f"<{tag} {attributes}>{trace}{''.join(_output(record))}</{tag}>"
 
 
 def teardown(host: str, error: str) -> bytes:

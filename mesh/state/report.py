@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mesh.state.model import NO_VERDICT, Run, RunSummary, final_state
-from mesh.state.truth import Told
+from mesh.state.truth import Told, Try, host_name
 from protocols.ids import Cid, PeerId, TestIndex
 from protocols.manifests import EnvironmentInfo, Manifest, Outcome, Record
 
@@ -92,6 +92,8 @@ def report_json(
     head = {
         "run": str(run.id),
         "name": run.spec.name,
+        "project": run.spec.project,
+        "submitted_at": run.submitted_at,
         "state": final_state(code, run.cancelled is not None),
         "exit_code": code,
         "reason": reason(run, endings, names),
@@ -101,6 +103,7 @@ def report_json(
         "bundle": run.spec.bundle,
         "manifest": run.manifest,
         "workers": list(run.workers),
+        "names": {peer: names[peer] for peer in run.workers if peer in names},
         "environment": environment_document(manifest.environment if manifest else None),
     }
     yield _json(head)[:-1] + b',\n"tests": ['
@@ -151,6 +154,21 @@ def who_ran(run: Run) -> tuple[list[PeerId | None], "array[int]"]:
             workers[test] = done.worker or None
             attempts[test] = attempt
     return workers, attempts
+
+
+def properties(record: Record, last: Try, told: Told | None, names: Mapping[PeerId, str]) -> Iterator[tuple[str, str]]:
+    """What junit.xml says of a test beside its record's own properties: who had it, at which try, what it left."""
+    worker = record.worker if record.reused is not None else last.worker
+    if worker:
+        yield "mesh.host", host_name(worker, names)
+    if last.number:
+        yield "mesh.attempt", str(last.number)
+    if told is not None:
+        yield from told.properties(names)
+    if record.artifacts is not None:
+        yield "mesh.artifacts", record.artifacts
+    if record.reused is not None:
+        yield "mesh.reused", record.reused
 
 
 def record_line(index: TestIndex, record: Record, cid: Cid) -> bytes:

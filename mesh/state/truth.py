@@ -67,7 +67,7 @@ class Told:
 
     def properties(self, names: Mapping[PeerId, str]) -> list[tuple[str, str]]:
         """For junit.xml."""
-        hosts = [("mesh.blamed_host", _name(worker, names)) for worker in self.blamed]
+        hosts = [("mesh.blamed_host", host_name(worker, names)) for worker in self.blamed]
         return [("mesh.truth", self.truth.value), *hosts]
 
     def document(self, names: Mapping[PeerId, str]) -> dict[str, Any]:
@@ -78,18 +78,19 @@ class Told:
                 {
                     "attempt": one.number,
                     "worker": one.worker or None,
-                    "name": _name(one.worker, names),
+                    "name": host_name(one.worker, names),
                     "outcome": one.outcome.value,
                     "reruns": one.reruns,
                     "record": one.record,
                 }
                 for one in self.tries
             ],
-            "blamed_hosts": [_name(worker, names) for worker in self.blamed],
+            "blamed_hosts": [host_name(worker, names) for worker in self.blamed],
         }
 
 
-def _name(worker: PeerId, names: Mapping[PeerId, str]) -> str:
+def host_name(worker: PeerId, names: Mapping[PeerId, str]) -> str:
+    """Of a node whose name may be forgotten."""
     return names.get(worker) or f"…{worker[-NAME_CHARACTERS:]}"
 
 

@@ -20,6 +20,11 @@ from protocols.manifests import Outcome, Phase, Record
 
 PHASES_MAX = 50
 
+DEVICES = "CUDA_VISIBLE_DEVICES"
+"""Of the variables that name a lease's devices, the one that always does."""
+DEVICES_PROPERTY = "mesh.device"
+"""Of a record, with their names."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -41,6 +46,7 @@ def passed(item: WorkItem, place: Place, numbers: Sequence[float]) -> Record:
         slot=place.slot,
         attempt=item.attempt,
         phases=(Phase("setup", "passed", setup), Phase("call", "passed", call), Phase("teardown", "passed", teardown)),
+        properties=_devices(item),
     )
 
 
@@ -63,8 +69,9 @@ def reported(item: WorkItem, place: Place, result: Mapping[str, Any]) -> Record:
         log=_text(result, "log"),
         dropped=int(result.get("dropped", 0)),
         signal=int(result.get("signal", 0)),
-        properties=tuple(
-            (str(name), str(value)) for name, value in result.get("properties", ())[: wire.PROPERTIES_MAX]
+        properties=(
+            *((str(name), str(value)) for name, value in result.get("properties", ())[: wire.PROPERTIES_MAX]),
+            *_devices(item),
         ),
         warnings=tuple(
             wire.clip(str(text), wire.WARNING_BYTES_MAX)[0] for text in result.get("warnings", ())[: wire.WARNINGS_MAX]
@@ -73,6 +80,12 @@ def reported(item: WorkItem, place: Place, result: Mapping[str, Any]) -> Record:
         subtests=_phases(result.get("subtests", ()), wire.SUBTESTS_MAX),
         reports=_reports(result),
     )
+
+
+def _devices(item: WorkItem) -> tuple[tuple[str, str], ...]:
+    """What the test's lease held, as its process was told."""
+    named = dict(item.variables).get(DEVICES)
+    return ((DEVICES_PROPERTY, named),) if named else ()
 
 
 def finished(item: WorkItem, place: Place, frame: wire.Frame, inputs: SlotInputs) -> Finished:
@@ -133,6 +146,7 @@ def died(item: WorkItem, place: Place, started: float, seconds: float, remains: 
         slot=place.slot,
         attempt=item.attempt,
         phases=(Phase("call", outcome.value, seconds),),
+        properties=_devices(item),
         message=message,
         longrepr=message + ("\n\n" + stacks(remains.stacks) if remains.stacks else ""),
         stdout=remains.stdout,

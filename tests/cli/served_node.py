@@ -17,11 +17,20 @@ from tests.api.fake_backend import PEER, RECORD, FakeBackend, FakeContent
 
 ROOT = Path(__file__).parents[2]
 
+RAN = {"duration": 0.25, "worker": PEER, "attempt": 1, "record": RECORD, "flaky": False}
+
 REPORT = {
+    "run": "17",
+    "name": "project",
+    "state": "failed",
+    "exit_code": 1,
+    "reason": "",
+    "wall_seconds": 1.5,
+    "workers": [PEER],
     "counts": {"passed": 1, "failed": 1, "error": 0, "skipped": 1, "xfailed": 0, "xpassed": 0},
     "tests": [
-        {"test": "tests/test_a.py::test_bad", "outcome": "failed", "record": RECORD},
-        {"test": "tests/test_a.py::test_good", "outcome": "passed", "record": RECORD},
+        {"test": "tests/test_a.py::test_bad", "outcome": "failed", **RAN},
+        {"test": "tests/test_a.py::test_good", "outcome": "passed", **RAN},
     ],
 }
 
@@ -34,7 +43,12 @@ class Node:
     backend: FakeBackend = field(default_factory=FakeBackend)
     content: FakeContent = field(
         default_factory=lambda: FakeContent(
-            {"report.json": json.dumps(REPORT).encode(), "junit.xml": b"<testsuites/>", "records/1": b"x"}
+            {
+                "report.json": json.dumps(REPORT).encode(),
+                "junit.xml": b"<testsuites/>",
+                "records/1": b"",
+                "notes/1": b"x",
+            }
         )
     )
 

@@ -91,7 +91,7 @@ def test_content(node: Node, mesh: Mesh, suite: Path) -> None:
     assert mesh("pin", "ls", "--json").document["agreed"] is False
     assert mesh("pin", "ls", "--replicas", "2").code == 4
     assert mesh("cat", f"{TREE}/junit.xml").out == "<testsuites/>"
-    assert mesh("cat", f"/ipfs/{TREE}/records/1").out == "x"
+    assert mesh("cat", f"/ipfs/{TREE}/notes/1").out == "x"
     ended = mesh("cat", ABSENT)
     assert (ended.code, ended.out) == (12, "")
     assert ABSENT in ended.err

@@ -179,10 +179,10 @@ async def test_what_is_bad_on_one_host_alone_names_it_and_keeps_what_was_bad(tmp
         case.get("name"): [(one.get("name"), one.get("value")) for one in case.iter("property")] for case in cases
     }
     assert properties == {
-        "fine": [],
-        "host": [("mesh.truth", "host"), ("mesh.blamed_host", "rig")],
-        "flaky": [("mesh.truth", "flaky")],
-        "never": [("mesh.truth", "failed")],
+        "fine": [("mesh.host", "rig"), ("mesh.attempt", "1")],
+        "host": [("mesh.host", "laptop"), ("mesh.attempt", "2"), ("mesh.truth", "host"), ("mesh.blamed_host", "rig")],
+        "flaky": [("mesh.host", "rig"), ("mesh.attempt", "3"), ("mesh.truth", "flaky")],
+        "never": [("mesh.host", "rig"), ("mesh.attempt", "3"), ("mesh.truth", "failed")],
     }
 
 

@@ -42,13 +42,16 @@ FIELDS = ("test", "outcome", "duration", "worker", "attempt", "record", "flaky")
 def test_report_json() -> None:
     run = mixed()
     records = [Cid(f"bafk{i}") for i in range(4)]
-    pieces = report.report_json(run, manifest("b.py::x", "b.py::a", "a.py::z", "c.py::q"), records.__getitem__, 103.25)
+    names = {PeerId("bob"): "rig", PeerId("carol"): "elsewhere"}
+    tests = manifest("b.py::x", "b.py::a", "a.py::z", "c.py::q")
+    pieces = report.report_json(run, tests, records.__getitem__, 103.25, names=names)
     document = json.loads(b"".join(pieces))
     assert document == {
-        "run": str(run.id), "name": "suite", "state": "failed", "exit_code": 1, "reason": "",
+        "run": str(run.id), "name": "suite", "project": "suite", "submitted_at": run.submitted_at,
+        "state": "failed", "exit_code": 1, "reason": "",
         "counts": {"passed": 1, "failed": 1, "error": 1, "skipped": 1, "xfailed": 0, "xpassed": 0},
         "teardowns": 0, "wall_seconds": 3.25, "bundle": "bafybundle", "manifest": MANIFEST, "workers": ["alice", "bob"],
-        "environment": None,
+        "names": {"bob": "rig"}, "environment": None,
         "tests": [
             dict(zip(FIELDS, ("a.py::z", "skipped", 0.001, "alice", 1, "bafk2", False), strict=True)),
             dict(zip(FIELDS, ("b.py::a", "passed", 0.001, "alice", 1, "bafk1", False), strict=True)),
