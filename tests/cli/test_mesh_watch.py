@@ -134,7 +134,8 @@ def test_no_colours_where_they_are_not_wanted(node: Node, terminal: Callable[...
 def test_a_node_that_restarts_is_found_again(node: Node, terminal: Callable[..., Terminal]) -> None:
     shown = terminal(100, 24, "watch")
     shown.until(lambda text: "NODES" in text)
-    tell(node, 21, "pins-changed")
+    tell(node, 21, "run-submitted", '{"at": 1.0, "run": "21", "name": "before"}')
+    shown.until(lambda text: "before" in text)
     node.drop()
     node.backend.feed.told.clear()
     shown.until(lambda text: "leads" in text and node.backend.feed.asked[-1] == 21)
