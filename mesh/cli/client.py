@@ -25,6 +25,7 @@ from protocols.errors import (
     NotAuthorised,
     UsageError,
 )
+from protocols.traceparent import parse_traceparent
 
 ANSWER_SECONDS_MAX = 600.0
 """For any answer to begin: fetching a large tree from other nodes takes its time."""
@@ -115,11 +116,14 @@ class Client:
         return str(self.post("/api/content", {"path": str(path), "names": names})["cid"])
 
     def submit(self, nonce: bytes, spec: dict[str, Any]) -> str:
-        """The run's ID. Sent again while the node restarts: the nonce makes that harmless."""
+        """The run's ID, under this process's trace context. Sent again while the node restarts: the nonce makes that
+        harmless."""
+        trace = os.environ.get("TRACEPARENT", "").strip()
+        trace = trace if parse_traceparent(trace) else ""
         give_up = time.monotonic() + RECONNECT_SECONDS_MAX
         while True:
             try:
-                return str(self.post("/api/runs", {"nonce": nonce.hex(), "spec": spec})["run"])
+                return str(self.post("/api/runs", {"nonce": nonce.hex(), "spec": spec | {"trace": trace}})["run"])
             except ConnectionLost:
                 self._pause(give_up)
 
