@@ -144,7 +144,9 @@ class RunViews:
     def _known(self, run: Run, manifest: Manifest, running: Collection[int]) -> tests_table.Table:
         leases = [self._state().leases[lease] for lease in run.leases]
         leases = [lease for lease in leases if not lease.hedges]
-        return tests_table.table(run, manifest.tests, leases, running, self._estimates().get(run.id))
+        guess = self._estimates().get(run.id)
+        expected = guess if guess is not None and guess.known else None  # else it would be the same for each
+        return tests_table.table(run, manifest.tests, leases, running, expected)
 
     # The table of tests, and one of them
 

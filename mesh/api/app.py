@@ -19,6 +19,7 @@ from mesh.api.checks import parse_cid, parse_run
 from mesh.api.dashboard import Dashboard
 from mesh.api.details import DetailRoutes
 from mesh.api.gateway import Gateway, GatewayError
+from mesh.api.openapi import openapi
 from mesh.api.past import PastRoutes
 from mesh.api.port import Backend, Metrics
 from mesh.api.sse import ServerSentEvents, last_seen
@@ -66,6 +67,7 @@ class Api:
             ("/healthz", self.health, get),
             ("/readyz", details.ready, get),
             ("/metrics", self.metrics, get),
+            ("/api/openapi.json", openapi, get),
             ("/api/status", self.status, get),
             ("/api/ticket", self.ticket, get),
             ("/api/topology", self.topology, get),

@@ -1,11 +1,11 @@
 """Who may use the API: an ASGI layer in front of all routes.
 
 Whoever has the token may do everything; whoever has not may ask for `/healthz`, for `/readyz`, and for the page of the
-dashboard and its files (which hold no data: the page sends the token itself). `/metrics` has a token of its own beside
-it, for a Prometheus, which opens nothing else. A link under `/view/` carries a key made from the token for one CID: it
-opens what is under that CID on the gateway, for reading, and the token can't be had from it. On a loopback address the
-Host header must name loopback too, so that a web site cannot reach the API through a name that it points here (DNS
-rebinding). No cookies: nothing to forge with.
+dashboard and its files (which hold no data: the page sends the token itself). `/metrics` has a token of its own, for a
+Prometheus, which opens nothing else. A link under `/view/` carries a key made from the token for one CID: it opens what
+is under that CID on the gateway, for reading, and the token can't be had from it. On a loopback address the Host header
+must name loopback too, so that a web site cannot reach the API through a name that it points here (DNS rebinding). No
+cookies: nothing to forge with.
 """
 
 import hmac

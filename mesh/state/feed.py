@@ -50,6 +50,9 @@ BAD_SHOWN_MAX = 20
 TEXT_CHARACTERS_MAX = 300
 """Of a name or a reason in an event; the run's own document has all of it."""
 
+FOUNDING = 1
+"""The first entry of a log, which tells nothing: who knows all after it knows all."""
+
 PROGRESS = "run-progress"
 
 _BAD = tuple(outcome.code for outcome in Outcome if outcome.bad)
@@ -141,6 +144,8 @@ class Ring:
     def restart(self, floor: int) -> None:
         """The log goes on after `floor`, and what was before it is not known here."""
         self.__init__(floor)  # type: ignore[misc]
+        if floor == FOUNDING:
+            self.floor = 0
 
     def since(self, after: int, events_max: int, bytes_max: int) -> tuple[FeedEvent, ...] | None:
         """The events after that index, the oldest first, as many as the bounds allow (one at least, if there is one).
