@@ -51,6 +51,7 @@ from protocols.errors import MeshFailed, UsageError
 from protocols.ids import PeerId, RunId, TestIndex
 from protocols.manifests import SPEC_BYTES_MAX
 from protocols.snapshots import FILE_NAME
+from protocols.traceparent import LOG_FORMAT_MIN as TRACE_FORMAT_MIN
 from protocols.work import Ack, Refused
 
 RUNS_SHOWN_MAX = 500
@@ -158,6 +159,8 @@ class ClientDesk:
             spec = dataclasses.replace(spec, hedge=False)
         if self._state.format < REUSE_FORMAT_MIN:
             spec = dataclasses.replace(spec, cached=False, cached_allow=())
+        if self._state.format < TRACE_FORMAT_MIN:
+            spec = dataclasses.replace(spec, trace="")
         applied = await self._log.propose(Submit(request.nonce, spec, self._clock.now()))
         if isinstance(applied.result, Rejected):
             refused = UsageError if applied.result.limit else MeshFailed
