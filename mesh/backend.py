@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import trio
 
+from mesh.details import Details
 from mesh.feeds import Feeds
 from mesh.live import LiveOutput
 from mesh.node_alerts import NodeAlerts
@@ -104,6 +105,13 @@ class MeshBackend:
             mesh_name=mesh_name,
             conflicts=conflicts,
             documents=self._node_documents,
+        )
+        self.details = Details(
+            content=content,
+            replica=replica,
+            look=self._look_for_details,
+            manifest=self._manifest,
+            feed=self.feed,
         )
         self._pins = NodePins(
             content=content,
@@ -202,8 +210,7 @@ class MeshBackend:
         return runs
 
     async def run(self, run: RunId) -> dict[str, Any]:
-        document: dict[str, Any] = await self._look("run", str(run))
-        return document
+        return await self.details.run(run)
 
     async def why(self, target: str) -> dict[str, Any]:
         document: dict[str, Any] = await self._look("why", target)
@@ -320,13 +327,25 @@ class MeshBackend:
         document: dict[str, Any] = json.loads((await self._ask(request, Document, PIN_SECONDS)).json)
         return document
 
-    async def _look(self, view: str, argument: str = "", patience: float = COORDINATOR_SECONDS) -> Any:
-        return json.loads((await self._ask(Query(view, argument), Document, patience, patience)).json)
+    async def _look(
+        self, view: str, argument: str = "", patience: float = COORDINATOR_SECONDS, timeout: float | None = None
+    ) -> Any:
+        answer = await self._ask(Query(view, argument), Document, patience, patience if timeout is None else timeout)
+        return json.loads(answer.json)
+
+    @property
+    def _patience(self) -> float:
+        """For what can be answered without a coordinator: where there was none for a while, none is waited for."""
+        return LOOK_SECONDS if self.feed.is_fresh else 0.0
+
+    async def _look_for_details(self, view: str, argument: str, hurry: bool) -> bytes:
+        patience = self._patience if hurry else COORDINATOR_SECONDS
+        return (await self._ask(Query(view, argument), Document, patience, COORDINATOR_SECONDS)).json
 
     async def _agreed_or_own(self) -> tuple[dict[str, Any], bool]:
         """Term, voters, commit index and runs by the coordinator; without one, what this node knows (and False)."""
         try:
-            return await self._look("mesh", patience=LOOK_SECONDS), True
+            return await self._look("mesh", "", self._patience, LOOK_SECONDS), True
         except NoQuorum:
             replica = self._replica()
             if replica is None:

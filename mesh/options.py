@@ -33,5 +33,7 @@ class NodeOptions:
     """How long a node may be away before what it keeps is copied elsewhere."""
     alerts: Path | None = None
     """Rules and sinks of alerts; None: `alerts.toml` in the home, if there is one."""
+    otlp: str | None = None
+    """Where traces go: a collector's URL; empty: as the environment has it; None: nowhere."""
     solitary: bool = False
     """A mesh of one inside a command: founds at once, looks for nobody."""

@@ -1,10 +1,10 @@
 """A host on which tests fail that pass elsewhere.
 
-What is counted is what passed when it last ran (elsewhere, if it ever did), and does not now. That a commit broke it is
-the other explanation, and a file's tests run on one host as a rule: so what is compared is, within each function that ran on
-several hosts (its parameters, and tries after a bad one), the tests here with those elsewhere, and beside them whole
-files, those that ran here alone with those that ran elsewhere alone. One broken file is one such unit, however many
-tests it has. Both are strata of one exact test, over the newest runs together.
+What is counted is what passed when it last ran (elsewhere, if it ever did), and does not now. That a commit broke it
+is the other explanation, and a file's tests run on one host as a rule: so what is compared is, within each function
+that ran on several hosts (its parameters, and tries after a bad one), the tests here with those elsewhere, and beside
+them whole files, those that ran here alone with those that ran elsewhere alone. One broken file is one such unit,
+however many tests it has. Both are strata of one exact test, over the newest runs together.
 """
 
 from collections.abc import Sequence

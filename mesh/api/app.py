@@ -18,7 +18,9 @@ from mesh.api import parse
 from mesh.api.alerts import AlertRoutes
 from mesh.api.checks import parse_cid, parse_run
 from mesh.api.dashboard import Dashboard
+from mesh.api.details import DetailRoutes
 from mesh.api.gateway import Gateway, GatewayError
+from mesh.api.openapi import openapi
 from mesh.api.past import PastRoutes
 from mesh.api.port import Backend, Metrics
 from mesh.api.sse import ServerSentEvents, last_seen
@@ -59,11 +61,14 @@ class Api:
     def app(self) -> Starlette:
         get, post, delete = ["GET"], ["POST"], ["DELETE"]
         past, alerts = PastRoutes(self._backend), AlertRoutes(self._backend)
+        details = DetailRoutes(self._backend, self._peer)
         table: list[tuple[str, Handler, list[str]]] = [
             ("/", self._dashboard.page, get),
             ("/static/{build}/{name:path}", self._dashboard.file, get),
             ("/healthz", self.health, get),
+            ("/readyz", details.ready, get),
             ("/metrics", self.metrics, get),
+            ("/api/openapi.json", openapi, get),
             ("/api/status", self.status, get),
             ("/api/ticket", self.ticket, get),
             ("/api/topology", self.topology, get),
@@ -76,6 +81,10 @@ class Api:
             ("/api/runs/{run}", self.run, get),
             ("/api/runs/{run}/events", self.events, get),
             ("/api/runs/{run}/output", self.output, get),
+            ("/api/runs/{run}/tests", details.tests, get),
+            ("/api/runs/{run}/tests/{index}", details.test, get),
+            ("/api/runs/{run}/timeline", details.timeline, get),
+            ("/api/queue", details.queue, get),
             ("/api/runs/{run}/cancel", self.cancel, post),
             ("/api/why/{target:path}", self.why, get),
             ("/api/plan", self.plan, post),

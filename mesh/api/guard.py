@@ -1,7 +1,7 @@
 """Who may use the API: an ASGI layer in front of all routes.
 
-Whoever has the token may do everything; whoever has not may ask for `/healthz` and for the page of the dashboard and
-its files (which hold no data: the page sends the token itself). `/metrics` has a token of its own beside it, for a
+Whoever has the token may do everything; whoever has not may ask for `/healthz`, for `/readyz`, and for the page of the
+dashboard and its files (which hold no data: the page sends the token itself). `/metrics` has a token of its own, for a
 Prometheus, which opens nothing else. A link under `/view/` carries a key made from the token for one CID: it opens what
 is under that CID on the gateway, for reading, and the token can't be had from it. On a loopback address the Host header
 must name loopback too, so that a web site cannot reach the API through a name that it points here (DNS rebinding). No
@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mesh.api.checks import STATIC, VIEW, view_path
 
-OPEN_PATHS = frozenset({"/", "/healthz"})
+OPEN_PATHS = frozenset({"/", "/healthz", "/readyz"})
 
 METRICS = "/metrics"
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from mesh.measures import Measures
+from mesh.views.tests_table import Wanted
 from protocols.ids import Cid, RunId
 from protocols.manifests import Record, RunSpec
 from protocols.work import CommandVerb
@@ -30,6 +31,23 @@ class Feed(Protocol):
         """Server-sent events after the one with that ID (None: from now on), some in each piece; see docs/api.md.
         `MeshFailed`: too many listen already."""
 
+    async def ready(self) -> list[str]:
+        """What keeps this node from being of use now, in sentences; nothing, if it follows a coordinator."""
+
+
+class Details(Protocol):
+    """What goes on in a run, and what waits. Documents say whether they are agreed on (`agreed`) and as of when; long
+    ones come as JSON."""
+
+    async def tests(self, run: RunId, wanted: Wanted) -> bytes: ...
+
+    async def test(self, run: RunId, index: int) -> dict[str, Any]:
+        """One test, with the records of all its tries."""
+
+    async def timeline(self, run: RunId) -> bytes: ...
+
+    async def queue(self) -> bytes: ...
+
 
 class Backend(Protocol):
     """What the HTTP API shows and does: one node's view of the mesh, forwarded to the coordinator where needed.
@@ -39,6 +57,9 @@ class Backend(Protocol):
 
     @property
     def feed(self) -> Feed: ...
+
+    @property
+    def details(self) -> Details: ...
 
     async def status(self) -> dict[str, Any]: ...
 
@@ -80,7 +101,7 @@ class Backend(Protocol):
     async def record(self, cid: Cid) -> Record: ...
 
     async def past(self, view: str, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """Of finished runs: "projects"; "trends" of a "project", its newest "limit" runs; "tests": results of a "test"
+        """Of finished runs: "projects"; "trends" of a "project", its newest "limit" runs; "seen": results of a "test"
         of a "project" in as many."""
 
     async def alerts(self) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from mesh.coordinator.pin_desk import PinDesk
 from mesh.coordinator.planning import PlanDesk
 from mesh.coordinator.replicas import Replicas
 from mesh.coordinator.why import WhyDesk
-from mesh.ports import Clock, Nodes, ReplicatedLog
+from mesh.ports import Clock, Content, Nodes, ReplicatedLog
+from mesh.run_views import RunViews
 from mesh.scheduler import hedging
 from mesh.scheduler.durations import Estimates
 from mesh.scheduler.outlook import Outlook
@@ -52,12 +53,13 @@ from protocols.errors import MeshFailed, UsageError
 from protocols.ids import PeerId, RunId, TestIndex
 from protocols.manifests import SPEC_BYTES_MAX
 from protocols.snapshots import FILE_NAME
+from protocols.traceparent import LOG_FORMAT_MIN as TRACE_FORMAT_MIN
 from protocols.work import Ack, Refused
 
 RUNS_SHOWN_MAX = 500
 """Newest runs in one answer."""
 
-PAST_VIEWS = ("projects", "trends", "tests")
+PAST_VIEWS = ("projects", "trends", "seen")
 Past = Callable[[str, str], Awaitable[dict[str, Any]]]
 """Answers one of these views of finished runs, from what this node keeps of them."""
 
@@ -72,6 +74,7 @@ class ClientDesk:
         self,
         *,
         log: ReplicatedLog,
+        content: Content,
         nodes: Nodes,
         history: History,
         replicas: Replicas,
@@ -81,6 +84,7 @@ class ClientDesk:
         outlook: Callable[[], Outlook],
         claims: Callable[[], tuple[Claim, ...]],
         estimates: Callable[[], dict[RunId, Estimates]],
+        done: Callable[[Run, Estimates], tuple[float, float]],
         past: Past | None,
     ) -> None:
         self._log = log
@@ -94,6 +98,16 @@ class ClientDesk:
         self._alerts = AlertDesk(log, clock)
         self._past = past
         self._planning = PlanDesk(history=history, nodes=nodes, outlook=outlook, estimates=estimates)
+        self._views = RunViews(
+            content=content,
+            state=lambda: self._state,
+            manifest=history.manifest,
+            running=lambda: fleet.under_way(trio.current_time()),
+            estimates=estimates,
+            done=done,
+            waiting=lambda: outlook().waiting,
+            standings=self._standings,
+        )
         self._why = WhyDesk(
             history=history,
             fleet=fleet,
@@ -118,6 +132,8 @@ class ClientDesk:
                 answer = await self._cancel(request)
             case Follow():
                 answer = await self._follow(request)
+            case Query(view, argument) if view in RunViews.NAMES:
+                answer = Document(await self._views.look(view, argument))
             case Query(view, argument):
                 answer = _document(await self._look(view, argument))
             case PlanRuns():
@@ -148,6 +164,8 @@ class ClientDesk:
             spec = dataclasses.replace(spec, hedge=False)
         if self._state.format < REUSE_FORMAT_MIN:
             spec = dataclasses.replace(spec, cached=False, cached_allow=())
+        if self._state.format < TRACE_FORMAT_MIN:
+            spec = dataclasses.replace(spec, trace="")
         applied = await self._log.propose(Submit(request.nonce, spec, self._clock.now()))
         if isinstance(applied.result, Rejected):
             refused = UsageError if applied.result.limit else MeshFailed
@@ -208,9 +226,8 @@ class ClientDesk:
             return {"cid": await self._replicas.offer(FILE_NAME, file)}
         if view == "run" and argument.isdecimal():
             run = self._run(RunId(int(argument)))
-            spec = documents.spec_document(run.spec) if isinstance(run, Run) else None
-            told = documents.run_document(run, self._clock.now(), self._standings().get(run.id))
-            return {**told, "spec": spec}
+            names = {peer: worker.name for peer, worker in self._state.workers.items()}
+            return {**self._run_document(run, self._standings()), **documents.run_details(run, names)}
         if view == "why":
             return await self._why.why(argument)
         if view in PAST_VIEWS:
@@ -228,7 +245,10 @@ class ClientDesk:
         known: Mapping[RunId, Run | RunSummary] = {**state.archive, **state.runs}
         newest = sorted(known, reverse=True)[:RUNS_SHOWN_MAX]
         queue = self._standings()
-        return [documents.run_document(known[run], self._clock.now(), queue.get(run)) for run in reversed(newest)]
+        return [self._run_document(known[run], queue) for run in reversed(newest)]
+
+    def _run_document(self, run: Run | RunSummary, queue: Mapping[RunId, Standing]) -> dict[str, Any]:
+        return documents.run_document(run, self._clock.now(), queue.get(run.id), self._views.eta(run))
 
     def _standings(self) -> dict[RunId, Standing]:
         """Of the runs that have tests to hand out, as the newest plan saw them."""

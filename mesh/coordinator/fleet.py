@@ -64,6 +64,11 @@ class Fleet:
         """Tests under way, as last heard."""
         return [(peer, lease, test) for peer, seen in sorted(self._seen.items()) for lease, test in seen.running]
 
+    def under_way(self, now: float) -> list[tuple[PeerId, LeaseId, TestIndex, float]]:
+        """The same, with for how many seconds that is known."""
+        seen = sorted(self._seen.items())
+        return [(peer, *one, now - since) for peer, known in seen for one, since in known.running.items()]
+
     def unfit_reasons(self, run: RunId, now: float) -> dict[PeerId, str]:
         """Who said lately that it can't work on the run, and why."""
         return {

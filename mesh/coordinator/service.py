@@ -131,6 +131,7 @@ class TestCoordinator:
         self.measuring = Measuring(measures or CoordinationMeasures(), log, clock, self._outlook)
         self.clients = ClientDesk(
             log=log,
+            content=content,
             nodes=nodes,
             history=self._history,
             replicas=self._replicas,
@@ -140,6 +141,7 @@ class TestCoordinator:
             outlook=self._outlook,
             claims=lambda: self._plan.claims,
             estimates=lambda: self._estimates,
+            done=lambda run, estimates: self._memory.done(run, estimates),
             past=past,
         )
 

@@ -60,6 +60,12 @@ class Barriers:
         place = bisect.bisect_right(self._starts, task.first)
         return place < len(self._starts) and self._starts[place] < ranges.end(task)
 
+    def waits_for(self, test: int) -> list[tuple[int, int]]:
+        """The ranges (first, count) of tests that a test waits for."""
+        place = bisect.bisect_right(self._starts, test) - 1
+        numbers = self._stretches[place] if place >= 0 else ()
+        return [(self.dependencies[number].on, self.dependencies[number].on_count) for number in numbers]
+
     def standing(self, outcomes: bytearray, test: int) -> tuple[Standing, Dependency | None]:
         """Where a test stands, and the first dependency that keeps it from running."""
         place = bisect.bisect_right(self._starts, test) - 1

@@ -24,8 +24,11 @@ REASON_LINES_MAX = 12
 """And of these in its explanation."""
 
 
-def run_document(run: Run | RunSummary, now: float, standing: Standing | None = None) -> dict[str, Any]:
-    """One run: where it stands, what it is, what came of it. `standing`: in the queue, if it waits there."""
+def run_document(
+    run: Run | RunSummary, now: float, standing: Standing | None = None, eta: float | None = None
+) -> dict[str, Any]:
+    """One run: where it stands, what it is, what came of it. `standing`: in the queue, if it waits there; `eta`: in how
+    many seconds it will have ended, about."""
     if isinstance(run, Run):
         spec = run.spec
         what = (spec.name, spec.project, spec.submitter, spec.priority, spec.bundle)
@@ -49,7 +52,32 @@ def run_document(run: Run | RunSummary, now: float, standing: Standing | None = 
         "manifest": run.manifest,
         "reason": reason_of(run),
         "queue": queue_document(standing) if standing else None,
+        "eta_seconds": eta,
     }
+
+
+def run_details(run: Run | RunSummary, names: Mapping[PeerId, str]) -> dict[str, Any]:
+    """What the document of one run has beside that of many: how it was asked for, and what each host did of it. None:
+    that is no longer known."""
+    if not isinstance(run, Run):
+        return {"spec": None, "hosts": None}
+    bad = [outcome.code for outcome in Outcome if outcome.bad]
+    hosts: dict[PeerId, dict[str, Any]] = {
+        peer: {"peer": peer, "name": names.get(peer, ""), "tests": 0, "bad": 0, "retried": 0, "seconds": 0.0}
+        for peer in run.workers
+    }
+    for step in run.chunks:
+        if step.worker in hosts:
+            host = hosts[step.worker]
+            host["tests"] += len(step.tests)
+            host["bad"] += sum(map(step.outcomes.count, bad))
+            host["seconds"] += sum(step.durations) / 1e6
+    for step in run.tries:
+        if step.worker in hosts:
+            hosts[step.worker]["retried"] += len(step.tests)
+            hosts[step.worker]["seconds"] += sum(step.durations) / 1e6
+    told = [{**host, "seconds": round(host["seconds"], 6)} for host in hosts.values()]
+    return {"spec": spec_document(run.spec), "hosts": told}
 
 
 def queue_document(standing: Standing) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A node's two ports as data in memory, for the API and the commands to be tested against over real HTTP."""
 
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from mesh.raft.raft import PeerStatus, RaftStatus, RoleName
 from mesh.state.model import CoordinatorState
 from mesh.state.snapshot import encode_state, snapshot_file
 from mesh.views.raft import raft_document
+from mesh.views.tests_table import Wanted
 from protocols.errors import ContentNotFound, MeshError, NoQuorum, UsageError
 from protocols.ids import NO_RUN, Cid, PeerId, RunId
 from protocols.manifests import Outcome, Phase, Record, RunSpec
@@ -46,6 +48,10 @@ class FakeFeed:
     """`Feed`: what was told so far, and what `tell` adds."""
 
     as_of = 1.8e9
+    unready: tuple[str, ...] = ()
+
+    async def ready(self) -> list[str]:
+        return list(self.unready)
 
     def __init__(self) -> None:
         self.told: list[bytes] = []
@@ -93,11 +99,40 @@ ALERT: dict[str, Any] = {
 }
 
 
+class FakeDetails:
+    """`Details`: what was asked for, and one test."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def _told(self, asked: Any, **fields: Any) -> bytes:
+        self.asked.append(asked)
+        return json.dumps({**fields, "agreed": True, "as_of": 1.8e9}).encode()
+
+    async def tests(self, run: RunId, wanted: Wanted) -> bytes:
+        return self._told((run, wanted), run=str(run), total=3, matching=3, counts={}, tests=[])
+
+    async def test(self, run: RunId, index: int) -> dict[str, Any]:
+        if index > 2:
+            raise UsageError(f"run {run} has no test {index}: it has 3")
+        told = self._told(
+            (run, index), run=str(run), index=index, test=f"t.py::test_{index}", record=None, tries=[], artifacts=[]
+        )
+        return dict(json.loads(told))
+
+    async def timeline(self, run: RunId) -> bytes:
+        return self._told(run, run=str(run), slots=[], idle=[], critical=[], cut=False)
+
+    async def queue(self) -> bytes:
+        return self._told("queue", runs=[], by_priority=[], by_reason=[])
+
+
 class FakeBackend:
     """`Backend`: `script` is what every run goes through; a run is remembered by its nonce."""
 
     def __init__(self) -> None:
         self.feed = FakeFeed()
+        self.details = FakeDetails()
         self.submitted: dict[bytes, RunSpec] = {}
         self.cancelled: list[RunId] = []
         self.commands: list[tuple[str, CommandVerb]] = []

@@ -15,6 +15,7 @@ from pytest_trio import trio_fixture
 
 from mesh.api import streams
 from mesh.api.server import serve_api
+from mesh.views.tests_table import Wanted
 from protocols.client import PLANNED_RUNS_MAX
 from protocols.errors import NoCapableWorker, NodeUnavailable, NoQuorum, UsageError
 from protocols.snapshots import unpack
@@ -394,3 +395,40 @@ async def test_a_wrong_place_in_the_feed(api: Served, given: str) -> None:
     status, code, sentence = error(await api.http.get("/api/events", params={"after": given}))
     assert (status, code) == (400, 4)
     assert "'after'" in sentence
+
+
+async def test_readiness_needs_no_token_and_says_what_is_wrong(api: Served) -> None:
+    async with httpx.AsyncClient(base_url=api.url, trust_env=False) as http:
+        assert (await http.get("/readyz")).json() == {"ready": True, "peer": PEER, "reasons": []}
+        api.backend.feed.unready = ("this node knows of no coordinator",)
+        answer = await http.get("/readyz")
+    assert (answer.status_code, answer.json()["ready"]) == (503, False)
+    assert answer.json()["reasons"] == ["this node knows of no coordinator"]
+
+
+async def test_details_of_a_run(api: Served) -> None:
+    query = "outcome=bad&search=a%20b&sort=duration&order=desc&offset=20&limit=7"
+    answer = await api.http.get(f"/api/runs/17/tests?{query}")
+    assert (answer.status_code, answer.json()["agreed"]) == (200, True)
+    for path in ("/api/runs/17/tests", "/api/runs/17/tests/2", "/api/runs/17/timeline", "/api/queue"):
+        assert (await api.http.get(path)).status_code == 200
+    asked = (17, Wanted("bad", "a b", "duration", "desc", 20, 7)), (17, Wanted()), (17, 2), 17, "queue"
+    assert api.backend.details.asked == list(asked)
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("/api/runs/17/tests?outcome=odd", "'outcome'"),
+        ("/api/runs/17/tests?limit=1001", "'limit'"),
+        ("/api/runs/17/tests?offset=-1", "'offset'"),
+        ("/api/runs/x/tests", "'x'"),
+        ("/api/runs/17/tests/three", "'three'"),
+        ("/api/runs/17/tests/3", "no test 3"),
+        ("/api/runs/-/timeline", "'-'"),
+    ],
+)
+async def test_wrong_details_are_named(api: Served, path: str, named: str) -> None:
+    status, code, sentence = error(await api.http.get(path))
+    assert (status, code) == (400, 4)
+    assert named in sentence
