@@ -22,6 +22,10 @@ RUNS = 5
 FUNCTIONS_MIN = 3
 """In which tests were bad here, in the newest run."""
 
+ALL_TESTS_MIN = 6
+ALL_CHANCE = 0.05
+"""Where all of so many tests are bad here, and none is elsewhere, less is enough: a small suite can't say more."""
+
 NOW_CHANCE = 0.01
 """In the newest run alone, at most: what a host did some runs ago is no reason to blame it again."""
 
@@ -60,8 +64,10 @@ def bad_hosts(rules: Rules, story: Story, past: Sequence[Story]) -> tuple[list[B
         bad = sorted(runs[0].bad_at(peer))
         functions = {test.partition("[")[0] for test in bad}
         together = min(at_once, chance([stratum for run in runs for stratum in run.strata(peer)]))
-        if len(functions) >= FUNCTIONS_MIN and together <= rules.host_chance / len(hosts) and at_once <= NOW_CHANCE:
-            ran, others, bad_others = runs[0].sums(peer)
+        ran, others, bad_others = runs[0].sums(peer)
+        all_here = len(bad) >= max(ran, ALL_TESTS_MIN) and bool(others) and not bad_others
+        sure = together <= rules.host_chance / len(hosts) and at_once <= NOW_CHANCE
+        if len(functions) >= FUNCTIONS_MIN and (sure or (all_here and at_once <= ALL_CHANCE)):
             rate = bad_others / others if others else 0.0
             found.append(BadHost(peer, story.name_of(peer), len(bad), ran, rate, together, tuple(bad[:10])))
         elif units >= FINE_UNITS_MIN and at_once > FINE_CHANCE:
