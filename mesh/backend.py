@@ -118,7 +118,7 @@ class MeshBackend:
             ask=self._document,
             page=lambda after: self._look("pins", after, LOOK_SECONDS),
         )
-        self._past = PastLooker(self._look, past, lambda agreed: time.time())
+        self._past = PastLooker(self._look, past, lambda: self.feed.as_of)
 
     # Looking
 

@@ -25,6 +25,7 @@ LAYERS = {
     "mesh.raft": (CORE, "raft"),
     "mesh.state": (CORE, "state"),
     "mesh.content.unixfs": (CORE, "unixfs"),
+    "mesh.anomalies": (DECIDER, "anomalies"),
     "mesh.measures": (CORE, "measures"),
     "mesh.autopilot": (DECIDER, "autopilot"),
     "mesh.reporters": (VIEW, "views"),

@@ -101,7 +101,7 @@ class Backend(Protocol):
     async def record(self, cid: Cid) -> Record: ...
 
     async def past(self, view: str, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """Of finished runs: "projects"; "trends" of a "project", its newest "limit" runs; "tests": results of a "test"
+        """Of finished runs: "projects"; "trends" of a "project", its newest "limit" runs; "seen": results of a "test"
         of a "project" in as many."""
 
     async def pins(self) -> dict[str, Any]:

@@ -51,12 +51,13 @@ from protocols.errors import MeshFailed, UsageError
 from protocols.ids import PeerId, RunId, TestIndex
 from protocols.manifests import SPEC_BYTES_MAX
 from protocols.snapshots import FILE_NAME
+from protocols.traceparent import LOG_FORMAT_MIN as TRACE_FORMAT_MIN
 from protocols.work import Ack, Refused
 
 RUNS_SHOWN_MAX = 500
 """Newest runs in one answer."""
 
-PAST_VIEWS = ("projects", "trends", "tests")
+PAST_VIEWS = ("projects", "trends", "seen")
 Past = Callable[[str, str], Awaitable[dict[str, Any]]]
 """Answers one of these views of finished runs, from what this node keeps of them."""
 
@@ -158,6 +159,8 @@ class ClientDesk:
             spec = dataclasses.replace(spec, hedge=False)
         if self._state.format < REUSE_FORMAT_MIN:
             spec = dataclasses.replace(spec, cached=False, cached_allow=())
+        if self._state.format < TRACE_FORMAT_MIN:
+            spec = dataclasses.replace(spec, trace="")
         applied = await self._log.propose(Submit(request.nonce, spec, self._clock.now()))
         if isinstance(applied.result, Rejected):
             refused = UsageError if applied.result.limit else MeshFailed

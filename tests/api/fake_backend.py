@@ -95,7 +95,9 @@ class FakeDetails:
     async def test(self, run: RunId, index: int) -> dict[str, Any]:
         if index > 2:
             raise UsageError(f"run {run} has no test {index}: it has 3")
-        told = self._told((run, index), run=str(run), index=index, record=None, tries=[], artifacts=[])
+        told = self._told(
+            (run, index), run=str(run), index=index, test=f"t.py::test_{index}", record=None, tries=[], artifacts=[]
+        )
         return dict(json.loads(told))
 
     async def timeline(self, run: RunId) -> bytes:
