@@ -36,16 +36,17 @@ class Feed(Protocol):
 
 
 class Details(Protocol):
-    """What goes on in a run, and what waits. Documents say whether they are agreed on (`agreed`) and as of when."""
+    """What goes on in a run, and what waits. Documents say whether they are agreed on (`agreed`) and as of when; long
+    ones come as JSON."""
 
-    async def tests(self, run: RunId, wanted: Wanted) -> dict[str, Any]: ...
+    async def tests(self, run: RunId, wanted: Wanted) -> bytes: ...
 
     async def test(self, run: RunId, index: int) -> dict[str, Any]:
         """One test, with the records of all its tries."""
 
-    async def timeline(self, run: RunId) -> dict[str, Any]: ...
+    async def timeline(self, run: RunId) -> bytes: ...
 
-    async def queue(self) -> dict[str, Any]: ...
+    async def queue(self) -> bytes: ...
 
 
 class Backend(Protocol):

@@ -1,7 +1,10 @@
 """Each reporter, on a report in memory: what it writes is read back by what would read it elsewhere."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -81,6 +84,25 @@ def test_junit_is_valid_but_for_pytests_own_properties_and_two_readers_agree(tmp
     other = {case.methodname: case.result for case in second}
     assert one == other
     assert sorted(one.values()) == ["error", "failure", "skipped", "skipped", "success", "success", "success"]
+
+
+def test_pytest_itself_puts_properties_there(tmp_path: Path) -> None:
+    (tmp_path / "test_a.py").write_text("def test_a(record_property): record_property('a', 1)\n")
+    flags = ["-q", "-p", "no:cacheprovider", "--junitxml=junit.xml", "-c", "/dev/null", "--rootdir=."]
+    plain = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    subprocess.run([sys.executable, "-m", "pytest", *flags], cwd=tmp_path, env=plain, check=True, capture_output=True)
+    assert not strict().is_valid(str(tmp_path / "junit.xml"))
+    with_properties().validate(str(tmp_path / "junit.xml"))
+
+
+def test_commands_are_no_tests_of_a_file() -> None:
+    ran = [record("make a/b.py::c"), record("make d", Outcome.FAILED, message="exit code 2")]
+    report = report_of(ran, head={"command": "make {}"})
+    (data,) = written(JENKINS, report).values()
+    strict().validate(data.decode())
+    assert data.count(b"<testsuite ") == 1
+    assert b'name="make a/b.py::c"' in data
+    assert b"file=" not in written(GITLAB, report)["junit.xml"]
 
 
 def test_gitlab_gets_files_and_faults_below_its_checkout(tmp_path: Path) -> None:
