@@ -43,6 +43,7 @@ from mesh.log_home import LogHome
 from mesh.measures import Measures, Traffic
 from mesh.membership import Membership
 from mesh.monitoring.metrics import NodeMetrics
+from mesh.monitoring.traces import tracing_of
 from mesh.net.host import MeshNetwork, open_network
 from mesh.net.identity import Identity, open_identity
 from mesh.net.multiaddrs import check_peer_id
@@ -179,6 +180,7 @@ class Node:
         self._announce = announce
         self._incarnation = incarnation
         self._measures = measures
+        self._tracing = tracing_of(options.otlp, content, network.peer_id)
         self._rng = random.Random(secrets.randbits(64))
         self._clock = WallClock()
         self._coordinator: TestCoordinator | None = None
@@ -350,6 +352,8 @@ class Node:
             async with trio.open_nursery() as nursery:
                 if self._history is not None:
                     nursery.start_soon(PastKeeper(self._history, self._content, self._clock).keep, group)
+                if self._tracing is not None:
+                    nursery.start_soon(self._tracing.follow, group)
                 await group.lead(coordinator.lead)
         finally:
             self._coordinator = None

@@ -31,5 +31,7 @@ class NodeOptions:
     worker_timeout: float = 10.0
     replica_grace: float = 60.0
     """How long a node may be away before what it keeps is copied elsewhere."""
+    otlp: str | None = None
+    """Where traces go: a collector's URL; empty: as the environment has it; None: nowhere."""
     solitary: bool = False
     """A mesh of one inside a command: founds at once, looks for nobody."""

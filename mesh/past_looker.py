@@ -1,6 +1,7 @@
 """Who asks for the history: by the coordinator's; without one, a voter by its own, and says so."""
 
 import json
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -20,8 +21,8 @@ Own = Callable[[str, str], Awaitable[dict[str, Any]]]
 
 
 class PastLooker:
-    def __init__(self, look: Look, own: Own | None, as_of: Callable[[bool], float]) -> None:
-        """`as_of`: since when what this node tells may be out of date, by whether the coordinator agreed to it."""
+    def __init__(self, look: Look, own: Own | None, as_of: Callable[[], float | None]) -> None:
+        """`as_of`: when what this node knows was last the mesh's, seconds since the epoch."""
         self._look = look
         self._own = own
         self._as_of = as_of
@@ -35,4 +36,4 @@ class PastLooker:
             if self._own is None:
                 raise
             document, agreed = await self._own(view, argument), False
-        return {**document, "agreed": agreed, "as_of": self._as_of(agreed)}
+        return {**document, "agreed": agreed, "as_of": time.time() if agreed else self._as_of()}

@@ -34,6 +34,8 @@ class PastRun:
     """Each with its name then."""
     flaky: tuple[int, ...] = ()
     """Tests that were bad, were tried again, and then were not (at most `FLAKY_MAX`)."""
+    tries: tuple[tuple[int, int], ...] = ()
+    """Bad tries before a verdict: the test, and its worker's place in `workers` (at most `TRIES_MAX`)."""
     coverage: float | None = None
     """Part of the lines that ran, 0 to 1; None: not measured."""
 
@@ -49,3 +51,4 @@ class PastRun:
 
 
 FLAKY_MAX = 1_000
+TRIES_MAX = 5_000

@@ -20,6 +20,7 @@ from protocols.codec import encode
 from protocols.errors import UsageError
 from protocols.ids import Cid, PeerId
 from protocols.manifests import SPEC_BYTES_MAX, RunSpec
+from protocols.traceparent import parse_traceparent
 
 BODY_BYTES_MAX = 256 * 1024
 """Of any request but the one that names a bundle's files."""
@@ -41,7 +42,7 @@ NO_BUNDLE = "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"
 _SPEC_FIELDS: dict[str, tuple[str, ...]] = {
     "text": (
         *("bundle", "name", "project", "command", "requires", "prefers", "test_type", "environment", "python"),
-        "preempt",
+        *("preempt", "trace"),
     ),
     "texts": ("arguments", "files", "cached_allow"),
     "integer": ("priority", "worker_count", "retries", "maxfail", "share"),
@@ -125,6 +126,8 @@ def spec(document: Any, submitter: PeerId) -> RunSpec:
     fields["requires"] = with_needs(fields.get("requires", ""), fields.get("environment", ENVIRONMENTS[0]), python)
     for name in ("requires", "prefers"):
         parse_requirement(fields.get(name, ""))
+    if fields.get("trace") and parse_traceparent(fields["trace"]) is None:
+        raise UsageError(f"'trace' of 'spec' must be a W3C traceparent, not {fields['trace'][:80]!r}")
     try:
         made = RunSpec(submitter=submitter, **fields)
         size = len(encode(made))

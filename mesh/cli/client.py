@@ -9,9 +9,10 @@ import http.client
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -24,6 +25,7 @@ from protocols.errors import (
     NotAuthorised,
     UsageError,
 )
+from protocols.traceparent import parse_traceparent
 
 ANSWER_SECONDS_MAX = 600.0
 """For any answer to begin: fetching a large tree from other nodes takes its time."""
@@ -114,11 +116,14 @@ class Client:
         return str(self.post("/api/content", {"path": str(path), "names": names})["cid"])
 
     def submit(self, nonce: bytes, spec: dict[str, Any]) -> str:
-        """The run's ID. Sent again while the node restarts: the nonce makes that harmless."""
+        """The run's ID, under this process's trace context. Sent again while the node restarts: the nonce makes that
+        harmless."""
+        trace = os.environ.get("TRACEPARENT", "").strip()
+        trace = trace if parse_traceparent(trace) else ""
         give_up = time.monotonic() + RECONNECT_SECONDS_MAX
         while True:
             try:
-                return str(self.post("/api/runs", {"nonce": nonce.hex(), "spec": spec})["run"])
+                return str(self.post("/api/runs", {"nonce": nonce.hex(), "spec": spec | {"trace": trace}})["run"])
             except ConnectionLost:
                 self._pause(give_up)
 
@@ -175,23 +180,28 @@ class Client:
 
     def _lines(self, path: str) -> Iterator[dict[str, Any]]:
         """One object a line, for as long as the caller wants more; an error in it is raised."""
-        connection, answer = self._open("GET", path, None)
+        for line in self.lines(path, {}, SILENCE_SECONDS_MAX):
+            if line:
+                event = json.loads(line)
+                if event["event"] == "error":
+                    raise _ERRORS.get(event["exit_code"], MeshError)(event["error"])
+                yield event
+
+    def lines(self, path: str, headers: Mapping[str, str], silence: float) -> Iterator[str]:
+        """Lines of text as they come, at most `silence` seconds apart; a stream that ends is `ConnectionLost`."""
+        connection, answer = self._open("GET", path, None, headers)
         part = b""
         try:
             while True:
                 if connection.sock is not None:
-                    connection.sock.settimeout(self._remaining(SILENCE_SECONDS_MAX))
+                    connection.sock.settimeout(self._remaining(silence))
                 with self._failures():
                     piece = answer.read1(READ_BYTES)
                 if not piece or len(part) > LINE_BYTES_MAX:
                     raise ConnectionLost(f"the node at {self.endpoint.url} closed the connection")
                 *lines, part = (part + piece).split(b"\n")
                 for line in lines:
-                    if line:
-                        event = json.loads(line.decode())
-                        if event["event"] == "error":
-                            raise _ERRORS.get(event["exit_code"], MeshError)(event["error"])
-                        yield event
+                    yield line.decode()
         finally:
             connection.close()
 
@@ -204,11 +214,11 @@ class Client:
             connection.close()
 
     def _open(
-        self, method: str, path: str, document: dict[str, Any] | None
+        self, method: str, path: str, document: dict[str, Any] | None, more: Mapping[str, str] = MappingProxyType({})
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         """A good answer whose body is still to be read; a bad one is raised as the error that it tells."""
         body = None if document is None else json.dumps(document).encode()
-        headers = {"authorization": f"Bearer {self.endpoint.token}", "content-type": "application/json"}
+        headers = {"authorization": f"Bearer {self.endpoint.token}", "content-type": "application/json", **more}
         split = urlsplit(self.endpoint.url)
         wait = self._remaining(ANSWER_SECONDS_MAX)
         connection = http.client.HTTPConnection(split.hostname or "", split.port, timeout=wait)
@@ -251,6 +261,10 @@ class Client:
         if time.monotonic() > give_up:
             raise ConnectionLost(f"the node of {self.home} went away and did not come back")
         time.sleep(self._remaining(RETRY_SECONDS))
+        self.find_again()
+
+    def find_again(self) -> None:
+        """The node may be back at another port."""
         self.endpoint = read_endpoint(self.home) or self.endpoint
 
 

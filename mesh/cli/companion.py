@@ -84,6 +84,7 @@ def _listening(process: "subprocess.Popen[bytes]", home: Path, said: int) -> End
 def main(home: str, slots: str) -> int:
     import trio
 
+    from mesh.cli.node_flags import traces_to
     from mesh.node import serve
     from mesh.options import NodeOptions
 
@@ -94,6 +95,7 @@ def main(home: str, slots: str) -> int:
         mdns=False,
         slots=None if slots == "auto" else int(slots),
         listen=("/ip4/127.0.0.1/tcp/0",),
+        otlp=traces_to(None),
     )
 
     async def run() -> None:

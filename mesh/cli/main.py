@@ -24,7 +24,7 @@ VERBS = {
     "status": "what goes on in the mesh",
     "nodes": "who is here, and what they can do",
     "runs": "list the runs",
-    "watch": "follow a run",
+    "watch": "follow a run, or the whole mesh",
     "why": "why something waits or failed",
     "cancel": "stop a run",
     "retry": "run again what went wrong in a run",

@@ -1,9 +1,11 @@
 """The flags of `python node.py`, all checked before libp2p is loaded: a wrong one is answered at once, by name."""
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from mesh.api.checks import parse_bind
 from mesh.cli.arguments import Parser, checked, checked_home, default_home, seconds, slots, whole
@@ -43,6 +45,7 @@ def parse(argv: Sequence[str]) -> tuple[NodeOptions, argparse.Namespace]:
         heartbeat_interval=args.heartbeat_interval,
         worker_timeout=args.worker_timeout,
         replica_grace=args.replica_grace,
+        otlp=traces_to(args.otlp),
     )
     return options, args
 
@@ -70,6 +73,13 @@ def _parser() -> Parser:
     add("--heartbeat-interval", type=seconds, default=1.0, metavar="S")
     add("--worker-timeout", type=seconds, default=10.0, metavar="S", help="a worker silent for so long is given up")
     add("--replica-grace", type=seconds, default=60.0, metavar="S", help="content of a node gone so long is copied")
+    add(
+        "--otlp",
+        type=checked(_url),
+        default=None,
+        metavar="URL",
+        help="OpenTelemetry collector for traces of runs",
+    )
     add("--log-format", choices=["text", "json"], default="text", help="of the logs on stderr")
     add("--log-level", choices=["debug", "info", "warning", "error"], type=str.lower, default="info")
     return parser
@@ -102,6 +112,22 @@ def _ipfs(text: str) -> str:
     if not text.startswith("/"):
         raise UsageError(f"{text[:80]!r} is neither 'embedded' nor a multiaddr, such as /ip4/127.0.0.1/tcp/5001")
     split_address(text.removesuffix("/http"))
+    return text
+
+
+def traces_to(url: str | None) -> str | None:
+    """Where traces go (`NodeOptions.otlp`): where the flag says, or else the environment."""
+    from mesh.monitoring import otlp
+
+    if url and not otlp.installed():
+        raise UsageError(f"--otlp {url}: {otlp.MISSING}")
+    return url if url else "" if otlp.asked_for(os.environ) else None
+
+
+def _url(text: str) -> str:
+    split = urlsplit(text)
+    if split.scheme not in ("http", "https") or not split.hostname:
+        raise UsageError(f"{text[:80]!r} is no address of a collector, such as http://127.0.0.1:4318")
     return text
 
 

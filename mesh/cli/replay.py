@@ -81,6 +81,7 @@ def replay_spec(recorded: Recorded) -> dict[str, Any]:
     spec["variables"] = {**dict(origin.spec.variables), **dict(origin.variables)}
     spec |= {"after": [], "deadline": 0.0}  # both have been met; what earlier runs gave is among the variables
     spec |= {"cached": False, "cached_allow": []}
+    spec.pop("trace", None)
     if not recorded.whole:
         spec |= {"selection": None, "maxfail": 0}
     if origin.environment is not None and not (origin.spec.prefers or origin.spec.python):

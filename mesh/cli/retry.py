@@ -71,7 +71,7 @@ def _spec(before: dict[str, Any]) -> dict[str, Any]:
         raise UsageError(f"run {before['run']} is {before['state']}: it can be run again once it has ended")
     if not before.get("spec"):
         raise UsageError(f"run {before['run']} ended too long ago: only its report is kept, not its options")
-    spec: dict[str, Any] = before["spec"]
+    spec: dict[str, Any] = {name: value for name, value in before["spec"].items() if name != "trace"}
     return spec
 
 

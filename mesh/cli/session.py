@@ -83,13 +83,15 @@ def _run(
 
     import trio
 
+    from mesh.cli.node_flags import traces_to
     from mesh.node import serve
     from mesh.options import NodeOptions
     from protocols.presence import Role
 
     logging.basicConfig(stream=sys.stderr, level=logging.ERROR, format="mesh: %(name)s: %(message)s")
     if joining is None:
-        options = NodeOptions(home=home, solitary=True, mdns=False, slots=slots, listen=("/ip4/127.0.0.1/tcp/0",))
+        listen = ("/ip4/127.0.0.1/tcp/0",)
+        options = NodeOptions(home, solitary=True, mdns=False, slots=slots, listen=listen, otlp=traces_to(None))
     else:
         options = NodeOptions(home=home, role=Role.CLIENT, join=(joining.join,) if joining.join else ())
 

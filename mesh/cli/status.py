@@ -10,10 +10,14 @@ HELP = "What goes on: who coordinates, which nodes are here, which runs are open
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    pass
+    parser.add_argument("--watch", action="store_true", help="and go on showing it, until Ctrl-C")
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.watch:
+        from mesh.cli.mesh_watch import watch_mesh
+
+        return watch_mesh(args)
     client = connect(args)
     document = client.get("/api/status")
     if args.json:

@@ -1,4 +1,5 @@
-"""`mesh watch RUN`: follow a run from its first event on, whoever submitted it. Ctrl-C leaves the run alone."""
+"""`mesh watch [RUN]`: follow a run from its first event on, whoever submitted it; without one, the whole mesh. Ctrl-C
+leaves the run alone."""
 
 import argparse
 import os
@@ -6,22 +7,27 @@ from pathlib import Path
 
 from mesh.api.checks import parse_run
 from mesh.cli.arguments import checked
-from mesh.cli.follow import follow
 from mesh.cli.progress import MODES
 from mesh.cli.reporting import HELP as HELP_REPORT
 from mesh.cli.reporting import choose, make_reports
 from mesh.cli.session import connect
 
-HELP = "Follow a run to its end, with its exit code."
+HELP = "Follow a run to its end, with its exit code; without RUN, watch the whole mesh until Ctrl-C."
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=checked(parse_run), metavar="RUN")
-    parser.add_argument("--progress", choices=MODES, default="auto", help="how to show progress")
+    parser.add_argument("run", nargs="?", type=checked(parse_run), metavar="RUN")
+    parser.add_argument("--progress", choices=MODES, default="auto", help="how to show progress of a run")
     parser.add_argument("--report", action="append", default=[], metavar="KIND[:PATH]", help=HELP_REPORT)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.run is None:
+        from mesh.cli.mesh_watch import watch_mesh
+
+        return watch_mesh(args)
+    from mesh.cli.follow import follow
+
     wanted = choose(args.report, (), Path.cwd(), os.environ)
     client = connect(args)
     client.get(f"/api/runs/{args.run}")  # an unknown run is answered before anything is shown

@@ -88,7 +88,11 @@ class NodeMetrics:
 
     def _identity(self) -> list[Family]:
         own, group = self._own, self._group()
-        build = {"version": _version(), "python": platform.python_version(), "log_format": str(LOG_FORMAT_NEWEST)}
+        build = {
+            "version": program_version(),
+            "python": platform.python_version(),
+            "log_format": str(LOG_FORMAT_NEWEST),
+        }
         node = {"peer": own.peer, "name": own.name, "role": own.role.value}
         leads = group is not None and group.is_leader
         return [
@@ -217,7 +221,7 @@ def _gpus(devices: Any) -> list[Family]:
     ]  # fmt: skip
 
 
-def _version() -> str:
+def program_version() -> str:
     try:
         return version(DISTRIBUTION)
     except PackageNotFoundError:

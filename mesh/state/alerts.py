@@ -44,6 +44,18 @@ def quarantined(state: CoordinatorState, worker: PeerId) -> str:
     return f"is in quarantine for alert {held.alert}" if held is not None else ""
 
 
+def fitted(finding: Finding) -> Finding:
+    """Cut to what the log takes."""
+    return replace(
+        finding,
+        subject=finding.subject[:SUBJECT_CHARACTERS_MAX],
+        summary=finding.summary[:SUMMARY_CHARACTERS_MAX],
+        detail=finding.detail[:DETAIL_CHARACTERS_MAX],
+        help=finding.help[:DETAIL_CHARACTERS_MAX],
+        test=finding.test[:DETAIL_CHARACTERS_MAX],
+    )
+
+
 def raise_alerts(state: CoordinatorState, index: int, command: RaiseAlerts) -> Result:
     if state.format < LOG_FORMAT_MIN:
         return _OLD

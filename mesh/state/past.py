@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from mesh.state.model import NO_VERDICT, NO_WORKER, Run, RunPhase, RunSummary
 from mesh.state.report import who_ran
 from protocols.errors import RemoteProtocolError
-from protocols.history import FLAKY_MAX, PastRun
+from protocols.history import FLAKY_MAX, TRIES_MAX, PastRun
 from protocols.ids import PeerId
 from protocols.manifests import Outcome
 
@@ -100,6 +100,7 @@ def past_run(
         manifest=run.manifest,
         workers=tuple((peer, names.get(peer, "")) for peer in workers_of(run)) if isinstance(run, Run) else (),
         flaky=_flaky(run) if isinstance(run, Run) else (),
+        tries=_tries(run) if isinstance(run, Run) else (),
     )
 
 
@@ -112,6 +113,12 @@ def _flaky(run: Run) -> tuple[int, ...]:
     bad = {outcome.code for outcome in Outcome if outcome.bad}
     found = (test for test in sorted(run.retried) if run.outcomes[test] not in bad and run.outcomes[test] != NO_VERDICT)
     return tuple(test for test, _ in zip(found, range(FLAKY_MAX), strict=False))
+
+
+def _tries(run: Run) -> tuple[tuple[int, int], ...]:
+    places = {peer: place for place, peer in enumerate(workers_of(run))}
+    found = ((test, places.get(tried.worker, NOBODY)) for tried in run.tries for test in tried.tests)
+    return tuple(one for one, _ in zip(found, range(TRIES_MAX), strict=False))
 
 
 def results_of(run: Run) -> Results:

@@ -59,7 +59,7 @@ class Node:
         ready = threading.Event()
 
         async def serve() -> None:
-            self._token = trio.lowlevel.current_trio_token()
+            self.token = trio.lowlevel.current_trio_token()
             self._again = True
             while self._again:
                 self._again = False
@@ -73,13 +73,17 @@ class Node:
         assert ready.wait(20)
 
     def drop_connections(self, again: bool = True) -> None:
-        """From inside the server: cut every connection, then listen anew, at another port, if `again`."""
+        """From inside the server: cut every connection, then listen anew if `again`."""
         self._again = again
         self._scope.cancel()
 
+    def drop(self) -> None:
+        """The same, from outside."""
+        self.token.run_sync_soon(self.drop_connections)
+
     def stop(self) -> None:
         with contextlib.suppress(trio.RunFinishedError):
-            self._token.run_sync_soon(self._scope.cancel)
+            self.token.run_sync_soon(self._scope.cancel)
         self._thread.join(20)
         assert not self._thread.is_alive()
 

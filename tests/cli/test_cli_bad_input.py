@@ -54,7 +54,6 @@ WRONG = [
     (["run", "--exec", "true", "--", "-x"], "--exec"),
     (["run", "--", "/etc/hostname"], "/etc/hostname"),
     (["watch", "x"], "'x'"),
-    (["watch"], "RUN"),
     (["cancel", "-"], "'-'"),
     (["cancel", "1" * 25], "111"),
     (["results", "bafynonsense", "-o", "out"], "bafynonsense"),

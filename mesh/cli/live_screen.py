@@ -1,0 +1,241 @@
+"""The mesh on a terminal, drawn anew a few times a second: who is here, who leads, what runs, what fails, what waits.
+
+It takes the whole screen and gives it back as it was. Every part gets the lines that there is room for, the most urgent
+first; colours only repeat what words and marks say, and NO_COLOR leaves them out. What is drawn comes from a `Watching`
+that another thread may change: whoever draws holds the lock.
+"""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from mesh.views import human
+from mesh.views.watching import Watching, position
+
+REFRESHES_PER_SECOND = 4
+NARROW = 78
+"""Columns under which less is shown of each node and run."""
+FINISHED_MAX = 5
+NAME_COLUMNS = 24
+BAR_COLUMNS = 16
+
+GOOD, BAD, DOUBTFUL, QUIET = "green", "bold red", "yellow", "dim"
+
+_STATES = {"alive": GOOD, "suspect": DOUBTFUL, "draining": DOUBTFUL, "dead": BAD}
+_ENDS = {"passed": ("+", GOOD), "failed": ("x", BAD), "error": ("!", BAD), "cancelled": ("-", QUIET)}
+
+
+class Screen:
+    """A context manager: while inside, the terminal shows `watching`."""
+
+    def __init__(self, watching: Watching, lock: threading.Lock, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False, markup=False, emoji=False)
+        self._live = Live(
+            Picture(watching, lock),
+            console=self._console,
+            screen=True,
+            refresh_per_second=REFRESHES_PER_SECOND,
+            redirect_stderr=False,
+            redirect_stdout=False,
+        )
+
+    def __enter__(self) -> "Screen":
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._live.__exit__(*error)
+
+
+class Picture:
+    """What the screen shows, for as much room as there is."""
+
+    def __init__(self, watching: Watching, lock: threading.Lock) -> None:
+        self._watching = watching
+        self._lock = lock
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        with self._lock:
+            drawn = list(self._parts(options.max_width, options.height or console.size.height, time.time()))
+        yield Group(*drawn)
+
+    def _parts(self, width: int, height: int, now: float) -> Iterator[RenderableType]:
+        watching = self._watching
+        yield _head(watching, now)
+        runs, nodes = watching.open_runs(), watching.nodes
+        shares = _shares(
+            height - 2,
+            [
+                max(1, len(runs) + min(FINISHED_MAX, len(watching.runs) - len(runs))),
+                len(watching.failures),
+                len(watching.reasons),
+                max(1, len(nodes)),
+            ],
+        )
+        narrow = width < NARROW
+        yield from _part("RUNS", _runs(watching, shares[0], now, narrow))
+        if watching.failures and shares[1]:
+            yield from _part("FAILING", _failures(watching, shares[1]))
+        if watching.reasons and shares[2]:
+            yield from _part("WAITING", _reasons(watching, shares[2]))
+        if shares[3]:
+            yield from _part("NODES", _nodes(watching, shares[3], narrow))
+
+
+def _shares(height: int, wanted: Sequence[int]) -> list[int]:
+    """Lines for each part, its title not counted: in turn one line each, for as long as there are any."""
+    shares = [0] * len(wanted)
+    left = height
+    while True:
+        before = left
+        for part, most in enumerate(wanted):
+            cost = 1 if shares[part] else 3  # a blank line and a title before the first
+            if shares[part] < most and left >= cost:
+                shares[part] += 1
+                left -= cost
+        if left == before:
+            return shares
+
+
+def _part(title: str, lines: RenderableType) -> Iterator[RenderableType]:
+    yield Text()
+    yield Text(title, style="bold")
+    yield lines
+
+
+def _head(watching: Watching, now: float) -> RenderableType:
+    mesh = watching.mesh
+    if watching.lost_at is not None:
+        old = human.duration(max(1.0, now - watching.lost_at))
+        return _line(f"NO ANSWER from this node, trying again; what follows is {old} old", BAD)
+    if mesh.get("agreed") is False:
+        old = human.duration(max(1.0, now - float(mesh.get("as_of") or now)))
+        return _line(f"NO QUORUM, nothing is decided; what follows is what this node knew {old} ago", BAD)
+    nodes = watching.nodes
+    states = [str(node.get("state")) for node in nodes]
+    here = [node for node in nodes if node.get("state") != "dead"]
+    busy, slots = (sum(int(node.get(key) or 0) for node in here) for key in ("busy", "slots"))
+    leader = watching.name_of(mesh.get("coordinator")) or "nobody"
+    head = Text(f"mesh {human.mesh(watching.name)}", style="bold", no_wrap=True, overflow="ellipsis")
+    head.append(f"  {leader} leads", style="bold" if mesh.get("coordinator") else BAD)
+    head.append(f", term {mesh.get('term')}  {human.plural(states.count('alive'), 'node')}", style="default")
+    if states.count("dead"):
+        head.append(f", {states.count('dead')} dead", style=BAD)
+    head.append(f"  {busy} of {human.plural(slots, 'slot')} busy", style="default")
+    if mesh.get("conflicts"):
+        head.append("  another mesh is here, too", style=DOUBTFUL)
+    return head
+
+
+def _line(text: str, style: str) -> Text:
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+
+
+def _grid(*columns: dict[str, Any]) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(**{"no_wrap": True, "overflow": "ellipsis", **column})
+    return table
+
+
+def _runs(watching: Watching, room: int, now: float, narrow: bool) -> RenderableType:
+    running = watching.open_runs()
+    shown = running[-room:] if len(running) > room else running
+    done = watching.finished_runs(min(FINISHED_MAX, room - len(shown)))
+    if not shown and not done:
+        return _line("none yet: mesh run PATH submits one", QUIET)
+    table = _grid({}, {}, {"min_width": BAR_COLUMNS // 2 if narrow else BAR_COLUMNS}, {}, {})
+    name_columns = 12 if narrow else NAME_COLUMNS
+    for run in reversed(shown):
+        table.add_row(*_open_run(watching, run, now, narrow))
+    for run in done:
+        mark, style = _ENDS.get(str(run.get("state")), ("?", QUIET))
+        reason = human.clean(str(run.get("reason") or "")) if run.get("state") != "passed" else ""
+        end = reason or f"took {human.duration(float(run.get('wall_seconds') or 0.0))}"
+        table.add_row(
+            Text(f"{mark} {run['run']}", style=style),
+            Text(human.short(str(run.get("name") or ""), name_columns)),
+            Text(str(run.get("state")), style=style),
+            Text(position(run), style=QUIET),
+            Text(end, style=QUIET),
+        )
+    return table
+
+
+def _open_run(watching: Watching, run: dict[str, Any], now: float, narrow: bool) -> list[RenderableType]:
+    counts = run.get("counts") or {}
+    bad = int(counts.get("failed") or 0) + int(counts.get("error") or 0)
+    total, done = int(run.get("tests") or 0), int(run.get("done") or 0)
+    style = BAD if bad else GOOD
+    if run.get("state") == "running" and total:
+        columns = BAR_COLUMNS // 2 if narrow else BAR_COLUMNS
+        where: RenderableType = _bar(done, total, columns, style)
+    else:
+        where = Text(str(run.get("state") or ""), style=DOUBTFUL)
+    left = watching.seconds_left(run, now)
+    text = Text(position(run), style=BAD if bad else "") if total else Text("tests not known yet", style=QUIET)
+    return [
+        Text(f"> {run['run']}", style="bold"),
+        Text(human.short(str(run.get("name") or ""), 12 if narrow else NAME_COLUMNS), style="bold"),
+        where,
+        text,
+        Text(f"{human.duration(round(left) or 1)} left" if left is not None else "", style="cyan"),
+    ]
+
+
+def _bar(done: int, total: int, columns: int, style: str) -> Text:
+    """Without colours, too, one sees how far it is."""
+    full = columns * done // total
+    return Text("\N{FULL BLOCK}" * full, style=style).append("\N{LIGHT SHADE}" * (columns - full), style=QUIET)
+
+
+def _failures(watching: Watching, room: int) -> RenderableType:
+    table = _grid({}, {"ratio": 1}, {})
+    for one in list(reversed(watching.failures))[:room]:
+        word = "FAILED" if one.outcome == "failed" else "ERROR"
+        where = watching.name_of(one.worker)
+        table.add_row(
+            Text(word, style=BAD),
+            Text(human.clean(one.test) or f"test {one.index + 1}"),
+            Text(f"run {one.run}" + (f" on {where}" if where else ""), style=QUIET),
+        )
+    return table
+
+
+def _reasons(watching: Watching, room: int) -> RenderableType:
+    table = _grid({"justify": "right"}, {"ratio": 1})
+    for one in watching.reasons[:room]:
+        tests, text = human.number(int(one.get("tests") or 0)), human.clean(str(one.get("text") or ""))
+        table.add_row(Text(tests, style=DOUBTFUL), Text(text))
+    return table
+
+
+def _nodes(watching: Watching, room: int, narrow: bool) -> RenderableType:
+    nodes = watching.nodes
+    shown = nodes if len(nodes) <= room else nodes[: max(1, room - 1)]
+    table = _grid({}, {}, {}, {"justify": "right"}, {"justify": "right"}, {"justify": "right"})
+    leader, voters = watching.mesh.get("coordinator"), set(watching.mesh.get("voters") or ())
+    for node in shown:
+        peer, state, load = node.get("peer"), str(node.get("state")), node.get("load") or {}
+        part = "leads" if peer == leader else "votes" if peer in voters else str(node.get("role") or "")
+        gone = state == "dead"
+        cells = [
+            Text(("* " if peer == leader else "  ") + human.short(str(node.get("name") or ""), NAME_COLUMNS)),
+            Text(state, style=_STATES.get(state, "")),
+            Text(part, style="bold" if peer == leader else QUIET),
+            Text("" if gone else f"{node.get('busy') or 0}/{node.get('slots') or 0} busy"),
+        ]
+        if not narrow and not gone:
+            cpu, memory = load.get("cpu.percent"), load.get("memory.available")
+            cells.append(Text(f"cpu {cpu:.0f}%" if cpu is not None else "", style=QUIET))
+            cells.append(Text(f"{human.size(memory)} free" if memory is not None else "", style=QUIET))
+        table.add_row(*cells, style=QUIET if gone else "")
+    if len(shown) < min(len(nodes), room):
+        table.add_row(Text(f"  and {len(nodes) - len(shown)} more", style=QUIET))
+    return table
