@@ -42,6 +42,7 @@ LAYERS = {
     "mesh.run_views": (PORTS, "ports"),
     "mesh.together": (PORTS, "ports"),
     "mesh.api": (SERVICE, "api"),
+    "mesh.archived": (SERVICE, "backend"),
     "mesh.backend": (SERVICE, "backend"),
     "mesh.birth": (SERVICE, "membership"),
     "mesh.consensus": (SERVICE, "consensus"),

@@ -83,7 +83,10 @@ def test_a_node_is_drained_and_dies(mesh: Lab, page: Page) -> None:
 
 
 def test_a_run_is_cancelled_after_a_question(mesh: Lab, page: Page) -> None:
-    import time; t=time.monotonic(); P=lambda w: print(w, time.monotonic()-t)
+    import time
+
+    t = time.monotonic()
+    P = lambda w: print(w, time.monotonic() - t)
     run = mesh.detached(mesh.suite("cancelled", PATIENT.format(tests=50, seconds=0.5)), "a")
     P("sub")
     page.open(api_of(mesh), f"#/runs/{run}")
