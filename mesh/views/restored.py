@@ -5,8 +5,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mesh.state.model import NO_LEASE, NO_WORKER, Completion, CoordinatorState, Run, RunPhase, Worker
-from mesh.state.verdicts import enter_completion, enter_tries, open_book
+from mesh.state.model import (
+    NO_LEASE,
+    NO_VERDICT,
+    NO_WORKER,
+    Completion,
+    CoordinatorState,
+    Run,
+    RunPhase,
+    Worker,
+)
+from mesh.state.verdicts import ATTEMPTS_MAX, enter_completion, enter_tries, open_book
 from protocols.ids import Cid, LeaseId, PeerId, RunId
 from protocols.manifests import Record, RunSpec
 
@@ -16,11 +25,13 @@ class Told:
     """What a chunk's record says of one attempt."""
 
     test: int
-    attempt: int
+    started: float
     outcome: int
     """Its code."""
     micros: int
     reused: bool
+    verdict: int
+    """Which attempt it was, if the report has it as the test's verdict; else 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +44,13 @@ class Step:
     told: Sequence[Told]
 
 
-def told(test: int, record: Record) -> Told:
+def told(test: int, record: Record, verdict: int) -> Told:
     micros = round(record.duration * 1e6)
-    return Told(test, max(record.attempt, 1), record.outcome.code, micros, record.reused is not None)
+    return Told(test, record.started, record.outcome.code, micros, record.reused is not None, verdict)
 
 
 def restored(run: Mapping[str, Any], steps: Iterable[Step], names: Mapping[PeerId, str]) -> CoordinatorState:
-    """A state with that run alone. `run`: its document; of a test the last attempt has the verdict."""
+    """A state with that run alone. `run`: its document."""
     submitter, bundle = PeerId(run["submitter"]), Cid(run["bundle"])
     made = Run(
         RunId(int(run["run"])),
@@ -53,28 +64,30 @@ def restored(run: Mapping[str, Any], steps: Iterable[Step], names: Mapping[PeerI
     made.exit_code, made.reason = run["exit_code"], run["reason"]
     made.finished_at = run["submitted_at"] + run["wall_seconds"]
     open_book(made, run["tests"])
-    steps = list(steps)
-    last: dict[int, tuple[int, int]] = {}
-    """By test: the attempt with its verdict, and the step that it is in."""
-    for place, step in enumerate(steps):
-        for one in step.told:
-            if one.test < made.tests and one.attempt >= last.get(one.test, (0, 0))[0]:
-                last[one.test] = (one.attempt, place)
-    for place, step in enumerate(steps):
-        verdicts = [one for one in step.told if last.get(one.test) == (one.attempt, place)]
-        tries = [one for one in step.told if one.test in last and last[one.test] != (one.attempt, place)]
+    tries: dict[int, list[tuple[float, Step, Told]]] = {}
+    for step in steps:
         ran = step.worker if step.lease != NO_LEASE else NO_WORKER
-        for one in verdicts:
-            made.attempts[one.test] = min(one.attempt - 1, 254)
-        unique = {one.test: one for one in verdicts}
-        for worker, some in _by_worker(ran, unique.values()):
-            enter_completion(made, _completion(step, worker, some))
-        if tries and ran != NO_WORKER:
-            enter_tries(made, _completion(step, ran, tries))
-    made.workers = list(dict.fromkeys(step.worker for step in steps if step.lease != NO_LEASE))
+        verdicts = {one.test: one for one in step.told if one.verdict and _is_new(made, one)}
+        for one in verdicts.values():
+            made.attempts[one.test] = min(one.verdict - 1, ATTEMPTS_MAX)
+        for worker, some in _by_worker(ran, verdicts.values()):
+            enter_completion(made, _completion(step, worker, [(one, one.verdict) for one in some]))
+        for one in step.told:
+            if not one.verdict and one.test < made.tests and ran != NO_WORKER:
+                tries.setdefault(one.test, []).append((one.started, step, one))
+    for test, found in sorted(tries.items()):
+        found.sort(key=lambda each: each[0])
+        for place, (_, step, one) in enumerate(found):
+            number = max(1, made.attempts[test] + 1 - len(found) + place)
+            enter_tries(made, _completion(step, step.worker, [(one, number)]))
+    made.workers = list(dict.fromkeys(done.worker for done in (*made.chunks, *made.tries) if done.worker != NO_WORKER))
     state = CoordinatorState(runs={made.id: made}, finished=[made.id])
     state.workers = {peer: Worker(peer, name, 1, 1, registered=0) for peer, name in sorted(names.items())}
     return state
+
+
+def _is_new(run: Run, one: Told) -> bool:
+    return one.test < run.tests and run.outcomes[one.test] == NO_VERDICT
 
 
 def _by_worker(ran: PeerId, told: Iterable[Told]) -> Iterable[tuple[PeerId, list[Told]]]:
@@ -85,14 +98,15 @@ def _by_worker(ran: PeerId, told: Iterable[Told]) -> Iterable[tuple[PeerId, list
             yield worker, some
 
 
-def _completion(step: Step, worker: PeerId, told: Sequence[Told]) -> Completion:
-    ordered = sorted(told, key=lambda one: one.test)
+def _completion(step: Step, worker: PeerId, told: Iterable[tuple[Told, int]]) -> Completion:
+    """`told`: each with its number among the test's attempts."""
+    ordered = sorted(told, key=lambda each: each[0].test)
     return Completion(
         chunk=step.cid,
         worker=worker,
         lease=step.lease if worker != NO_WORKER else NO_LEASE,
-        tests=array("I", [one.test for one in ordered]),
-        outcomes=bytes(one.outcome for one in ordered),
-        durations=array("q", [max(one.micros, 0) for one in ordered]),
-        attempts=bytes(min(one.attempt, 255) for one in ordered),
+        tests=array("I", [one.test for one, _ in ordered]),
+        outcomes=bytes(one.outcome for one, _ in ordered),
+        durations=array("q", [max(one.micros, 0) for one, _ in ordered]),
+        attempts=bytes(min(number, 255) for _, number in ordered),
     )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mesh import archived
-from mesh.archived import Archive
+from mesh.archived import Archive, _cid_of
 from mesh.details import Details
 from mesh.entries import ContentEntry, ContentKind, NamedContent
 from mesh.run_views import ONLY_A_REPORT, argument_of
@@ -69,11 +69,15 @@ def report() -> Report:
     """Test 1 failed on W and passed on V; 3 was reused, and 4 skipped by the coordinator C."""
     failed, passed, skipped = Outcome.FAILED, Outcome.PASSED, Outcome.SKIPPED
     reused = record(3, passed, W, reused=REPORT)
+    told = [record(0, passed, W), record(1, passed, V, 2), record(2, failed, V), reused, record(4, skipped, C)]
+    attempts = (1, 2, 1, 1, 1)
+    tests = [{"record": _cid_of(data), "attempt": attempt} for data, attempt in zip(told, attempts, strict=True)]
     return Report(
         {
-            "chunks/000000.cbor": chunk(W, 11, (0, record(0, passed, W)), (1, record(1, failed, W))),
-            "chunks/000001.cbor": chunk(V, 12, (1, record(1, passed, V, 2)), (2, record(2, failed, V))),
-            "chunks/000002.cbor": chunk(C, 0, (3, reused), (4, record(4, skipped, C))),
+            "chunks/000000.cbor": chunk(V, 12, (1, told[1]), (2, told[2])),
+            "chunks/000001.cbor": chunk(W, 11, (0, told[0]), (1, record(1, failed, W))),
+            "chunks/000002.cbor": chunk(C, 0, (3, reused), (4, told[4])),
+            "report.json": json.dumps({"tests": tests}).encode(),
             SEAL_FILE: encode_block(Seal(RunId(7), C, 1010.0, ((V, "victor"), (W, "willa")), 0, 3, ())),
         }
     )
@@ -107,7 +111,7 @@ async def test_its_tests_tries_and_timeline(report: Report) -> None:
     test = json.loads(await views.look("test", argument_of(RunId(7), index=1)))
     tries = [(one["attempt"], one["outcome"], one["worker"]) for one in test["tries"]]
     assert tries == [(1, "failed", W), (2, "passed", V)]
-    assert test["tries"][1]["chunk"] == cid_of(report.files["chunks/000001.cbor"])
+    assert test["tries"][1]["chunk"] == cid_of(report.files["chunks/000000.cbor"])
     timeline = json.loads(await views.look("timeline", argument_of(RunId(7))))
     spans = {(slot["name"], span[0], span[4]) for slot in timeline["slots"] for span in slot["spans"]}
     assert spans == {("willa", 0, 1), ("willa", 1, 1), ("victor", 1, 2), ("victor", 2, 1)}
