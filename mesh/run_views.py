@@ -8,7 +8,7 @@ ran, of a few runs. Invariant: what is made of a large run yields to others, or 
 
 import json
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -124,13 +124,21 @@ class RunViews:
             return _json(self._queue())
         raise UsageError(f"there is no view {view!r} of {argument[:80]!r}")
 
-    def eta(self, run: Run | RunSummary) -> float | None:
-        """Seconds until an open run has ended, about."""
-        if not isinstance(run, Run) or run.exit_code is not None:
-            return None
-        estimates = self._estimates().get(run.id)
-        done = self._done(run, estimates) if estimates is not None and len(estimates) == run.tests else (0.0, 0.0)
-        return seconds_left(self._state(), run, estimates, done, self._running_of(run))
+    def etas(self, runs: Iterable[Run | RunSummary]) -> dict[RunId, float | None]:
+        """Seconds until open runs have ended, about; of those that are over there is nothing to tell."""
+        state, estimates = self._state(), self._estimates()
+        running: dict[RunId, list[tuple[PeerId, LeaseId, TestIndex, float]]] = {}
+        for one in self._running():
+            if one[1] in state.leases:
+                running.setdefault(state.leases[one[1]].run, []).append(one)
+        held: dict[PeerId, int] = {}
+        found: dict[RunId, float | None] = {}
+        for run in runs:
+            if isinstance(run, Run) and run.exit_code is None:
+                known = estimates.get(run.id)
+                done = self._done(run, known) if known is not None and len(known) == run.tests else (0.0, 0.0)
+                found[run.id] = seconds_left(state, run, known, done, running.get(run.id, ()), held)
+        return found
 
     def _run(self, run_id: RunId) -> Run:
         run = self._state().runs.get(run_id)
@@ -239,7 +247,7 @@ class RunViews:
 
     def _queue(self) -> dict[str, Any]:
         state = self._state()
-        etas = {run.id: self.eta(run) for run in state.runs.values() if run.exit_code is None}
+        etas = self.etas(state.runs.values())
         return queue.queue_document(state, self._standings(), self._waiting(), etas)
 
 
