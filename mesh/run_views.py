@@ -219,10 +219,10 @@ class RunViews:
             known.seen = await self._read(known, run.chunks, known.seen, until)
             known.tried = await self._read(known, run.tries, known.tried, until)
             names = self._names()
-            left = len(run.chunks) - known.seen + len(run.tries) - known.tried
-            stands = (known.seen, known.tried, left, run.finished_at, run.tests, names)
+            cut = known.spans.full or trio.current_time() > until
+            stands = (known.seen, known.tried, cut, run.finished_at, run.tests, names)
             if known.told[0] != stands:
-                make = partial(_told, run, known, names, left)
+                make = partial(_told, run, known, names, cut)
                 large = len(known.spans) >= THREAD_SPANS_MIN
                 known.told = (stands, await trio.to_thread.run_sync(make) if large else make())
             return known.told[1]
@@ -251,7 +251,7 @@ class RunViews:
         return queue.queue_document(state, self._standings(), self._waiting(), etas)
 
 
-def _told(run: Run, known: _Timeline, names: Mapping[PeerId, str], left: int) -> bytes:
+def _told(run: Run, known: _Timeline, names: Mapping[PeerId, str], cut: bool) -> bytes:
     """The document; nothing of it changes meanwhile but for what belongs to the run, which is read once."""
     barriers = run.barriers
     told = timeline.document(
@@ -263,7 +263,7 @@ def _told(run: Run, known: _Timeline, names: Mapping[PeerId, str], left: int) ->
         names,
         barriers.waits_for if barriers is not None else lambda test: (),
     )
-    return _json({**told, "cut": known.spans.full or left > 0, "lost_chunks": known.lost})
+    return _json({**told, "cut": cut, "lost_chunks": known.lost})
 
 
 def _json(document: dict[str, Any]) -> bytes:
