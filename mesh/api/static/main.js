@@ -2,7 +2,7 @@
 
 import { html, render, signal, useEffect, useLayoutEffect, useRef } from "./vendor/ui.js";
 import { takeToken, token, useToken } from "./api.js";
-import { ago, bad, clock, seconds } from "./format.js";
+import { ago, bad, clock, spent } from "./format.js";
 import { go, route } from "./route.js";
 import { mesh, now, open, raised, said, start, trouble } from "./store.js";
 import { connection } from "./stream.js";
@@ -80,7 +80,7 @@ function App() {
 function Live() {
   const { state, since } = connection.value;
   const long = now.value * 1000 - since > QUIET_MS;
-  const text = state === "live" || (state === "reconnecting" && !long) ? "live" : state === "reconnecting" ? `reconnecting, ${seconds(Math.round(now.value - since / 1000))}` : state;
+  const text = state === "live" || (state === "reconnecting" && !long) ? "live" : state === "reconnecting" ? `reconnecting, ${spent(now.value - since / 1000)}` : state;
   return html`<span class="live" data-state=${state} role="status"><span class="dot" aria-hidden="true"></span><span class=${state === "live" ? "phone-no" : ""}>${text}</span></span>`;
 }
 
