@@ -11,6 +11,7 @@ from mesh.cli.progress import MODES
 from mesh.cli.reporting import HELP as HELP_REPORT
 from mesh.cli.reporting import choose, make_reports
 from mesh.cli.session import connect
+from protocols.errors import UsageError
 
 HELP = "Follow a run to its end, with its exit code; without RUN, watch the whole mesh until Ctrl-C."
 
@@ -23,6 +24,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.run is None:
+        if args.report:
+            raise UsageError("--report is made of a run: name the one to watch")
         from mesh.cli.mesh_watch import watch_mesh
 
         return watch_mesh(args)

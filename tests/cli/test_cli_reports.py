@@ -338,6 +338,7 @@ def test_whoever_follows_a_run_may_have_its_reports(
     ended = mesh("watch", "17", "--report", "github")
     assert ended.code == 1
     assert mesh("watch", "17", "--report", "junit:taken/").code == 4
+    assert mesh("watch", "--report", "junit").code == 4
     assert mesh("retry", "17", "--report", "json", "--detach").code == 4
 
 

@@ -73,8 +73,6 @@ def test_coverage_over_three_nodes_and_every_form_of_report(tmp_path: Path) -> N
         finished = json.loads(done.stdout.splitlines()[-1])
         written = mesh.mesh("results", finished["report"], "-o", "fetched", "--report", "coverage:away", home="c")
         assert "coverage report: " in written.stderr
-        verified = mesh.mesh("verify", "fetched", home="a")
-        assert "is what was signed" in verified.stdout
     report = json.loads((mesh.folder / "fetched" / "report.json").read_text())
     ran = {entry["worker"] for entry in report["tests"]}
     assert len(ran) == 3, "each node had a part of it"
