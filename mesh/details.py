@@ -29,6 +29,8 @@ MANIFESTS_MAX = 4
 ARTIFACTS_MAX = 200
 """Files of one test that are listed."""
 ARTIFACT_DEPTH_MAX = 8
+REST = 1.5
+"""Answers are mostly the coordinator's, which paces them by their cost; here they are shared by all who wait."""
 CONTENT_SECONDS = 10.0
 """How long a record, or what a test left, is looked for."""
 
@@ -51,7 +53,7 @@ class Details:
         self._look = look
         self._load = manifest
         self._feed = feed
-        self._paced = Paced()
+        self._paced = Paced(REST)
         self._manifests: dict[Cid, Manifest] = {}
         self._own = RunViews(content=content, state=self._state, manifest=self._manifest)
 
@@ -59,7 +61,8 @@ class Details:
         """One run. While there was a coordinator just now, or nothing is known of the run here, one is waited for: who
         asks whether it has ended is not to be told of yesterday."""
         try:
-            told, agreed = json.loads(await self._look("run", str(run), not self._feed.is_fresh)), True
+            look = partial(self._look, "run", str(run), not self._feed.is_fresh)
+            told, agreed = json.loads(await self._paced.get(("run", run), look)), True
         except NoQuorum:
             state = self._state()
             known = state.runs.get(run) or state.archive.get(run)

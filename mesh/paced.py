@@ -2,7 +2,7 @@
 
 A page asks again whenever something happened, and so do all pages that are open. Whoever asks gets an answer that was
 begun after it asked, so never an old one; whoever asks meanwhile waits for the next, and all who wait share it. The
-next answer to a question begins no sooner than `REST` times what the last one took: so a question costs a bounded part
+next answer to a question begins no sooner than `rest` times what the last one took: so a question costs a bounded part
 of a processor, however many ask it. Rejected: keeping answers for a while (the last event of a run would be shown
 by chance, or never).
 """
@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 import trio
 
-REST = 10.0
-REST_SECONDS_MAX = 5.0
+REST = 5.0
+REST_SECONDS_MAX = 1.5
 QUESTIONS_MAX = 256
 """Whose last cost is remembered."""
 
@@ -33,7 +33,8 @@ class _Question:
 
 
 class Paced:
-    def __init__(self) -> None:
+    def __init__(self, rest: float = REST) -> None:
+        self._rest = rest
         self._questions: OrderedDict[Hashable, _Question] = OrderedDict()
 
     async def get(self, key: Hashable, make: Callable[[], Awaitable[bytes]]) -> bytes:
@@ -50,7 +51,7 @@ class Paced:
                 start = trio.current_time()
                 question.answer = await make()
                 question.made = question.begun
-                question.due = start + min(REST * (trio.current_time() - start), REST_SECONDS_MAX)
+                question.due = start + min(self._rest * (trio.current_time() - start), REST_SECONDS_MAX)
             answer = question.answer
             if not question.turn.statistics().tasks_waiting:
                 question.answer = b""

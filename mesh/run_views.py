@@ -32,7 +32,7 @@ from protocols.manifests import Chunk, Manifest, Record
 
 RUNS_KEPT_MAX = 4
 """Of which what is dear to make is kept."""
-THREAD_TESTS_MIN = 20_000
+THREAD_TESTS_MIN = 5_000
 """Of a run whose pages are chosen in a thread."""
 THREAD_SPANS_MIN = 1_000
 """Of a timeline whose document is made in one."""

@@ -40,7 +40,7 @@ async def test_all_who_wait_share_one_answer_that_is_younger_than_their_question
 
 async def test_what_is_cheap_is_hardly_waited_for_and_what_is_dear_not_for_ever(autojump_clock: object) -> None:
     paced = Paced()
-    for maker, most in ((Maker(0.001), REST * 0.001), (Maker(3.0), REST_SECONDS_MAX)):
+    for maker, most in ((Maker(0.001), REST * 0.001), (Maker(1.0), REST_SECONDS_MAX), (Maker(3.0), 3.0)):
         for _ in range(3):
             await paced.get(maker, maker)
         gaps = [later - earlier for earlier, later in zip(maker.begun, maker.begun[1:], strict=False)]

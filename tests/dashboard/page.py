@@ -29,7 +29,7 @@ AXE = (
 PATIENCE = 40.0
 """Seconds for what takes one or two on an idle machine."""
 
-LOOK_SECONDS = 0.05
+LOOK_SECONDS = 0.1
 
 FLAGS = (
     "--headless=new", "--no-sandbox", "--no-first-run", "--disable-gpu", "--disable-dev-shm-usage",

@@ -83,17 +83,11 @@ def test_a_node_is_drained_and_dies(mesh: Lab, page: Page) -> None:
 
 
 def test_a_run_is_cancelled_after_a_question(mesh: Lab, page: Page) -> None:
-    import time; t=time.monotonic(); P=lambda w: print(w, time.monotonic()-t)
     run = mesh.detached(mesh.suite("cancelled", PATIENT.format(tests=50, seconds=0.5)), "a")
-    P("sub")
     page.open(api_of(mesh), f"#/runs/{run}")
-    P("open")
     page.click("button", "Cancel")
-    P("click")
     page.find("dialog button", "Let it run").send_keys(Keys.ESCAPE)
-    P("esc")
     page.until(lambda: not page.here("dialog"), "the question is gone")
-    P("gone")
     page.click("button", "Cancel")
     page.click("dialog button", "Cancel the run")
     page.until_sees("cancelled", "section[aria-label='Where it stands']")

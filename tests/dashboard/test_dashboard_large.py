@@ -24,7 +24,8 @@ COUNTS = {"passed": 9_700, "failed": 200, "error": 0, "skipped": 100, "xfailed":
 RUN = {
     "run": "17", "state": "failed", "name": "suite", "project": "suite", "submitter": PEER, "priority": 50,
     "pending": 0, "leased": 0, "done": TESTS, "tests": TESTS, "counts": COUNTS, "submitted_at": 1.8e9,
-    "wall_seconds": 60.0, "exit_code": 1, "report": None, "manifest": None, "reason": "", "queue": None, "bundle": None, "eta_seconds": None,
+    "wall_seconds": 60.0, "exit_code": 1, "report": None, "manifest": None, "reason": "", "queue": None,
+    "bundle": None, "eta_seconds": None,
 }  # fmt: skip
 
 
