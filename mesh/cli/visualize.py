@@ -108,4 +108,4 @@ def _run(client: Client, run: int | None) -> dict[str, Any]:
 
 
 def _title(run: dict[str, Any]) -> str:
-    return f"Run {run['run']} {run['name']}"
+    return f"Run {run['run']} {run.get('name') or ''}".rstrip()

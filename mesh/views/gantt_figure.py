@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from mesh.views import human
-from mesh.views.drawing import FAINT, INK, RULE, SOFT, shown, text_width
+from mesh.views.drawing import BOLD, FAINT, INK, RULE, SOFT, shown, text_width
 from mesh.views.overview_figure import INNER, MARGIN, PART_COLOURS, WIDTH, Sheet, fitted, key
 from mesh.views.pictures import CRITICAL_NAMED_MAX, Gantt, Step
 
@@ -63,7 +63,7 @@ def draw(run: Gantt, title: str, tests: Mapping[int, str]) -> Figure:
 
 def _head(sheet: Sheet, run: Gantt, title: str) -> None:
     room = INNER - 0.2
-    sheet.text(MARGIN, 0.5, fitted(shown(title), room, 16.0), fontsize=16, weight="bold")
+    sheet.text(MARGIN, 0.5, fitted(shown(title), BOLD * room, 16.0), fontsize=16, weight="bold")
     if not run.lanes:
         return
     workers = len({lane.worker for lane in run.lanes})

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from mesh.views import human
-from mesh.views.drawing import FAINT, INK, SOFT, shown, text_width
+from mesh.views.drawing import BOLD, FAINT, INK, SOFT, shown, text_width
 from mesh.views.overview_figure import INNER, MARGIN, WIDTH, Sheet, fitted
 from mesh.views.pictures import Heat
 
@@ -63,7 +63,7 @@ def draw(data: Heat | None, title: str) -> Figure:
 
 def _sheet(title: str, height: float) -> Sheet:
     sheet = Sheet(Figure(figsize=(WIDTH, height), facecolor="white"), height)
-    sheet.text(MARGIN, 0.5, fitted(shown(title), INNER - 0.2, 16.0), fontsize=16, weight="bold")
+    sheet.text(MARGIN, 0.5, fitted(shown(title), BOLD * INNER, 16.0), fontsize=16, weight="bold")
     return sheet
 
 

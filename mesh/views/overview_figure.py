@@ -237,7 +237,7 @@ def _names(axes: Axes, names: Sequence[str]) -> None:
 
 def fitted(text: str, room: float = NAMES - 0.12, size: float = 8.0) -> str:
     """`text`, its middle left out where it is wider than `room`."""
-    length = len(text)
+    length = min(len(text), int(room / text_width("i", size)) + 4)  # hardly anything is narrower
     while text_width(human.short(text, length), size) > room and length > 4:
         length -= 1
     return human.short(text, length)
