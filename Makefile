@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Hundreds of short processes of ours start: each module is compiled once, whatever the machine's default is.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test interop properties simulate mutants chaos bench-content bench-prediction bench-raft bench-runner bench-scheduler bench-idle bench-cached bench-memory compare-suites check lock clean
+.PHONY: demo test interop properties simulate mutants chaos bench-content bench-prediction bench-raft bench-runner bench-scheduler bench-idle bench-cached bench-memory bench-feed compare-suites check lock clean
 
 demo: $(STAMP)
 	@$(BIN)/python examples/demo.py
@@ -72,6 +72,10 @@ bench-runner: $(RUNNER_BENCH)/.installed
 # networkx's suite with --cached, unchanged and after edits (docs/content.md): some minutes. SUITE=click.
 bench-cached: $(STAMP)
 	@$(BIN)/python -m benchmarks.cached --cache $(RUNNER_BENCH)/suites $(if $(SUITE),--suite $(SUITE))
+
+# What ten listeners to the feed of events cost a node in a busy run, and how late an event is: a minute.
+bench-feed: $(STAMP)
+	@$(BIN)/python -m benchmarks.feed
 
 # What a run of 100,000 tests adds to the memory of the node that coordinates it: two minutes.
 bench-memory: $(STAMP)

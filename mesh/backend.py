@@ -107,7 +107,7 @@ class MeshBackend:
         self.details = Details(
             content=content,
             replica=replica,
-            look=lambda view, argument: self._look(view, argument, LOOK_SECONDS, COORDINATOR_SECONDS),
+            look=self._look_for_details,
             manifest=self._manifest,
             feed=self.feed,
         )
@@ -200,8 +200,7 @@ class MeshBackend:
         return runs
 
     async def run(self, run: RunId) -> dict[str, Any]:
-        document: dict[str, Any] = await self._look("run", str(run))
-        return document
+        return await self.details.run(run)
 
     async def why(self, target: str) -> dict[str, Any]:
         document: dict[str, Any] = await self._look("why", target)
@@ -318,10 +317,19 @@ class MeshBackend:
         answer = await self._ask(Query(view, argument), Document, patience, patience if timeout is None else timeout)
         return json.loads(answer.json)
 
+    @property
+    def _patience(self) -> float:
+        """For what can be answered without a coordinator: where there was none for a while, none is waited for."""
+        return LOOK_SECONDS if self.feed.is_fresh else 0.0
+
+    async def _look_for_details(self, view: str, argument: str, hurry: bool) -> bytes:
+        patience = self._patience if hurry else COORDINATOR_SECONDS
+        return (await self._ask(Query(view, argument), Document, patience, COORDINATOR_SECONDS)).json
+
     async def _agreed_or_own(self) -> tuple[dict[str, Any], bool]:
         """Term, voters, commit index and runs by the coordinator; without one, what this node knows (and False)."""
         try:
-            return await self._look("mesh", patience=LOOK_SECONDS), True
+            return await self._look("mesh", "", self._patience, LOOK_SECONDS), True
         except NoQuorum:
             replica = self._replica()
             if replica is None:

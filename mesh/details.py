@@ -5,15 +5,19 @@ them, and not by the coordinator: they may be long, and the node that asks has t
 """
 
 import dataclasses
+import json
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from mesh.entries import ContentKind
 from mesh.feeds import Feeds
+from mesh.paced import Paced
 from mesh.ports import Content, ReplicatedLog
 from mesh.run_views import RunViews, argument_of
 from mesh.state.model import CoordinatorState
+from mesh.views import documents
 from mesh.views.tests_table import Wanted
 from protocols.codec import decode
 from protocols.errors import MeshError, NoQuorum
@@ -25,6 +29,8 @@ MANIFESTS_MAX = 4
 ARTIFACTS_MAX = 200
 """Files of one test that are listed."""
 ARTIFACT_DEPTH_MAX = 8
+REST = 1.5
+"""Answers are mostly the coordinator's, which paces them by their cost; here they are shared by all who wait."""
 CONTENT_SECONDS = 10.0
 """How long a record, or what a test left, is looked for."""
 
@@ -37,31 +43,49 @@ class Details:
         *,
         content: Content,
         replica: Callable[[], ReplicatedLog | None],
-        look: Callable[[str, str], Awaitable[Any]],
+        look: Callable[[str, str, bool], Awaitable[bytes]],
         manifest: Callable[[Cid, tuple[PeerId, ...]], Awaitable[Manifest]],
         feed: Feeds,
     ) -> None:
-        """`look` asks the coordinator for a view; `NoQuorum` if there is none."""
+        """`look` asks the coordinator for a view; `NoQuorum` if there is none: soon, if told to hurry."""
         self._content = content
         self._replica = replica
         self._look = look
         self._load = manifest
         self._feed = feed
+        self._paced = Paced(REST)
         self._manifests: dict[Cid, Manifest] = {}
         self._own = RunViews(content=content, state=self._state, manifest=self._manifest)
 
-    async def tests(self, run: RunId, wanted: Wanted) -> dict[str, Any]:
+    async def run(self, run: RunId) -> dict[str, Any]:
+        """One run. While there was a coordinator just now, or nothing is known of the run here, one is waited for: who
+        asks whether it has ended is not to be told of yesterday."""
+        try:
+            look = partial(self._look, "run", str(run), not self._feed.is_fresh)
+            told, agreed = json.loads(await self._paced.get(("run", run), look)), True
+        except NoQuorum:
+            state = self._state()
+            known = state.runs.get(run) or state.archive.get(run)
+            if known is None:
+                told, agreed = json.loads(await self._look("run", str(run), False)), True
+            else:
+                names = {peer: worker.name for peer, worker in state.workers.items()}
+                shown = documents.run_document(known, time.time())
+                told, agreed = {**shown, **documents.run_details(known, names)}, False
+        return {**told, **self._dated(agreed)}
+
+    async def tests(self, run: RunId, wanted: Wanted) -> bytes:
         return await self._told("tests", argument_of(run, **dataclasses.asdict(wanted)))
 
-    async def timeline(self, run: RunId) -> dict[str, Any]:
+    async def timeline(self, run: RunId) -> bytes:
         return await self._told("timeline", argument_of(run))
 
-    async def queue(self) -> dict[str, Any]:
+    async def queue(self) -> bytes:
         return await self._told("queue", "")
 
     async def test(self, run: RunId, index: int) -> dict[str, Any]:
         """One test, with the records of all its tries."""
-        told = await self._told("test", argument_of(run, index=index))
+        told: dict[str, Any] = json.loads(await self._told("test", argument_of(run, index=index)))
         for one in told["tries"]:
             one["record"], one["trouble"] = await self._record(Cid(one.pop("chunk")), one["worker"], index)
         last = told["tries"][-1] if told["tries"] and told["outcome"] is not None else None
@@ -69,14 +93,21 @@ class Details:
         told["artifacts"] = await self._artifacts(told["record"]) if told["record"] else []
         return told
 
-    async def _told(self, view: str, argument: str) -> dict[str, Any]:
+    async def _told(self, view: str, argument: str) -> bytes:
+        return await self._paced.get((view, argument), partial(self._made, view, argument))
+
+    async def _made(self, view: str, argument: str) -> bytes:
+        """The document, as JSON; it may be long, and is not taken apart here."""
         try:
-            told, agreed = await self._look(view, argument), True
+            told, agreed = await self._look(view, argument, True), True
         except NoQuorum:
             if self._replica() is None:
                 raise
             told, agreed = await self._own.look(view, argument), False
-        return {**told, "agreed": agreed, "as_of": time.time() if agreed else self._feed.as_of}
+        return told[:-1] + b"," + json.dumps(self._dated(agreed)).encode()[1:]
+
+    def _dated(self, agreed: bool) -> dict[str, Any]:
+        return {"agreed": agreed, "as_of": time.time() if agreed else self._feed.as_of}
 
     def _state(self) -> CoordinatorState:
         replica = self._replica()

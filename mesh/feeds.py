@@ -10,16 +10,18 @@ ID that it named, in order, or is told with `hello` that it must load all anew; 
 too slow is cut off, to come back with the last ID that it has.
 """
 
+import itertools
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import trio
 
+from mesh.listening import Listener, block, blocks
 from mesh.ports import Network, Nodes, ReplicatedLog
 from mesh.state.feed import Ring, merged
 from protocols.client import FOLLOW_SECONDS_MAX, FROM_NOW_ON, PROTOCOL, FeedEvent, Watch, Watched
@@ -32,9 +34,6 @@ from protocols.work import Refused
 log = logging.getLogger(__name__)
 
 LISTENERS_MAX = 64
-QUEUE_BYTES_MAX = 1024 * 1024
-"""Of what a listener has not taken."""
-
 EVENTS_PER_ANSWER_MAX = 2_000
 EVENT_BYTES_PER_ANSWER_MAX = 256 * 1024
 
@@ -91,7 +90,7 @@ class Feeds:
         self._conflicts = conflicts
         self._documents = documents
         self._now = now
-        self._listeners: list[_Listener] = []
+        self._listeners: list[Listener] = []
         self._wanted = trio.Event()
         self._unwanted = trio.Event()
         self._moved = trio.Event()
@@ -139,14 +138,19 @@ class Feeds:
         known = max(group.feed.led_until or group.feed.at, self._as_of) if group is not None else self._as_of
         return known or None
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether this node heard of a coordinator lately."""
+        as_of = self.as_of
+        return as_of is not None and self._now() - as_of < READY_SECONDS
+
     def heard(self) -> None:
         """A coordinator answered this node just now."""
         self._as_of = self._now()
 
     async def ready(self) -> list[str]:
         """What keeps this node from being of use now, in sentences; nothing, if it follows a coordinator."""
-        as_of = self.as_of
-        if as_of is not None and self._now() - as_of < READY_SECONDS:
+        if self.is_fresh:
             return []
         coordinator = self._coordinator()
         if coordinator is None:
@@ -177,7 +181,7 @@ class Feeds:
         or the listener is too slow. `MeshFailed`: too many listen already."""
         if len(self._listeners) >= LISTENERS_MAX:
             raise MeshFailed(f"{LISTENERS_MAX} listen to the events of this node already: ask another one")
-        listener = _Listener()
+        listener = Listener()
         with self._served(listener):
             known = await self._caught_up(after)
             start, listener.live = self._cursor, True  # with this, no event comes twice, and none is left out
@@ -185,9 +189,9 @@ class Feeds:
             reset = after is not None and backlog is None
             head = max(start, 0)
             hello = {"peer": self._network.peer_id, "mesh": self._mesh_name(), "head": head, "reset": reset}
-            yield _block("hello", json.dumps(hello).encode()) + self._mesh_block()
+            yield block("hello", json.dumps(hello).encode()) + self._mesh_block()
             if backlog:
-                yield _blocks(backlog)
+                yield blocks(backlog)
             while not listener.cut:
                 piece = b":\n\n"  # a comment, which says that the node still lives
                 with trio.move_on_after(KEEP_ALIVE_SECONDS):
@@ -195,7 +199,7 @@ class Feeds:
                 yield piece
 
     @contextmanager
-    def _served(self, listener: "_Listener") -> Iterator[None]:
+    def _served(self, listener: Listener) -> Iterator[None]:
         self._listeners.append(listener)
         self._wanted.set()
         try:
@@ -262,7 +266,7 @@ class Feeds:
             if found is None:  # another member's state replaced what this one had
                 self._restart(ring.head)
             elif found:
-                self._fan_out(_blocks(merged(found)))
+                self._fan_out(blocks(merged(found)))
                 self._move(found[-1].index)
                 await trio.sleep(MERGE_SECONDS)
             elif group is not None:
@@ -285,10 +289,10 @@ class Feeds:
                 listener.stop()
         self._move(cursor)
 
-    def _fan_out(self, block: bytes) -> None:
+    def _fan_out(self, piece: bytes) -> None:
         for listener in self._listeners:
             if listener.live and not listener.cut:
-                listener.put(block)
+                listener.put(piece)
 
     async def _bring(self) -> bool:
         """Ask a member for what came since; whether one answered."""
@@ -313,9 +317,9 @@ class Feeds:
             if not fresh:
                 self._restart(watched.head)
             return True
-        for event in watched.events:
-            if event.index > self._own.head:
-                self._own.enter(event.index, event)
+        for index, events in itertools.groupby(watched.events, key=lambda event: event.index):
+            if index > self._own.head:
+                self._own.enter(index, list(events))
         self._own.advance(watched.head)
         return True
 
@@ -351,9 +355,9 @@ class Feeds:
             await trio.sleep(MESH_SECONDS)
             now = self._mesh_state()
             if now.matters != state.matters or (now.nodes != state.nodes and trio.current_time() >= due):
-                state, block = now, self._mesh_block(now)
-                due = trio.current_time() + len(block) / MESH_BYTES_PER_SECOND
-                self._fan_out(block)
+                state, piece = now, self._mesh_block(now)
+                due = trio.current_time() + len(piece) / MESH_BYTES_PER_SECOND
+                self._fan_out(piece)
 
     def _mesh_state(self) -> "_MeshState":
         group, told = self._group(), self._told
@@ -385,7 +389,7 @@ class Feeds:
     def _mesh_block(self, state: "_MeshState | None" = None) -> bytes:
         state = state or self._mesh_state()
         stated = json.dumps({**state.stated, "as_of": self.as_of}, separators=(",", ":")).encode()
-        return _block("mesh", stated[:-1] + b',"nodes":' + state.nodes + b"}")
+        return block("mesh", stated[:-1] + b',"nodes":' + state.nodes + b"}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,44 +409,3 @@ class _MeshState:
     matters: tuple[Any, ...]
     stated: dict[str, Any]
     nodes: bytes
-
-
-class _Listener:
-    """What waits for one listener."""
-
-    def __init__(self) -> None:
-        self.live = False
-        """Whether what comes is put here."""
-        self.cut = False
-        self._held: list[bytes] = []
-        self._bytes = 0
-        self._news = trio.Event()
-
-    def put(self, block: bytes) -> None:
-        self._held.append(block)
-        self._bytes += len(block)
-        if self._bytes > QUEUE_BYTES_MAX:
-            self.stop()
-        self._news.set()
-
-    def stop(self) -> None:
-        self.cut = True
-        self._held.clear()
-        self._news.set()
-
-    async def take(self) -> bytes:
-        """All there is, as soon as there is something; nothing, once it is cut."""
-        await self._news.wait()
-        self._news = trio.Event()
-        taken, self._held, self._bytes = b"".join(self._held), [], 0
-        return taken
-
-
-def _blocks(events: Iterable[FeedEvent]) -> bytes:
-    return b"".join([_block(event.name, event.json, event.index) for event in events])
-
-
-def _block(name: str, data: bytes, index: int | None = None) -> bytes:
-    """One event as text/event-stream has it."""
-    head = f"event: {name}\n" if index is None else f"id: {index}\nevent: {name}\n"
-    return head.encode() + b"data: " + data + b"\n\n"

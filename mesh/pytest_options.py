@@ -37,5 +37,8 @@ def options_of(config: pytest.Config, project: Project) -> argparse.Namespace:
     given["cached_allow"] = allowed_unseen(allowed) if isinstance(allowed, str) and allowed else list(allowed)
     if not given["cached"] and config.getoption("mesh_cached_allow") is None:
         given["cached_allow"] = []
-    given["python"] = [named_python(given["python"])] if given["python"] else []
+    if isinstance(given["python"], str):
+        given["python"] = [named_python(given["python"])] if given["python"] else []
+    elif len(given["python"]) > 1:
+        raise UsageError("python in [tool.mesh] names several, and a session of pytest has one: give --mesh-python")
     return argparse.Namespace(**given, **{name: said.get(name, value) for name, value in _WITHOUT_OPTION.items()})

@@ -74,7 +74,7 @@ class MeshSession:
         project = read_project(config.rootpath)
         self._options = options_of(config, project)
         flags = config.getoption("mesh_report")
-        self._reports = choose(flags, project.reports, project.root, os.environ)
+        self._reports = choose(flags, project.reports, project.root, os.environ, "--mesh-report")
         root, start = bundle_root(config.rootpath)
         self._places = Places(root, "" if start == "." else start + "/")
         self._submission = prepare_suite(self._options, root, self._arguments(root))

@@ -10,10 +10,12 @@ import json
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import trio
 
+from mesh.paced import Paced
 from mesh.ports import Content
 from mesh.scheduler.durations import Estimates
 from mesh.scheduler.eta import seconds_left
@@ -30,8 +32,10 @@ from protocols.manifests import Chunk, Manifest, Record
 
 RUNS_KEPT_MAX = 4
 """Of which what is dear to make is kept."""
-THREAD_TESTS_MIN = 20_000
+THREAD_TESTS_MIN = 5_000
 """Of a run whose pages are chosen in a thread."""
+THREAD_SPANS_MIN = 1_000
+"""Of a timeline whose document is made in one."""
 RECORDS_AT_ONCE = 50
 """Decoded before others have their turn: 5 ms."""
 CHUNK_SECONDS = 2.0
@@ -57,6 +61,8 @@ class _Timeline:
     """Of its tries."""
     lost: int = 0
     """Of both, those that no node in reach has."""
+    told: tuple[tuple[Any, ...], bytes] = ((), b"")
+    """The newest document, and what it was made of."""
     turn: trio.Lock = field(default_factory=trio.Lock)
 
 
@@ -87,25 +93,29 @@ class RunViews:
         self._done = done
         self._waiting = waiting
         self._standings = standings
+        self._paced = Paced()
         self._places: OrderedDict[RunId, Places] = OrderedDict()
         self._timelines: OrderedDict[RunId, _Timeline] = OrderedDict()
 
-    async def look(self, view: str, argument: str) -> dict[str, Any]:
-        """`argument`: as `argument_of` makes it. `UsageError`: it names what there is not."""
+    async def look(self, view: str, argument: str) -> bytes:
+        """A document, as JSON. `argument`: as `argument_of` makes it. `UsageError`: it names what there is not."""
+        return await self._paced.get((view, argument), partial(self._look, view, argument))
+
+    async def _look(self, view: str, argument: str) -> bytes:
         try:
             asked = json.loads(argument) if argument else {}
             assert isinstance(asked, dict)
             run = RunId(int(asked.pop("run", 0)))
             if view == "tests":
-                return await self._tests(self._run(run), Wanted(**asked))
+                return _json(await self._tests(self._run(run), Wanted(**asked)))
             if view == "test":
-                return await self._test(self._run(run), int(asked["index"]))
+                return _json(await self._test(self._run(run), int(asked["index"])))
         except (ValueError, TypeError, KeyError, AssertionError):
             raise UsageError(f"there is no view {view!r} of {argument[:80]!r}") from None
         if view == "timeline":
             return await self._timeline(self._run(run))
         if view == "queue":
-            return self._queue()
+            return _json(self._queue())
         raise UsageError(f"there is no view {view!r} of {argument[:80]!r}")
 
     def eta(self, run: Run | RunSummary) -> float | None:
@@ -185,7 +195,7 @@ class RunViews:
 
     # The timeline
 
-    async def _timeline(self, run: Run) -> dict[str, Any]:
+    async def _timeline(self, run: Run) -> bytes:
         known = self._timelines.get(run.id)
         if known is None or known.run.chunks is not run.chunks:
             known = self._timelines[run.id] = _Timeline(run)
@@ -196,18 +206,14 @@ class RunViews:
             until = trio.current_time() + READ_SECONDS
             known.seen = await self._read(known, run.chunks, known.seen, until)
             known.tried = await self._read(known, run.tries, known.tried, until)
-        barriers = run.barriers
-        told = timeline.document(
-            str(run.id),
-            run.submitted_at,
-            run.finished_at,
-            run.tests,
-            known.spans,
-            self._names(),
-            barriers.waits_for if barriers is not None else lambda test: (),
-        )
-        left = len(run.chunks) - known.seen + len(run.tries) - known.tried
-        return {**told, "cut": known.spans.full or left > 0, "lost_chunks": known.lost}
+            names = self._names()
+            left = len(run.chunks) - known.seen + len(run.tries) - known.tried
+            stands = (known.seen, known.tried, left, run.finished_at, run.tests, names)
+            if known.told[0] != stands:
+                make = partial(_told, run, known, names, left)
+                large = len(known.spans) >= THREAD_SPANS_MIN
+                known.told = (stands, await trio.to_thread.run_sync(make) if large else make())
+            return known.told[1]
 
     async def _read(self, known: _Timeline, steps: Sequence[Completion], seen: int, until: float) -> int:
         """Take in the steps from `seen` on; how many are seen then."""
@@ -231,6 +237,25 @@ class RunViews:
         state = self._state()
         etas = {run.id: self.eta(run) for run in state.runs.values() if run.exit_code is None}
         return queue.queue_document(state, self._standings(), self._waiting(), etas)
+
+
+def _told(run: Run, known: _Timeline, names: Mapping[PeerId, str], left: int) -> bytes:
+    """The document; nothing of it changes meanwhile but for what belongs to the run, which is read once."""
+    barriers = run.barriers
+    told = timeline.document(
+        str(run.id),
+        run.submitted_at,
+        run.finished_at,
+        run.tests,
+        known.spans,
+        names,
+        barriers.waits_for if barriers is not None else lambda test: (),
+    )
+    return _json({**told, "cut": known.spans.full or left > 0, "lost_chunks": known.lost})
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
 async def _take(spans: Spans, done: Completion, chunk: Chunk) -> None:

@@ -35,17 +35,21 @@ class DetailRoutes:
             offset=_number("offset", asked.get("offset", "0")),
             limit=_number("limit", asked.get("limit", str(LIMIT_DEFAULT))),
         )
-        return JSONResponse(await self._backend.details.tests(parse_run(request.path_params["run"]), wanted))
+        return _json(await self._backend.details.tests(parse_run(request.path_params["run"]), wanted))
 
     async def test(self, request: Request) -> Response:
         run, index = parse_run(request.path_params["run"]), _number("test", request.path_params["index"])
         return JSONResponse(await self._backend.details.test(run, index))
 
     async def timeline(self, request: Request) -> Response:
-        return JSONResponse(await self._backend.details.timeline(parse_run(request.path_params["run"])))
+        return _json(await self._backend.details.timeline(parse_run(request.path_params["run"])))
 
     async def queue(self, request: Request) -> Response:
-        return JSONResponse(await self._backend.details.queue())
+        return _json(await self._backend.details.queue())
+
+
+def _json(document: bytes) -> Response:
+    return Response(document, media_type="application/json")
 
 
 def _number(name: str, text: str) -> int:

@@ -96,7 +96,7 @@ ROUTES: tuple[Route, ...] = (
         "POST", "/api/runs", "runs", "Submit a run; the same nonce again is the same run", _RUN,
         body=of(nonce={"type": "string", "pattern": "^([0-9a-fA-F]{2}){8,64}$"}, spec=the("Spec")), status=201,
     ),
-    Route("GET", "/api/runs/{run}", "runs", "One run, and its spec", the("Run")),
+    Route("GET", "/api/runs/{run}", "runs", "One run, its spec and hosts", the("OneRun")),
     Route(
         "GET", "/api/runs/{run}/events", "runs", "Its events, a line of JSON each, to its end", media=LINES,
         query=(("cursor", WHOLE, "verdicts told so far"), ("whole", _one_of("1"), "with what pytest told")),

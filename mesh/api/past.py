@@ -30,7 +30,7 @@ class PastRoutes:
             "test": _text(request, "test"),
             "limit": _limit(request, SEEN_DEFAULT, SEEN_MAX),
         }
-        return JSONResponse(await self._backend.past("tests", asked))
+        return JSONResponse(await self._backend.past("seen", asked))
 
 
 def _text(request: Request, name: str) -> str:

@@ -36,16 +36,17 @@ class Feed(Protocol):
 
 
 class Details(Protocol):
-    """What goes on in a run, and what waits. Documents say whether they are agreed on (`agreed`) and as of when."""
+    """What goes on in a run, and what waits. Documents say whether they are agreed on (`agreed`) and as of when; long
+    ones come as JSON."""
 
-    async def tests(self, run: RunId, wanted: Wanted) -> dict[str, Any]: ...
+    async def tests(self, run: RunId, wanted: Wanted) -> bytes: ...
 
     async def test(self, run: RunId, index: int) -> dict[str, Any]:
         """One test, with the records of all its tries."""
 
-    async def timeline(self, run: RunId) -> dict[str, Any]: ...
+    async def timeline(self, run: RunId) -> bytes: ...
 
-    async def queue(self) -> dict[str, Any]: ...
+    async def queue(self) -> bytes: ...
 
 
 class Backend(Protocol):
@@ -100,7 +101,7 @@ class Backend(Protocol):
     async def record(self, cid: Cid) -> Record: ...
 
     async def past(self, view: str, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """Of finished runs: "projects"; "trends" of a "project", its newest "limit" runs; "tests": results of a "test"
+        """Of finished runs: "projects"; "trends" of a "project", its newest "limit" runs; "seen": results of a "test"
         of a "project" in as many."""
 
     async def pins(self) -> dict[str, Any]:

@@ -107,6 +107,16 @@ SCHEMAS: dict[str, Schema] = {
         capabilities=ANY,
     ),
     "Run": RUN,
+    "OneRun": {
+        "allOf": [
+            the("Run"),
+            of(
+                spec=or_null(the("Spec")),
+                hosts=or_null(listed(of(peer=PEER, name=TEXT, tests=WHOLE, bad=WHOLE, retried=WHOLE, seconds=SECONDS))),
+                **AS_OF,
+            ),
+        ]
+    },
     "Status": of(
         mesh=TEXT,
         self=PEER,

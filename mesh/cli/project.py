@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mesh.cli.arguments import SECONDS_MAX
+from mesh.cli.submission import named_python
 from mesh.scheduler.environments import ENVIRONMENTS
 from mesh.scheduler.requirements import parse as parse_requirement
 from protocols.errors import UsageError
@@ -92,6 +93,7 @@ KEYS: Mapping[str, _Key] = {
         "cached_allow", lambda value: _texts(value) and set(value) <= set(UNSEEN), f"a list of {', '.join(UNSEEN)}"
     ),
     "timeout": _Key("test_timeout", _seconds, _NUMBER),
+    "python": _Key("python", lambda value: _texts(_listed(value)), "a list of versions"),
     "env": _Key("env", _one_of(ENVIRONMENTS), f"one of {', '.join(ENVIRONMENTS)}"),
 }
 
@@ -123,8 +125,10 @@ def parse_with_project(
     itself is `project` of the result."""
     first = parser.parse_args(words, copy.copy(given))
     project = read_project(first.path or ".")
-    parser.set_defaults(**project.defaults)
+    pythons = project.defaults.get("python", [])
+    parser.set_defaults(**{name: value for name, value in project.defaults.items() if name != "python"})
     args = parser.parse_args(words, given)
+    args.python = args.python or list(pythons)  # a default would be added to
     if not args.cached and "cached_allow" in project.defaults and args.cached_allow is project.defaults["cached_allow"]:
         args.cached_allow = []  # of no meaning to a run that was told not to reuse anything
     args.project = project
@@ -141,13 +145,28 @@ def _defaults(table: Mapping[str, Any]) -> dict[str, Any]:
             raise UsageError(f"[tool.mesh] of {FILE} has an unknown key {name[:80]!r}; known are {_known()}")
         if not key.fits(value):
             raise UsageError(f"{name} in [tool.mesh] of {FILE} must be {key.expected}, not {str(value)[:80]!r}")
-        found[key.dest] = sorted(set(value)) if isinstance(value, list) else value
+        found[key.dest] = value
+    if "cached_allow" in found:
+        found["cached_allow"] = sorted(set(found["cached_allow"]))
+    if "python" in found:
+        found["python"] = [_python(name) for name in _listed(found["python"])]
     for name in ("requires", "prefers"):
         try:
             parse_requirement(found.get(name, ""))
         except UsageError as error:
             raise UsageError(f"{name} in [tool.mesh] of {FILE}: {error}") from None
     return found
+
+
+def _listed(value: Any) -> list[str]:
+    return value if isinstance(value, list) else [value]
+
+
+def _python(name: str) -> str:
+    try:
+        return named_python(name)
+    except UsageError as error:
+        raise UsageError(f"python in [tool.mesh] of {FILE}: {error}") from None
 
 
 def _reports(table: Mapping[str, Any]) -> tuple[str, ...] | None:

@@ -16,7 +16,7 @@ from mesh.cli.arguments import absolute
 from mesh.cli.client import Client
 from mesh.cli.output import note
 from mesh.cli.report_files import DirectoryFiles, fetched
-from mesh.reporters.model import Appended, Output, Pieces, Printed, Report, Reporter, Written
+from mesh.reporters.model import Appended, NothingToReport, Output, Pieces, Printed, Report, Reporter, Written
 from protocols.errors import MeshError, UsageError
 
 GROUP = "mesh.reporters"
@@ -60,12 +60,16 @@ class Wanted:
 
 
 def choose(
-    flags: Sequence[str], configured: Sequence[str] | None, root: Path, variables: Mapping[str, str]
+    flags: Sequence[str],
+    configured: Sequence[str] | None,
+    root: Path,
+    variables: Mapping[str, str],
+    flag: str = "--report",
 ) -> list[Wanted]:
-    """What `--report` says, else the project's `reports` (paths are then relative to its `root`), else what the CI
+    """What `flag` says, else the project's `reports` (paths are then relative to its `root`), else what the CI
     service takes from a step's output alone. `UsageError` for what is no report, or has no place to go to."""
     if flags:
-        source, base, asked = "--report", Path.cwd(), list(flags)
+        source, base, asked = flag, Path.cwd(), list(flags)
     else:
         source, base = "reports in [tool.mesh]", root
         asked = list(configured) if configured is not None else _by_itself(variables)
@@ -76,7 +80,7 @@ def choose(
     wanted: list[Wanted] = []
     for text in asked:
         for one in _of_ci(variables) if text == AUTO else [text]:
-            wanted.append(_wanted(one, source, base))
+            wanted.append(_wanted(one, source, base, inside=not flags))
     for place, this in enumerate(wanted):
         for other in wanted[:place]:
             if this.target is not None and this.target == other.target:
@@ -98,7 +102,8 @@ def _of_ci(variables: Mapping[str, str]) -> list[str]:
     return ["jenkins"] if variables.get("JENKINS_URL") else []
 
 
-def _wanted(text: str, source: str, base: Path) -> Wanted:
+def _wanted(text: str, source: str, base: Path, inside: bool) -> Wanted:
+    """`inside`: a project, which may come from anybody, says where something is written: in itself only."""
     kind, colon, where = text.partition(":")
     reporter = _reporter(kind, source)
     if colon and not where:
@@ -109,6 +114,8 @@ def _wanted(text: str, source: str, base: Path) -> Wanted:
     target = absolute(base / Path(where or reporter.target).expanduser())
     if where.endswith("/") and not directory:
         raise UsageError(f"{source}: {kind} is one file, and {where!r} a directory: name the file")
+    if inside and not target.resolve().is_relative_to(base.resolve()):
+        raise UsageError(f"{source}: {kind}: {target} lies outside of the project; --report may write there")
     _check_place(target, directory, f"{source}: {kind}")
     return Wanted(kind, reporter, target, directory)
 
@@ -143,15 +150,18 @@ def _reporter(kind: str, source: str) -> Reporter:
     return made
 
 
-def make_reports(client: Client, finished: Mapping[str, Any], wanted: Sequence[Wanted], root: Path, quiet: bool) -> int:
-    """Of a run that ended. The exit code that this asks for: 0, or 3 if one of ours could not be written."""
+def make_reports(
+    client: Client, finished: Mapping[str, Any], wanted: Sequence[Wanted], root: Path | None, quiet: bool
+) -> int:
+    """Of a run that ended; `root`: its tree, if it is here. The exit code that this asks for: 0, or 3 if one of ours
+    could not be written."""
     if not wanted:
         return 0
     if not finished.get("report"):
         note(f"run {finished['run']} ended without a report: there is nothing to make others of")
         return 0
     with fetched(client, str(finished["report"])) as files:
-        return _make(Report(str(finished["report"]), files, os.environ, str(root)), wanted, quiet)
+        return _make(Report(str(finished["report"]), files, os.environ, str(root or "")), wanted, quiet)
 
 
 def make_reports_of(
@@ -167,6 +177,9 @@ def _make(report: Report, wanted: Sequence[Wanted], quiet: bool, tell: bool = Tr
     for one in wanted:
         try:
             written = [_put(output, one, quiet) for output in one.reporter.outputs(report)]
+        except NothingToReport as nothing:
+            note(f"no {one.kind} report: {nothing}")
+            continue
         except Exception as error:
             note(f"the {one.kind} report could not be made: {_said(error)}")
             code = EXIT_INTERNAL if one.kind in OURS else code
@@ -197,9 +210,13 @@ def _put(output: Output, wanted: Wanted, quiet: bool) -> bool:
                 raise ValueError(f"{name!r} is no file below its directory")
             target.parent.mkdir(parents=True, exist_ok=True)
             partial = target.with_name(f"{target.name}.partial")
-            with partial.open("wb") as file:
-                file.writelines(_encoded(pieces))
-            partial.replace(target)
+            try:
+                with partial.open("wb") as file:
+                    file.writelines(_encoded(pieces))
+                partial.replace(target)
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
             return True
 
 

@@ -6,6 +6,7 @@ they are. They are those of the run's own manifest: a test that collection has n
 
 import argparse
 import os
+from pathlib import Path
 from typing import Any
 
 from mesh.api.checks import parse_run
@@ -15,7 +16,9 @@ from mesh.cli.companion import home_for_once
 from mesh.cli.follow import follow
 from mesh.cli.output import print_json
 from mesh.cli.progress import MODES
-from mesh.cli.run import NONCE_BYTES
+from mesh.cli.reporting import HELP as HELP_REPORT
+from mesh.cli.reporting import choose, make_reports
+from mesh.cli.run import LATER, NONCE_BYTES
 from mesh.cli.session import connect
 from mesh.cli.signals import termination_interrupts
 from mesh.cli.summary import read_report
@@ -32,9 +35,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=checked(parse_run), metavar="RUN")
     parser.add_argument("--detach", action="store_true", help="submit and leave; `mesh watch` follows")
     parser.add_argument("--progress", choices=MODES, default="auto", help="how to show progress")
+    parser.add_argument("--report", action="append", default=[], metavar="KIND[:PATH]", help=HELP_REPORT)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.detach and args.report:
+        raise UsageError(LATER)
+    wanted = choose(args.report, (), Path.cwd(), os.environ)
     client = connect(args)
     before = client.get(f"/api/runs/{args.run}")
     spec = _spec(before)
@@ -54,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     with termination_interrupts():
         finished = follow(args, client, submitted, cancel=True)
-    return int(finished["exit_code"])
+        code = make_reports(client, finished, wanted, None, args.json)
+    return int(finished["exit_code"]) or code
 
 
 def _spec(before: dict[str, Any]) -> dict[str, Any]:

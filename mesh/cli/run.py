@@ -18,13 +18,15 @@ from mesh.cli.session import Joining, find, home_of, with_node
 from mesh.cli.signals import termination_interrupts
 from mesh.cli.submission import allowed_unseen, named_python, prepare
 from mesh.scheduler.environments import ENVIRONMENTS
-from protocols.errors import NodeUnavailable
+from protocols.errors import NodeUnavailable, UsageError
 from protocols.manifests import PREEMPT_MODES, SHARE_MAX
 
 HELP = """Run a suite on the mesh: PATH is a directory, a file or a test, pytest's arguments follow after '--'.
 With --exec, run a shell command instead, once for each of the --each files where there are any."""
 
 NONCE_BYTES = 16
+
+LATER = "--report is made at a run's end, which --detach does not wait for: `mesh watch RUN --report` does"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -100,6 +102,8 @@ def run_on(args: argparse.Namespace, running: Client | None, joining: Joining | 
     args.python = check_pythons(args.python)
     if args.home is not None:
         checked_home(args.home)
+    if args.detach and args.report:
+        raise UsageError(LATER)
     submission = prepare(args)
     pythons = args.python or [submission.spec["python"]]
     reports = reporting.choose(args.report, args.project.reports, args.project.root, os.environ)

@@ -57,7 +57,7 @@ from protocols.work import Ack, Refused
 RUNS_SHOWN_MAX = 500
 """Newest runs in one answer."""
 
-PAST_VIEWS = ("projects", "trends", "tests")
+PAST_VIEWS = ("projects", "trends", "seen")
 Past = Callable[[str, str], Awaitable[dict[str, Any]]]
 """Answers one of these views of finished runs, from what this node keeps of them."""
 
@@ -129,6 +129,8 @@ class ClientDesk:
                 answer = await self._cancel(request)
             case Follow():
                 answer = await self._follow(request)
+            case Query(view, argument) if view in RunViews.NAMES:
+                answer = Document(await self._views.look(view, argument))
             case Query(view, argument):
                 answer = _document(await self._look(view, argument))
             case PlanRuns():
@@ -215,12 +217,10 @@ class ClientDesk:
             snapshot = await self._log.snapshot()
             file = snapshot_file(snapshot, self._log.mesh, self._log.status().peer, self._clock.now())
             return {"cid": await self._replicas.offer(FILE_NAME, file)}
-        if view in RunViews.NAMES:
-            return await self._views.look(view, argument)
         if view == "run" and argument.isdecimal():
             run = self._run(RunId(int(argument)))
-            spec = documents.spec_document(run.spec) if isinstance(run, Run) else None
-            return {**self._run_document(run, self._standings()), "spec": spec}
+            names = {peer: worker.name for peer, worker in self._state.workers.items()}
+            return {**self._run_document(run, self._standings()), **documents.run_details(run, names)}
         if view == "why":
             return await self._why.why(argument)
         if view in PAST_VIEWS:

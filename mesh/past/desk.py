@@ -31,7 +31,7 @@ class PastDesk:
         project, limit = str(asked.get("project", "")), int(asked.get("limit", 1))
         if view == "trends":
             return await self._trend(project, max(1, min(limit, trends.RUNS_MAX)))
-        if view == "tests":
+        if view == "seen":
             test = str(asked.get("test", ""))
             seen = await self._history.test(project, test, max(1, min(limit, trends.SEEN_MAX)))
             return trends.test_document(project, test, seen)

@@ -11,14 +11,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mesh.reporters.model import Output, Report, Written
+from mesh.reporters.model import NothingToReport, Output, Report, Written
 
 DATA = ".coverage."
 """How the names of data files begin."""
-
-
-class Nothing(Exception):
-    """There is no coverage to report, in words."""
 
 
 def combine(measured: Any, files: Iterable[Path], root: Path, name: str) -> bool:
@@ -38,24 +34,28 @@ class Coverage:
         try:
             import coverage
         except ImportError:
-            raise Nothing("there is no coverage.py beside mesh") from None
+            raise NothingToReport("there is no coverage.py beside mesh") from None
         files = report.files.artifacts(DATA)
         if not files:
-            raise Nothing("no test left coverage data: was the run's pytest given --cov, and is pytest-cov installed?")
+            raise NothingToReport(
+                "no test left coverage data: was the run's pytest given --cov, and is pytest-cov installed?"
+            )
         document = report.document
         root = Path(report.root) if report.root else report.files.tree(document["bundle"], document["name"])
         if root is None:
-            raise Nothing("the sources are not here, and no node that has them")
+            raise NothingToReport("the sources are not here, and no node that has them")
         with tempfile.TemporaryDirectory(prefix="mesh-coverage-") as folder, contextlib.chdir(root):
             made = Path(folder)
             measured = coverage.Coverage(config_file=True, data_file=str(made / "data"))
+            if not report.root:  # a tree from elsewhere names no code that is run here
+                measured.set_option("run:plugins", [])
             combine(measured, files, root, root.name or "root")
             try:
                 measured.xml_report(outfile=str(made / "coverage.xml"))
                 measured.lcov_report(outfile=str(made / "coverage.lcov"))
                 measured.html_report(directory=str(made / "html"))
             except coverage.exceptions.NoDataError:
-                raise Nothing("no line of what --cov names was run") from None
+                raise NothingToReport("no line of what --cov names was run") from None
             yield from _written(made, root, here=bool(report.root))
 
 

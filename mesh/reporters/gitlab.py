@@ -30,9 +30,9 @@ def _suite(report: Report) -> Iterator[bytes]:
     yield head(report)
     for told in report.records():
         record = record_of(told)
-        file = {"file": place(report, record.test, below)} if "::" in record.test else {}
+        file = {} if report.shell else {"file": place(report, record.test, below)}
         properties = (("mesh.host", report.host(told["worker"])), ("mesh.attempt", str(record.attempt)))
-        yield junit.case(record, properties, shell="::" not in record.test, attributes=file)
+        yield junit.case(record, properties, shell=report.shell, attributes=file)
     for one in report.told("teardowns.json") or ():
         yield junit.teardown(one["name"] or one["worker"], one["error"])
     yield junit.tail()

@@ -28,7 +28,7 @@ def _document(report: Report) -> Iterator[bytes]:
     for told in report.tries():
         tries.setdefault(told["test"], []).append(told)
     yield junit.OPENING
-    for path, group in groupby(report.records(), lambda told: told["test"].partition("::")[0]):
+    for path, group in groupby(report.records(), lambda told: "" if report.shell else told["test"].partition("::")[0]):
         yield from _suite(report, path, list(group), tries)
     ends = report.told("teardowns.json") or ()
     if ends:
@@ -43,12 +43,12 @@ def _suite(
 ) -> Iterator[bytes]:
     records = [record_of(told) for told in group]
     counts = [sum(record.outcome.code == outcome.code for record in records) for outcome in Outcome]
-    name = path.removesuffix(".py").replace("/", ".") if "::" in records[0].test else path
+    name = path.removesuffix(".py").replace("/", ".") or str(report.document.get("name", "commands"))
     yield opening(report, name, counts, sum(record.duration for record in records))
     for record, told in zip(records, group, strict=True):
         plain = dataclasses.replace(record, properties=(), stdout=_with_properties(report, record, told))
         again = "".join(_tried(record, one) for one in tries.get(record.test, ()))
-        yield junit.case(plain, shell="::" not in record.test, children=again)
+        yield junit.case(plain, shell=report.shell, children=again)
     yield junit.CLOSING
 
 

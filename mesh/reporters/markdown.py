@@ -81,7 +81,7 @@ def _parts(report: Report) -> Iterator[str]:
         yield "### What pytest said\n\n" + block(said.decode(errors="replace")) + "\n"
     yield from _failures(report)
     yield from _others(report)
-    yield f"Run {document['run']} · report `{report.cid}`\n"
+    yield f"Run {code(str(document['run']))} · report {code(report.cid)}\n"
 
 
 def _failures(report: Report) -> Iterator[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from mesh.views import human
+from protocols.errors import MeshError
 
 OUTCOMES = ("failed", "error", "passed", "skipped", "xfailed", "xpassed")
 """Bad ones first."""
@@ -47,6 +48,10 @@ class Printed:
 
 
 Output = Written | Appended | Printed
+
+
+class NothingToReport(MeshError):
+    """A reporter has nothing to make of this run, and says why: that is no failure."""
 
 
 class Files(Protocol):
@@ -101,6 +106,11 @@ class Report:
     def entries(self) -> Mapping[str, dict[str, Any]]:
         """The same by their IDs."""
         return {entry["test"]: entry for entry in self.tests}
+
+    @property
+    def shell(self) -> bool:
+        """Whether its tests are shell commands, whose IDs are no pytest node IDs."""
+        return self.document.get("command") is not None
 
     def records(self) -> Iterator[dict[str, Any]]:
         """What is kept of each test's verdict, in the order of collection: outcome, phases, output. Read anew each

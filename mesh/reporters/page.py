@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from importlib.resources import files
+from itertools import islice
 from typing import Any
 
 from mesh.reporters.figures import by_worker, slowest
@@ -26,8 +27,8 @@ OPEN_MAX = 3
 """Of those, unfolded."""
 TEXT_CHARACTERS_MAX = 60_000
 """Of each text that a test left: its beginning and its end."""
-OUTPUT_CHARACTERS_MAX = 12_000_000
-"""Of all of them in the table's details."""
+BAD_CHARACTERS_MAX, GOOD_CHARACTERS_MAX = 10_000_000, 4_000_000
+"""Of all of them in the table's details, of tests that were bad and of others."""
 SLOWEST_MAX, LISTED_MAX = 20, 100
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
@@ -99,7 +100,7 @@ def _head(report: Report, name: str) -> Iterator[str]:
     badge = f'<span class="badge big {state}">{_text(document["state"])}</span>'
     yield f'<header>\n<div class="title"><h1>{name}</h1>{badge}</div>\n'
     yield '<ul class="facts">' + "".join(f"<li>{fact}</li>" for fact in facts) + "</ul>\n"
-    counts = [(outcome, report.counts[outcome]) for outcome in OUTCOMES if report.counts.get(outcome)]
+    counts = [(outcome, int(report.counts[outcome])) for outcome in OUTCOMES if report.counts.get(outcome)]
     parts = "".join(f'<span class="{outcome}" style="flex:{count}"></span>' for outcome, count in counts)
     yield f'<div class="bar" role="img" aria-label="{headline(report)}">{parts}</div>\n<ul class="counts">'
     for outcome, count in counts:
@@ -120,11 +121,10 @@ def _failures(report: Report) -> Iterator[str]:
     said = report.files.read("collection.txt")
     if said and report.document["exit_code"]:
         yield "<p>What pytest said:</p>" + _block("What pytest said", said.decode(errors="replace"))
-    for place, record in enumerate(report.bad()):
-        if place >= FAILURES_MAX:
-            yield f"<p>And {human.number(bad - place)} more, in the table below.</p>\n"
-            break
+    for place, record in enumerate(islice(report.bad(), min(bad, FAILURES_MAX))):
         yield _failure(report, record, place < OPEN_MAX)
+    if bad > FAILURES_MAX:
+        yield f"<p>And {human.number(bad - FAILURES_MAX)} more, in the table below.</p>\n"
     for told in report.told("teardowns.json") or ():
         title = f"after the last test on {told['name'] or report.host(told['worker'])}"
         yield (
@@ -153,9 +153,8 @@ def _failure(report: Report, record: Mapping[str, Any], unfolded: bool) -> str:
     for title, text in output_of(record):
         parts.append((f"<h3>{title}</h3>" if title else "") + _block(title or "What went wrong", text))
     for tried in entry.get("attempts", ())[:-1]:
-        parts.append(
-            f'<p class="dim">attempt {tried["attempt"]}: {tried["outcome"]} on {_text(human.clean(tried["name"]))}</p>'
-        )
+        said = f"attempt {tried['attempt']}: {tried['outcome']} on {tried['name']}"
+        parts.append(f'<p class="dim">{_text(human.clean(said))}</p>\n')
     return "".join([*parts, "</div></details>\n"])
 
 
@@ -221,7 +220,7 @@ def _slowest(report: Report) -> Iterator[str]:
 
 def _workers(report: Report) -> Iterator[str]:
     yield '<section aria-labelledby="workers"><h2 id="workers">Workers</h2>\n'
-    yield '<div class="scroll" tabindex="0" role="region" aria-label="Workers"><table>'
+    yield '<div class="scroll" tabindex="0" role="group" aria-label="Table of workers"><table>'
     yield '<thead><tr><th scope="col">Worker</th>'
     yield "".join(f'<th scope="col" class="number">{title}</th>' for title in ("Tests", "Bad", "Time of tests", "Mean"))
     yield "</tr></thead><tbody>\n"
@@ -254,13 +253,13 @@ def _about(report: Report) -> Iterator[str]:
 
 
 def _data(report: Report) -> Iterator[str]:
-    """What the script reads: rows of all tests, and what those left, as far as there is room, bad ones first."""
+    """What the script reads: rows of all tests, and what those left."""
     workers = {worker: place for place, worker in enumerate(dict.fromkeys(entry["worker"] for entry in report.tests))}
     codes = {outcome: code for code, outcome in enumerate(OUTCOMES)}
     places = {entry["test"]: place for place, entry in enumerate(report.tests)}
     rows = [
         [
-            entry["test"],
+            human.clean(entry["test"]),
             codes[entry["outcome"]],
             round(entry["duration"], 4),
             workers[entry["worker"]],
@@ -269,23 +268,26 @@ def _data(report: Report) -> Iterator[str]:
         ]
         for entry in report.tests
     ]
-    details: dict[int, list[tuple[str, str]]] = {}
-    left = OUTPUT_CHARACTERS_MAX
-    for wanted in (True, False):
-        for record in report.records():
-            if (record["outcome"] in BAD) is not wanted or record["test"] not in places:
-                continue
-            told = [(title, shown(text)) for title, text in _all_of(record)]
-            size = sum(len(text) for _, text in told)
-            if told and size <= left:
-                left -= size
-                details[places[record["test"]]] = told
+    details = _details(report, places)
     names = [report.host(worker) for worker in workers]
     data = {"outcomes": OUTCOMES, "workers": names, "tests": rows, "details": details}
     text = (
         json.dumps(data, separators=(",", ":")).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
     )
     yield f'<script type="application/json" id="data">{text}</script>\n'
+
+
+def _details(report: Report, places: Mapping[str, int]) -> dict[int, list[tuple[str, str]]]:
+    """By the places of tests, as far as there is room."""
+    found: dict[int, list[tuple[str, str]]] = {}
+    left = {True: BAD_CHARACTERS_MAX, False: GOOD_CHARACTERS_MAX}
+    for record in report.records():
+        bad = record["outcome"] in BAD
+        told = [(title, shown(text)) for title, text in _all_of(record)] if left[bad] > 0 else []
+        if told and record["test"] in places:
+            left[bad] -= sum(len(text) for _, text in told)
+            found[places[record["test"]]] = told
+    return found
 
 
 def _all_of(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -305,7 +307,7 @@ def _block(title: str, text: str) -> str:
         f'<span class="e">{_text(line)}</span>' if line.startswith("E  ") else _text(line)
         for line in shown(text).split("\n")
     )
-    return f'<pre tabindex="0" role="region" aria-label="{_text(human.clean(title))}">' + "\n".join(lines) + "</pre>\n"
+    return f'<pre tabindex="0" role="group" aria-label="{_text(human.clean(title))}">' + "\n".join(lines) + "</pre>\n"
 
 
 def _text(text: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from html import escape
 
-from mesh.reporters.model import BAD, Report
+from mesh.reporters.model import BAD, OUTCOMES, Report
 from mesh.views import human
 
 WIDTH = 1000.0
@@ -33,18 +33,27 @@ class Bar:
 def lanes(report: Report) -> tuple[dict[tuple[str, int], list[Bar]], float]:
     """Bars by (worker's name, slot), and what the whole width is in seconds; of tests that ran in this run."""
     spans = sorted(
-        (record["started"], record["started"] + record["duration"], record["test"], record)
+        (
+            record["started"],
+            record["started"] + record["duration"],
+            record["test"],
+            record["worker"],
+            record["slot"],
+            record["outcome"],
+        )
         for record in report.records()
-        if record["worker"] and record["started"] > 0 and not record.get("reused") and record["phases"]
+        if record["worker"] and record["started"] > 0 and record["phases"] and record["outcome"] in OUTCOMES
+        if not record.get("reused")
     )
     if not spans:
         return {}, 0.0
     begin, seconds = spans[0][0], max(max(end for _, end, *_ in spans) - spans[0][0], 1e-6)
+    hosts = {worker: report.host(worker) for _, _, _, worker, _, _ in spans}
+    scale = WIDTH / seconds
     found: dict[tuple[str, int], list[Bar]] = {}
-    for start, end, test, record in spans:
-        lane = found.setdefault((report.host(record["worker"]), record["slot"]), [])
-        scale = WIDTH / seconds
-        lane.append(Bar((start - begin) * scale, (end - begin) * scale, record["outcome"], test))
+    for start, end, test, worker, slot, outcome in spans:
+        lane = found.setdefault((hosts[worker], slot), [])
+        lane.append(Bar((start - begin) * scale, (end - begin) * scale, outcome, test))
     return {name: _merged(found[name]) for name in sorted(found)}, seconds
 
 

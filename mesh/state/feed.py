@@ -1,15 +1,16 @@
-"""The feed: what the entries of the log tell those who watch the mesh, at most one event each. Pure.
+"""The feed: what the entries of the log tell those who watch the mesh, mostly one event each, or none. Pure.
 
 An event's ID is the index of its entry: the same on every member, and the same again when a member that restarts
 applies its log anew, so that whoever watches goes on anywhere by the last ID seen. What is replicated is the log;
 events are made of it where it is applied, from the state before and after, and nothing of them is kept on a disk.
 
-Invariants: IDs rise; of what lies after `Ring.floor`, every event is there or was never one.
+Invariants: IDs rise; of what lies after `Ring.floor`, every event is there or was never one; the events of one entry
+are told together, or not at all.
 """
 
 import bisect
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,17 +98,15 @@ class Feed:
     ) -> None:
         """An entry was applied. `now`: seconds since the epoch; 0 where it is not known when the entry was committed,
         and the newest time that the log tells stands for it."""
-        told = None
+        told: Sequence[Told] = ()
         if command is not None and isinstance(result, Applied):
             stamp = command.at if isinstance(command, Submit | Finish) else now
             self.at = stamp or self.at
             maker = _MAKERS.get(type(command))
-            told = maker(state, index, command, result, before) if maker is not None else None
-        if told is None:
-            self.ring.enter(index, None)
-            return
-        name, run, fields = told
-        self.ring.enter(index, FeedEvent(index, name, run, _json({"at": round(self.at, 3), **fields})))
+            found = maker(state, index, command, result, before) if maker is not None else None
+            told = found if isinstance(found, list) else [found] if found is not None else ()
+        at = round(self.at, 3)
+        self.ring.enter(index, [FeedEvent(index, name, run, _json({"at": at, **fields})) for name, run, fields in told])
 
 
 class Ring:
@@ -120,14 +119,12 @@ class Ring:
         """Of `_events`, those before it are gone."""
         self._bytes = 0
 
-    def enter(self, index: int, event: FeedEvent | None) -> None:
-        """The entry at `index`, above every earlier one, made this event, or none."""
+    def enter(self, index: int, events: Sequence[FeedEvent] = ()) -> None:
+        """The entry at `index`, above every earlier one, made these events."""
         assert index > self.head, "events come in the log's order"
         self.head = index
-        if event is None:
-            return
-        self._events.append(event)
-        self._bytes += len(event.json)
+        self._events += events
+        self._bytes += sum(len(event.json) for event in events)
         while len(self._events) - self._first > EVENTS_MAX or self._bytes > EVENT_BYTES_MAX:
             gone = self._events[self._first]
             self._bytes -= len(gone.json)
@@ -148,17 +145,18 @@ class Ring:
             self.floor = 0
 
     def since(self, after: int, events_max: int, bytes_max: int) -> tuple[FeedEvent, ...] | None:
-        """The events after that index, the oldest first, as many as the bounds allow (one at least, if there is one).
-        None: not all of them are known here."""
+        """The events after that index, the oldest first, as many as the bounds allow, or an entry's. None: not all of
+        them are known here."""
         if after < self.floor:
             return None
-        place = bisect.bisect_right(self._events, after, self._first, key=lambda event: event.index)
+        first = bisect.bisect_right(self._events, after, self._first, key=lambda event: event.index)
         size = 0
-        for end in range(place, min(len(self._events), place + events_max)):
+        for end in range(first, len(self._events)):
             size += len(self._events[end].json)
-            if size > bytes_max and end > place:
-                return tuple(self._events[place:end])
-        return tuple(self._events[place : place + events_max])
+            begins = end == first or self._events[end].index != self._events[end - 1].index
+            if end > first and begins and (end - first >= events_max or size > bytes_max):
+                return tuple(self._events[first:end])
+        return tuple(self._events[first:])
 
 
 def merged(events: Iterable[FeedEvent]) -> list[FeedEvent]:
@@ -311,7 +309,7 @@ def _pins(state: CoordinatorState, index: int, command: Command, result: Applied
     return "pins-changed", NO_RUN, {}
 
 
-_MAKERS: dict[type[Any], Callable[[CoordinatorState, int, Any, Applied, Held | None], Told | None]] = {
+_MAKERS: dict[type[Any], Callable[[CoordinatorState, int, Any, Applied, Held | None], Told | list[Told] | None]] = {
     Submit: _submitted,
     Collected: _collected,
     CollectFailed: _progress,

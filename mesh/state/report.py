@@ -93,6 +93,7 @@ def report_json(
         "run": str(run.id),
         "name": run.spec.name,
         "project": run.spec.project,
+        "command": run.spec.command,
         "submitted_at": run.submitted_at,
         "state": final_state(code, run.cancelled is not None),
         "exit_code": code,

@@ -56,6 +56,30 @@ def run_document(
     }
 
 
+def run_details(run: Run | RunSummary, names: Mapping[PeerId, str]) -> dict[str, Any]:
+    """What the document of one run has beside that of many: how it was asked for, and what each host did of it. None:
+    that is no longer known."""
+    if not isinstance(run, Run):
+        return {"spec": None, "hosts": None}
+    bad = [outcome.code for outcome in Outcome if outcome.bad]
+    hosts: dict[PeerId, dict[str, Any]] = {
+        peer: {"peer": peer, "name": names.get(peer, ""), "tests": 0, "bad": 0, "retried": 0, "seconds": 0.0}
+        for peer in run.workers
+    }
+    for step in run.chunks:
+        if step.worker in hosts:
+            host = hosts[step.worker]
+            host["tests"] += len(step.tests)
+            host["bad"] += sum(map(step.outcomes.count, bad))
+            host["seconds"] += sum(step.durations) / 1e6
+    for step in run.tries:
+        if step.worker in hosts:
+            hosts[step.worker]["retried"] += len(step.tests)
+            hosts[step.worker]["seconds"] += sum(step.durations) / 1e6
+    told = [{**host, "seconds": round(host["seconds"], 6)} for host in hosts.values()]
+    return {"spec": spec_document(run.spec), "hosts": told}
+
+
 def queue_document(standing: Standing) -> dict[str, Any]:
     """A run's place in the queue, from 1, and what it has of the slots and is entitled to (a part of its band's)."""
     return {

@@ -71,7 +71,7 @@ def peer(identity: str) -> str:
 
 def clean(text: str) -> str:
     """On one line, without control characters, lone surrogates and the like: it goes to terminals, XML and figures."""
-    return "".join(_shown(character) for character in text)
+    return text if text.isprintable() else "".join(_shown(character) for character in text)
 
 
 def _shown(character: str) -> str:

@@ -103,7 +103,7 @@ def table(
     run: Run, tests: Sequence[CollectedTest], leases: Collection[Lease], running: Collection[int], expected: Any
 ) -> Table:
     """As the run is now. `leases`: its open ones; `expected`: seconds by test, or None."""
-    held = tuple(task for lease in leases for task in lease.open)
+    held = tuple(sorted((task for lease in leases for task in lease.open), key=lambda task: task.first))
     return Table(bytes(run.outcomes), run.durations[:], tests, expected, held, frozenset(running))
 
 
@@ -186,10 +186,12 @@ def row(
 ) -> dict[str, Any]:
     """One test: where it stands, or what came of it. `done`: the step with its verdict."""
     worker = (done.worker or None) if done is not None else where.get(index)
-    holder = None
-    if done is None and worker is None:
-        holder = next((task for task in known.leased if task.first <= index < ranges.end(task)), None)
-    state = "done" if done is not None else "running" if worker else "leased" if holder else "pending"
+    if done is not None:
+        state = "done"
+    elif worker:
+        state = "running"
+    else:
+        state = "pending" if ranges.locate(known.leased, index) is None else "leased"
     return {
         "index": index,
         "test": known.tests[index].id,

@@ -7,8 +7,7 @@ Times are those of the workers' own clocks, as their records have them; nothing 
 import bisect
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from protocols.ids import PeerId
 
@@ -21,8 +20,7 @@ TOLERANCE_SECONDS = 0.0005
 """By which a span may begin before the one that it comes after has ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """One attempt at a test. Seconds; `start` since the epoch."""
 
     test: int

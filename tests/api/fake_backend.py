@@ -1,5 +1,6 @@
 """A node's two ports as data in memory, for the API and the commands to be tested against over real HTTP."""
 
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,24 +85,25 @@ class FakeDetails:
     def __init__(self) -> None:
         self.asked: list[Any] = []
 
-    def _told(self, asked: Any, **fields: Any) -> dict[str, Any]:
+    def _told(self, asked: Any, **fields: Any) -> bytes:
         self.asked.append(asked)
-        return {**fields, "agreed": True, "as_of": 1.8e9}
+        return json.dumps({**fields, "agreed": True, "as_of": 1.8e9}).encode()
 
-    async def tests(self, run: RunId, wanted: Wanted) -> dict[str, Any]:
+    async def tests(self, run: RunId, wanted: Wanted) -> bytes:
         return self._told((run, wanted), run=str(run), total=3, matching=3, counts={}, tests=[])
 
     async def test(self, run: RunId, index: int) -> dict[str, Any]:
         if index > 2:
             raise UsageError(f"run {run} has no test {index}: it has 3")
-        return self._told(
+        told = self._told(
             (run, index), run=str(run), index=index, test=f"t.py::test_{index}", record=None, tries=[], artifacts=[]
         )
+        return dict(json.loads(told))
 
-    async def timeline(self, run: RunId) -> dict[str, Any]:
+    async def timeline(self, run: RunId) -> bytes:
         return self._told(run, run=str(run), slots=[], idle=[], critical=[], cut=False)
 
-    async def queue(self) -> dict[str, Any]:
+    async def queue(self) -> bytes:
         return self._told("queue", runs=[], by_priority=[], by_reason=[])
 
 

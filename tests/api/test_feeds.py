@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from mesh import feeds
+from mesh import listening as one_of_them
 from mesh.feeds import Feeds
 from mesh.ports import NodeView
 from mesh.state import feed
@@ -259,7 +260,7 @@ async def test_the_state_of_the_mesh_comes_when_it_changes(autojump_clock: objec
 async def test_who_is_too_slow_is_cut_off_and_the_others_are_not(
     autojump_clock: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feeds, "QUEUE_BYTES_MAX", 700)
+    monkeypatch.setattr(one_of_them, "QUEUE_BYTES_MAX", 700)
     async with world() as made:
         async with listening(made, A) as slow, listening(made, A) as quick:
             for number in range(20):

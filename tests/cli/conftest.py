@@ -15,6 +15,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     made = tmp_path / "state" / "home"
     made.mkdir(parents=True)
     monkeypatch.setenv("MESH_HOME", str(made))
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     return made
 
 

@@ -73,7 +73,7 @@ class Node:
         assert ready.wait(20)
 
     def drop_connections(self, again: bool = True) -> None:
-        """From inside the server: cut every connection, then listen anew, at another port, if `again`."""
+        """From inside the server: cut every connection, then listen anew if `again`."""
         self._again = again
         self._scope.cancel()
 

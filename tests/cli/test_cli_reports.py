@@ -119,6 +119,11 @@ def test_paths_are_of_where_they_are_named(tmp_path: Path, monkeypatch: pytest.M
     typed = choose(asked, None, tmp_path, {})
     assert [one.target for one in typed] == [tmp_path / "sub/out/j.xml", tmp_path / "sub/coverage", None]
     assert [one.directory for one in typed] == [False, True, False]
+    (tmp_path / "sub" / "away").symlink_to(tmp_path.parent)
+    for path in ("../x", str(tmp_path.parent / "x"), "sub/away/x"):
+        with pytest.raises(UsageError, match=r"junit: .*x lies outside of the project"):
+            choose((), [f"junit:{path}"], tmp_path, {})
+        assert choose([f"junit:{path}"], None, tmp_path, {})
     configured = choose((), asked, tmp_path, {})
     assert [one.target for one in configured] == [tmp_path / "out/j.xml", tmp_path / "coverage", None]
 
@@ -205,7 +210,7 @@ def test_ours_that_can_not_be_written_are_no_success(
     assert make_reports(client, FINISHED, wanted, tmp_path, False) == 3
     err = capsys.readouterr().err
     assert "the junit report could not be made: IsADirectoryError" in err
-    assert "was the run's pytest given --cov" in err
+    assert "no coverage report: no test left coverage data" in err
     assert (tmp_path / "report.json").exists()
     assert make_reports(client, {"run": "17", "report": None}, wanted, tmp_path, False) == 0
     assert "ended without a report" in capsys.readouterr().err
@@ -229,6 +234,7 @@ cached = true
 cached-allow = ["network", "files"]
 timeout = 9.5
 env = "uv"
+python = "3.12"
 """
 
 
@@ -247,13 +253,16 @@ def test_a_project_has_defaults_and_flags_go_before(tmp_path: Path, monkeypatch:
         "priority": 70, "share": 2, "deadline": 600, "preempt": "never", "test_type": "model",
         "requires": "gpu.count >= 1", "prefers": "label.rack == a", "worker_count": 3, "retries": 2, "hedge": True,
         "cached": True, "cached_allow": ["files", "network"], "test_timeout": 9.5, "env": "uv",
+        "python": ["3.12"],
     }  # fmt: skip
     assert {key.dest for key in KEYS.values()} == set(expected)
     assert {name: args[name] for name in expected} == expected
     assert args["project"].reports == ("junit:out/j.xml",)
-    typed = parsed("--retries", "0", "--no-hedge", "--no-cached", "--priority", "5", "--requires", "")
+    typed = parsed(
+        "--python", "3.13", "--retries", "0", "--no-hedge", "--no-cached", "--priority", "5", "--requires", ""
+    )
     assert (typed.retries, typed.hedge, typed.cached, typed.cached_allow) == (0, False, False, [])
-    assert (typed.priority, typed.requires, typed.share) == (5, "", 2)
+    assert (typed.priority, typed.requires, typed.share, typed.python) == (5, "", 2, ["3.13"])
 
 
 def test_pytest_has_the_same_defaults(tmp_path: Path) -> None:
@@ -269,6 +278,7 @@ def test_pytest_has_the_same_defaults(tmp_path: Path) -> None:
     found = options_of(config, read_project(tmp_path))
     assert (found.priority, found.retries, found.worker_count, found.test_timeout) == (70, 2, 3, 9.5)
     assert (found.cached, found.cached_allow, found.hedge, found.env) == (True, ["files", "network"], True, "uv")
+    assert found.python == ["3.12"]
     given |= {"mesh_priority": 0, "mesh_retries": 0}
     found = options_of(config, read_project(tmp_path))
     assert (found.priority, found.retries) == (0, 0)
@@ -287,6 +297,8 @@ def test_pytest_has_the_same_defaults(tmp_path: Path) -> None:
         ("timeout = nan", "timeout in "),
         ("requires = 'gpu ==='", "requires in "),
         ("hedge = 1", "hedge in .* must be true or false"),
+        ("python = ['3.12', 'x']", "python in .*: 'x' is neither a version"),
+        ("python = 3.12", "python in .* must be a list of versions, not '3.12'"),
         ("env = 'conda'", "env in .* must be one of "),
         ("cached-allow = ['all']", "cached-allow in .* must be a list of "),
         ("reports = 'junit'", "reports in .* must be a list"),
@@ -315,7 +327,30 @@ def test_a_wrong_report_is_refused_before_anything_is_submitted(node: Node, mesh
     (suite / "pyproject.toml").write_text("[tool.mesh]\nreports = ['nope']\n")
     assert "reports in [tool.mesh]: 'nope'" in mesh("run").err
     assert mesh("run", "--report", "none").code == 1
+    assert mesh("run", "--report", "json", "--detach").code == 4
     assert len(node.backend.submitted) == 1
+
+
+def test_whoever_follows_a_run_may_have_its_reports(
+    node: Node, mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = mesh("watch", "17", "--report", "github")
+    assert ended.code == 1
+    assert mesh("watch", "17", "--report", "junit:taken/").code == 4
+    assert mesh("watch", "--report", "junit").code == 4
+    assert mesh("retry", "17", "--report", "json", "--detach").code == 4
+
+
+def test_a_report_from_anybody_writes_no_markup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Counts that are no numbers: no page, and no part of one."""
+    monkeypatch.chdir(tmp_path)
+    client: Any = Holding({**FILES, "report.json": FILES["report.json"].replace(b'"passed": 1', b'"passed": "<b>"')})
+    assert make_reports(client, FINISHED, choose(["html"], None, tmp_path, {}), tmp_path, False) == 3
+    assert "the html report could not be made: ValueError" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
 
 
 def test_results_come_with_pages(node: Node, mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -293,7 +293,12 @@ def test_what_passed_in_a_second_try_is_told(run: Run, tmp_path: Path) -> None:
     assert "= tried again =" in ended.out
     (line,) = ended.lines("FLAKY")
     assert re.fullmatch(r"FLAKY test_tries.py::test_unsure - failed on (\S+), passed on \1", line)
-    assert "tried again" not in run("--mesh").out
+    (tmp_path / "pytest.ini").write_text(f"{MANY['pytest.ini']}  --mesh-report=html:out/page.html\n")
+    ended = run("--mesh", "--mesh-report=markdown:out/summary.md")
+    assert "tried again" not in ended.out
+    assert f"markdown report: {tmp_path}/out/summary.md" in ended.out
+    assert "2 passed" in (tmp_path / "out" / "summary.md").read_text()
+    assert (tmp_path / "out" / "page.html").exists()
 
 
 @pytest.mark.parametrize(
@@ -302,6 +307,7 @@ def test_what_passed_in_a_second_try_is_told(run: Run, tmp_path: Path) -> None:
         (["--mesh-requires", "gpu >>"], 4, "--requires"),
         (["--mesh-priority", "101"], 4, "--mesh-priority 101"),
         (["--mesh-env", "conda"], 4, "--mesh-env 'conda' is none of ambient, uv"),
+        (["--mesh-report", "nope"], 4, "--mesh-report: 'nope' is no kind of report"),
         (["--mesh-python", "twelve"], 4, "'twelve' is neither a version of Python"),
         (["--mesh-slots", "none"], 4, "--mesh-slots"),
         (["--pdb"], 4, "--pdb needs the tests in this process"),

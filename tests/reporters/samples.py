@@ -64,6 +64,7 @@ def report_of(
         "run": "17",
         "name": "suite",
         "project": "suite",
+        "command": None,
         "submitted_at": BEGAN - 1,
         "state": "failed" if bad else "passed",
         "exit_code": int(bad),

@@ -1,7 +1,10 @@
 """Each reporter, on a report in memory: what it writes is read back by what would read it elsewhere."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -83,6 +86,25 @@ def test_junit_is_valid_but_for_pytests_own_properties_and_two_readers_agree(tmp
     assert sorted(one.values()) == ["error", "failure", "skipped", "skipped", "success", "success", "success"]
 
 
+def test_pytest_itself_puts_properties_there(tmp_path: Path) -> None:
+    (tmp_path / "test_a.py").write_text("def test_a(record_property): record_property('a', 1)\n")
+    flags = ["-q", "-p", "no:cacheprovider", "--junitxml=junit.xml", "-c", "/dev/null", "--rootdir=."]
+    plain = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    subprocess.run([sys.executable, "-m", "pytest", *flags], cwd=tmp_path, env=plain, check=True, capture_output=True)
+    assert not strict().is_valid(str(tmp_path / "junit.xml"))
+    with_properties().validate(str(tmp_path / "junit.xml"))
+
+
+def test_commands_are_no_tests_of_a_file() -> None:
+    ran = [record("make a/b.py::c"), record("make d", Outcome.FAILED, message="exit code 2")]
+    report = report_of(ran, head={"command": "make {}"})
+    (data,) = written(JENKINS, report).values()
+    strict().validate(data.decode())
+    assert data.count(b"<testsuite ") == 1
+    assert b'name="make a/b.py::c"' in data
+    assert b"file=" not in written(GITLAB, report)["junit.xml"]
+
+
 def test_gitlab_gets_files_and_faults_below_its_checkout(tmp_path: Path) -> None:
     files = written(GITLAB, sample(root="/builds/x/sub", variables={"CI_PROJECT_DIR": "/builds/x"}))
     (tmp_path / "junit.xml").write_bytes(files["junit.xml"])
@@ -110,8 +132,8 @@ def test_github_gets_annotations_and_a_summary() -> None:
     assert "%0A" in lines[0]
     assert lines[2].endswith("::bad on rig only")
     assert appended.path == "/tmp/summary"
-    text = [line for line in annotations(many(4000)) if line.startswith("::error")]
-    assert len(text) == 10
+    bad = report_of([record(f"t.py::test_{n}", Outcome.FAILED) for n in range(30)])
+    assert [line.partition(" ")[0] for line in annotations(bad)] == ["::error"] * 10 + ["20"]
 
 
 def test_report_log_is_read_back_by_pytest() -> None:

@@ -47,7 +47,7 @@ def test_report_json() -> None:
     pieces = report.report_json(run, tests, records.__getitem__, 103.25, names=names)
     document = json.loads(b"".join(pieces))
     assert document == {
-        "run": str(run.id), "name": "suite", "project": "suite", "submitted_at": run.submitted_at,
+        "run": str(run.id), "name": "suite", "project": "suite", "command": None, "submitted_at": run.submitted_at,
         "state": "failed", "exit_code": 1, "reason": "",
         "counts": {"passed": 1, "failed": 1, "error": 1, "skipped": 1, "xfailed": 0, "xpassed": 0},
         "teardowns": 0, "wall_seconds": 3.25, "bundle": "bafybundle", "manifest": MANIFEST, "workers": ["alice", "bob"],

@@ -1,11 +1,13 @@
 """Frames from a slot, and the bounds of what a record keeps."""
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.ports import WorkItem
-from mesh.worker import frames
+from mesh.worker import frames, sessions
 from mesh.worker.pytest_side import wire
 from protocols import manifests
 from protocols.ids import LeaseId, PeerId, TestIndex
@@ -56,6 +58,16 @@ def test_a_record_of_numbers() -> None:
     record = frames.passed(ITEM, PLACE, (100.0, 0.25, 0.5, 0.25))
     assert (record.duration, record.started, record.slot, record.attempt) == (1.0, 100.0, 3, 2)
     assert [phase.name for phase in record.phases] == ["setup", "call", "teardown"]
+
+
+def test_a_record_names_what_its_lease_held() -> None:
+    item = dataclasses.replace(ITEM, variables=(("CUDA_VISIBLE_DEVICES", "GPU-1,GPU-2"), ("MESH_GPU_SHARE", "2")))
+    held = ("mesh.device", "GPU-1,GPU-2")
+    assert frames.passed(item, PLACE, (100.0, 0.25, 0.5, 0.25)).properties == (held,)
+    told = {"outcome": "passed", "properties": [["a", "b"]]}
+    assert frames.reported(item, PLACE, told).properties == (("a", "b"), held)
+    assert frames.reported(ITEM, PLACE, told).properties == (("a", "b"),)
+    assert frames.DEVICES in sessions.DEVICE_VARIABLES
 
 
 def test_a_death_in_time_is_an_error_and_a_late_one_a_failure() -> None:

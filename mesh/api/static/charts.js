@@ -3,6 +3,7 @@
 import { html, useEffect, useRef } from "./vendor/ui.js";
 
 const HEIGHT = 170;
+const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500];
 
 let sheet = null;
 
@@ -23,44 +24,45 @@ const colour = (name) => {
 };
 
 /**
- * `x`: unix seconds; `series`: [{label, values, colour, dash, points}]; `show(value)`: as text; `choose(index)`: a click.
+ * `names`: what each place on the x axis is called; `series`: [{label, values, colour, line, points}], a value for each;
+ * `show(value)`: as text, `axis(value)`: shorter; `choose(index)`: a click.
  */
-export function Series({ label, x, series, show = String, max, min = 0, choose }) {
+export function Series({ label, names, series, show = String, axis: named = show, max, choose }) {
   const place = useRef(null);
   const plot = useRef(null);
   useEffect(() => {
     style();
+    const element = place.current;
     let here = true;
     let observer;
     import("./vendor/charts.js").then(({ uPlot }) => {
-      if (!here || !place.current) return;
+      if (!here) return;
       const soft = colour("soft");
       const line = { stroke: colour("line"), width: 1 };
       const axis = { stroke: soft, grid: line, ticks: line, font: `11px ${getComputedStyle(document.body).fontFamily}` };
       const options = {
-        width: place.current.clientWidth,
+        width: element.clientWidth,
         height: HEIGHT,
         cursor: { drag: { x: true, y: false }, points: { size: 7 } },
         legend: { live: true },
-        scales: { x: { time: true }, y: { range: (_, low, high) => [Math.min(min, low ?? 0), max ?? Math.max((high ?? 1) * 1.08, 1e-9)] } },
-        axes: [{ ...axis, size: 30 }, { ...axis, size: 62, values: (_, values) => values.map((value) => show(value)) }],
+        scales: { x: { time: false, range: () => [-0.5, names.length - 0.5] }, y: { range: (_, low, high) => [0, max ?? Math.max((high ?? 1) * 1.08, 1e-9)] } },
+        axes: [{ ...axis, size: 30, space: 70, incrs: STEPS, values: (_, places) => places.map((place) => names[place] ?? "") }, { ...axis, size: 62, values: (_, values) => values.map((value) => named(value)) }],
         series: [
-          { label: "at", value: (_, value) => (value == null ? "–" : new Date(value * 1000).toLocaleString("en-GB", { dateStyle: "short", timeStyle: "short" })) },
+          { label: "run", value: (_, value) => names[value] ?? "–" },
           ...series.map((one) => ({
             label: one.label,
             stroke: colour(one.colour ?? "xpassed"),
             width: one.line === false ? 0 : 1.6,
-            dash: one.dash,
             spanGaps: true,
-            points: { show: one.points ?? x.length < 60, size: 5 },
+            points: { show: one.points ?? names.length < 60, size: 6, fill: colour(one.colour ?? "xpassed") },
             value: (_, value) => (value == null ? "–" : show(value)),
           })),
         ],
       };
-      plot.current = new uPlot(options, [x, ...series.map((one) => one.values)], place.current);
+      plot.current = new uPlot(options, [names.map((_, place) => place), ...series.map((one) => one.values)], element);
       if (choose) plot.current.over.addEventListener("click", () => plot.current.cursor.idx != null && choose(plot.current.cursor.idx));
-      observer = new ResizeObserver(() => plot.current.setSize({ width: place.current.clientWidth, height: HEIGHT }));
-      observer.observe(place.current);
+      observer = new ResizeObserver(() => plot.current.setSize({ width: element.clientWidth, height: HEIGHT }));
+      observer.observe(element);
     });
     return () => {
       here = false;
@@ -68,6 +70,6 @@ export function Series({ label, x, series, show = String, max, min = 0, choose }
       plot.current?.destroy();
       plot.current = null;
     };
-  }, [x, ...series.map((one) => one.values), document.documentElement.dataset.theme]);
+  }, [names, ...series.map((one) => one.values), document.documentElement.dataset.theme]);
   return html`<div class="chart" ref=${place} role="img" aria-label=${label}></div>`;
 }

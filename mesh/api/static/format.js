@@ -22,6 +22,14 @@ export function seconds(value) {
   return `${Math.floor(rounded / 86400)} days`;
 }
 
+/** At an axis: no more digits than it needs. */
+export function tick(value) {
+  if (value < 1) return `${Math.round(value * 1000)} ms`.replace(/^0 ms$/, "0");
+  if (value < 60) return `${+value.toFixed(1)} s`;
+  if (value < 7200) return `${+(value / 60).toFixed(1)} min`;
+  return `${+(value / 3600).toFixed(1)} h`;
+}
+
 /** A time to come, which is never known to the second. */
 export function about(value) {
   if (value == null || !Number.isFinite(value)) return "";

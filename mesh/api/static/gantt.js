@@ -1,10 +1,10 @@
 // Draws a timeline on a canvas: only the rows and the part of time that are in view, so that 20,000 spans stay smooth.
 
-import { OUTCOMES, seconds } from "./format.js";
+import { OUTCOMES, tick as named } from "./format.js";
 
 const AXIS = 22;
 const LABEL = 118;
-const ROW_MAX = 20;
+const ROW_MAX = 22;
 const ROW_MIN = 9;
 const VIEW_MAX = 520; // px
 const COLOURS = [...OUTCOMES, "leased", "ink", "soft", "line", "card", "sunk"];
@@ -90,12 +90,12 @@ export function gantt(scroller, on) {
       pen.lineTo(px, view);
       pen.stroke();
       pen.fillStyle = colours.soft;
-      if (px < width - 18) pen.fillText(seconds(tick), px, AXIS / 2 - 1);
+      if (px < width - 18) pen.fillText(named(tick), px, AXIS / 2 - 1);
     }
   }
 
   function row({ name, slot, spans, idle }, place, top, high) {
-    const thick = Math.max(high - 3, 4);
+    const thick = Math.max(high - 5, 4);
     for (const [start, length] of idle) hatch(x(start), top, x(start + length) - x(start), thick);
     let end = -1;
     for (let index = firstAfter(spans, from); index < spans.length && spans[index][1] <= to; index++) {
@@ -110,9 +110,8 @@ export function gantt(scroller, on) {
       pen.fillRect(left, top, wide > 3 ? wide - 0.6 : wide, thick);
       if ((span[3] === 1 || span[3] === 2) && wide > 7 && thick > 7) cross(left + wide / 2, top + thick / 2);
       if (drawn.chain.has(span[0])) {
-        pen.strokeStyle = colours.ink;
-        pen.lineWidth = 1.6;
-        pen.strokeRect(left + 0.8, top + 0.8, Math.max(wide - 2.2, 0.8), thick - 1.6);
+        pen.fillStyle = colours.ink;
+        pen.fillRect(left, top + thick, Math.max(wide, 1.5), 2);
       }
       if (cursor?.[0] === place && cursor[1] === index) {
         pen.strokeStyle = colours.ink;

@@ -2,7 +2,7 @@
 
 import { html, useMemo } from "./vendor/ui.js";
 import { query } from "./api.js";
-import { OUTCOMES, moment, percent, plural, seconds, whole } from "./format.js";
+import { OUTCOMES, moment, percent, plural, seconds, tick, whole } from "./format.js";
 import { useLive } from "./live.js";
 import { go, route } from "./route.js";
 import { Series } from "./charts.js";
@@ -34,7 +34,7 @@ function Told({ data }) {
       <div class="tile"><div class="label">Hosts</div><div class="value">${whole(hosts.length)}</div><div class="note">${hosts.filter((host) => host.bad).length ? `went wrong on ${hosts.filter((host) => host.bad).length}` : "on none did it go wrong"}</div></div>
     </section>
     <${Card} title="Outcomes" note="oldest first"><div class="steps">${oldest.map((one) => html`<a key=${one.run + one.at} href=${`#/runs/${one.run}`} aria-label=${`run ${one.run}: ${one.outcome}`} title=${`run ${one.run}, ${moment(one.at)}: ${one.outcome} in ${seconds(one.duration)}`}><${Shape} of=${one.outcome} size=${17} /></a>`)}</div><//>
-    <div class="two wide-left"><${Card} title="Durations"><${Series} label="Durations; the table below has the numbers" x=${charts.x} series=${charts.series} show=${seconds} choose=${(index) => go(`#/runs/${oldest[index].run}`)} /><//>
+    <div class="two wide-left"><${Card} title="Durations"><${Series} label="Durations; the table below has the numbers" names=${charts.names} series=${charts.series} show=${seconds} axis=${tick} choose=${(index) => go(`#/runs/${oldest[index].run}`)} /><//>
       <${Card} title="Hosts"><${Table} caption="By host" head=${html`<${Th}>Host<//><${Th} number>Runs<//><${Th} number>Wrong<//><${Th} number>Median<//>`}>
         ${hosts.map((host) => html`<tr key=${host.peer}><th scope="row"><${Worker} peer=${host.peer} name=${host.name} /></th><td class="number">${host.runs}</td><td class="number">${host.bad ? html`<span class="state"><${Shape} of="failed" />${host.bad}</span>` : "0"}</td><td class="number">${seconds(host.median)}</td></tr>`)}<//><//></div>
     <${Card} title="Results" note="newest first"><${Table} caption="Results" head=${html`<${Th}>Run<//><${Th}>When<//><${Th}>Outcome<//><${Th} number>Time<//><${Th}>Host<//><${Th} number>Attempts<//><${Th}>What it said<//>`}>
@@ -52,11 +52,11 @@ function Fetched({ cid }) {
 
 /** A series for each outcome that occurred, so that a mark's colour tells it; the list above has its shape. */
 function chartOf(results) {
-  const x = results.map((one) => one.at);
+  const names = results.map((one) => `${one.run}`);
   const series = [{ label: "time", values: results.map((one) => one.duration || null), colour: "leased", points: false }];
   for (const outcome of OUTCOMES) {
     const values = results.map((one) => (one.outcome === outcome ? one.duration : null));
     if (values.some((value) => value != null)) series.push({ label: outcome, values, colour: outcome, line: false, points: true });
   }
-  return { x, series };
+  return { names, series };
 }

@@ -9,7 +9,7 @@ import { narrow, route } from "./route.js";
 import { alerts, loads, mesh, nameOf, nodes } from "./store.js";
 import { Topology } from "./topology.js";
 import { AlertRow } from "./alerts.js";
-import { Card, Deed, Empty, Shape, Sparkline, State, Table, Th } from "./widgets.js";
+import { Card, Deed, Empty, Sparkline, State, Table, Th } from "./widgets.js";
 
 const role = (node) => (node.peer === mesh.value.coordinator ? "coordinator" : node.raft || node.role);
 
@@ -35,7 +35,7 @@ function Row({ node }) {
   return html`<tr><th scope="row"><a href=${`#/nodes/${node.peer}`} title=${node.peer}>${node.name}</a>${node.peer === mesh.value.self ? html` <span class="soft small">(this page)</span>` : ""}</th>
     <td><${State} of=${node.state} /></td><td>${role(node)}</td><td class="number">${node.busy} of ${node.slots}</td><td class="number">${node.state === "dead" || cpu == null ? "–" : percent(cpu / 100)}</td>
     <td><${Sparkline} points=${loads.value.get(node.peer) ?? []} width=${110} label=${`CPU of ${node.name} since this page was opened`} /></td>
-    <td class="soft small">${abilities(node.capabilities)}</td></tr>`;
+    <td class="soft small wide">${abilities(node.capabilities)}</td></tr>`;
 }
 
 function abilities(has) {
@@ -91,7 +91,8 @@ export function Node({ peer }) {
 }
 
 function shown(name, value) {
-  if (Array.isArray(value)) return value.length ? html`<ul class="plain">${value.map((one, place) => html`<li key=${place}>${typeof one === "object" ? html`<${Shape} of="good" /> ${one.name ?? JSON.stringify(one)}${one.memory ? `, ${bytes(one.memory)}` : ""}${one.cuda ? `, CUDA ${one.cuda}` : ""}` : String(one)}</li>`)}</ul>` : "none";
+  if (Array.isArray(value) && value.every((one) => typeof one !== "object")) return value.join(", ") || "none";
+  if (Array.isArray(value)) return html`<ul class="plain">${value.map((one, place) => html`<li key=${place}>${one.name ?? JSON.stringify(one)}${one.version ? ` ${one.version}` : ""}${one.memory ? `, ${bytes(one.memory)}` : ""}${one.cuda ? `, CUDA ${one.cuda}` : ""}</li>`)}</ul>`;
   if (value !== null && typeof value === "object") return JSON.stringify(value);
   return typeof value === "number" && /^(memory|disk)/.test(name) ? bytes(value) : typeof value === "boolean" ? (value ? "yes" : "no") : String(value);
 }

@@ -19,7 +19,7 @@ const TABS = [
   ["tests", "Tests"],
   ["timeline", "Timeline"],
   ["workers", "Workers"],
-  ["why", "Why it waits"],
+  ["why", "Why"],
   ["content", "Artifacts"],
 ];
 
@@ -32,12 +32,12 @@ export function Run({ id, tab = "" }) {
   const over = isOver(run);
   return html`<${Head} run=${run} spec=${told.data?.spec} over=${over} />
     <nav aria-label=${`Run ${id}`}><ul class="seg">${TABS.map(([name, text]) => html`<li key=${name}>
-      <a href=${`#/runs/${id}${name ? "/" + name : ""}`} aria-current=${name === tab ? "page" : undefined}>${text}${name === "" && bad(run) ? html` <span class="tally">${whole(bad(run))}</span>` : ""}</a></li>`)}</ul></nav>
+      <a href=${`#/runs/${id}${name ? "/" + name : ""}`} aria-current=${name === tab ? "page" : undefined}>${name !== "why" ? text : over ? "How it ended" : "Why it waits"}${name === "" && bad(run) ? html` <span class="tally">${whole(bad(run))}</span>` : ""}</a></li>`)}</ul></nav>
     ${tab === "" && html`<div class="two wide-left"><${Failures} run=${run} /><${Slowest} run=${run} /></div>`}
     ${tab === "tests" && html`<${Tests} run=${run} />`}
     ${tab === "timeline" && html`<${Timeline} run=${run} />`}
     ${tab === "workers" && html`<${Workers} run=${run} />`}
-    ${tab === "why" && html`<${Why} target=${id} over=${over} />`}
+    ${tab === "why" && html`<${Why} target=${id} title=${over ? "How it ended" : "Why it waits"} />`}
     ${tab === "content" && html`<${Content} run=${run} />`}`;
 }
 
@@ -63,12 +63,13 @@ function Slowest({ run }) {
   const path = run.done ? `api/runs/${run.run}/tests${query({ sort: "duration", order: "desc", limit: SLOWEST })}` : null;
   const { data } = useLive(path, { on: [run.run], every: 2000 });
   const tests = data?.tests ?? [];
-  const most = Math.max(...tests.map((test) => Math.max(test.duration ?? 0, test.expected ?? 0)), 1e-9);
+  const guessed = new Set(tests.map((test) => test.expected)).size < 2; // nothing is known of any of them
+  const most = Math.max(...tests.map((test) => test.duration ?? 0), 1e-9);
   return html`<${Card} title="Slowest tests" end=${html`<a href=${`#/runs/${run.run}/tests?sort=duration&order=desc`}>All by time</a>`}>
     ${tests.length ? html`<ul class="plain">${tests.map((test) => html`<li key=${test.index}>
       <div class="row" style=${{ flexWrap: "nowrap" }}><${Shape} of=${test.outcome ?? test.state} /><a class="cut" style=${{ flex: 1 }} href=${testHref(run.run, test.index)} title=${test.test}><${TestName} test=${test.test} /></a><b class="number">${seconds(test.duration)}</b></div>
-      <div class="bar thin" aria-hidden="true" style=${{ marginTop: ".2rem" }}><i class=${test.expected && test.duration > 2 * test.expected ? "b-high" : "b-use"} style=${{ width: `${(100 * (test.duration ?? 0)) / most}%` }}></i></div>
-      ${test.expected != null && html`<div class="small soft">expected ${seconds(test.expected)}${test.duration > 2 * test.expected ? `, ${(test.duration / test.expected).toFixed(1)} times as long` : ""}</div>`}</li>`)}</ul>` : html`<${Empty}>No test has ended yet.<//>`}
+      <div class="bar thin" aria-hidden="true" style=${{ marginTop: ".2rem" }}><i class=${!guessed && test.duration > 2 * test.expected ? "b-high" : "b-use"} style=${{ width: `${(100 * (test.duration ?? 0)) / most}%` }}></i></div>
+      ${!guessed && test.expected != null && html`<div class="small soft">expected ${seconds(test.expected)}${test.duration > 2 * test.expected ? `, ${(test.duration / test.expected).toFixed(1)} times as long` : ""}</div>`}</li>`)}</ul>` : html`<${Empty}>No test has ended yet.<//>`}
   <//>`;
 }
 

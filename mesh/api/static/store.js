@@ -29,6 +29,8 @@ export const trouble = signal("");
 export const now = signal(Date.now() / 1000);
 /** Of runs (key: the run) and kinds of events (key: the event): how often something was heard. */
 const pulses = new Map();
+/** Up to this index of the log, events are in what was loaded. */
+let known = 0;
 
 export const newest = computed(() => [...runs.value.values()].sort((a, b) => Number(b.run) - Number(a.run)));
 export const open = computed(() => newest.value.filter((run) => !isOver(run)));
@@ -42,49 +44,62 @@ export function pulse(key) {
   return pulses.get(key);
 }
 
-/** Fill and follow, until the token is refused. */
+/** Fill and follow, until the token is refused. Both begin at once: what comes meanwhile is held. */
 export async function start() {
-  let held = []; // events that came before the page was filled
+  let held = [];
   let filled = false;
   let filling = 0;
+  let head = 0; // the log when the feed began: what happened before is in no event
 
   async function fill() {
     const number = ++filling;
     filled = false;
-    for (let wait = 300; ; wait = Math.min(wait * 2, 5000)) {
-      try {
-        await load();
-        trouble.value = "";
-        break;
-      } catch (error) {
-        if (!(error instanceof ApiError)) throw error;
-        trouble.value = error.message;
-        if (error.status === 401 || number !== filling) return;
-        await new Promise((resolve) => setTimeout(resolve, wait));
-      }
-    }
+    if (!(await loaded(() => number === filling))) return;
+    if (mesh.value.commit_index < head) await loaded(() => number === filling);
     if (number !== filling) return;
     filled = true;
     apply(held);
     held = [];
   }
 
+  fill();
+  let heard = false;
   await follow((events) => {
-    for (const one of events) {
-      if (one.event === "hello" && (one.data.reset || !filled)) {
-        held = [];
-        fill();
-      }
+    for (const { event, data } of events) {
+      if (event !== "hello") continue;
+      if (heard && !data.reset) continue;
+      heard = true;
+      head = data.head;
+      if (data.reset) held = [];
+      if (data.reset || (filled && mesh.value.commit_index < head)) fill();
     }
     if (filled) apply(events);
     else held.push(...events);
   });
 }
 
+/** Ask again and again, until the page is filled (true), or it is no longer `wanted`. */
+async function loaded(wanted) {
+  for (let wait = 300; wanted(); wait = Math.min(wait * 2, 5000)) {
+    try {
+      await load();
+      trouble.value = "";
+      return true;
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      trouble.value = error.message;
+      if (error.status === 401) return false;
+      await new Promise((resolve) => setTimeout(resolve, wait));
+    }
+  }
+  return false;
+}
+
 async function load() {
   const [status, told] = await Promise.all([get("api/status"), get("api/alerts").catch(() => null)]);
   batch(() => {
     mesh.value = { as_of: Date.now() / 1000, ...status };
+    known = status.commit_index;
     runs.value = new Map(status.runs.map((run) => [run.run, run]));
     alerts.value = told?.alerts ?? null;
     for (const one of pulses.values()) one.value++;
@@ -92,22 +107,23 @@ async function load() {
 }
 
 function apply(events) {
-  const known = new Map(runs.value);
+  const told = new Map(runs.value);
   let changed = false;
   batch(() => {
-    for (const { event, data } of events) {
+    for (const { id, event, data } of events) {
+      if (id && Number(id) <= known) continue;
       if (event === "mesh") takeMesh(data);
       else if (event === "alert") takeAlert(data.alert);
       else if (data.run != null && event !== "hello") {
-        const before = known.get(data.run);
-        known.set(data.run, changedRun(before ?? blank(data.run), event, data));
+        const before = told.get(data.run);
+        told.set(data.run, changedRun(before ?? blank(data.run), event, data));
         changed = true;
         pulse(data.run).value++;
       }
       pulse(event).value++;
       if (["run-submitted", "run-finished", "worker-joined"].includes(event)) remember(event, data);
     }
-    if (changed) runs.value = known;
+    if (changed) runs.value = told;
   });
 }
 

@@ -2,7 +2,7 @@
 //
 // It goes on where it was: each try names the last event that arrived, so that nothing is lost while the node restarts.
 // A page that nobody sees lets go of its connection after a while (a browser has six to a host, and the node has
-// work to do), and goes on likewise when it is looked at.
+// work to do), one that was left lets go of it at once (browsers keep such pages alive), and both go on likewise.
 
 import { createParser, signal } from "./vendor/ui.js";
 import { forgetToken, headers } from "./api.js";
@@ -62,7 +62,9 @@ async function read(last, take) {
     clearTimeout(hiding);
     if (document.hidden) hiding = setTimeout(() => control.abort(), HIDDEN_MS_MAX);
   };
+  const left = () => control.abort();
   document.addEventListener("visibilitychange", looked);
+  addEventListener("pagehide", left);
   try {
     heard();
     const answer = await fetch("api/events", {
@@ -87,6 +89,7 @@ async function read(last, take) {
     clearTimeout(alarm);
     clearTimeout(hiding);
     document.removeEventListener("visibilitychange", looked);
+    removeEventListener("pagehide", left);
     control.abort();
   }
 }

@@ -18,7 +18,7 @@ export function Tests({ run }) {
     const next = sort === name && order === "desc" ? "asc" : sort === name ? "desc" : name === "index" ? "asc" : "desc";
     narrow({ sort: name, order: next, offset: null });
   };
-  const Sorted = ({ name, children, number }) => html`<${Th} number=${number} sort=${sort === name ? (order === "asc" ? "ascending" : "descending") : undefined}>
+  const Sorted = ({ name, children, number, className }) => html`<${Th} number=${number} className=${className} sort=${sort === name ? (order === "asc" ? "ascending" : "descending") : undefined}>
     <button onClick=${() => by(name)}>${children}${sort === name ? (order === "asc" ? " ↑" : " ↓") : ""}</button><//>`;
   return html`<${Card} title="Tests" note=${data ? `${whole(data.matching)} of ${plural(data.total, "test")}` : ""}>
     <form class="row" role="search" onSubmit=${(event) => event.preventDefault()}>
@@ -27,12 +27,12 @@ export function Tests({ run }) {
         ${["", "bad", ...OUTCOMES, "running", "pending"].map((one) => html`<option key=${one} value=${one}>${{ "": "any", bad: "failed or error" }[one] ?? one}</option>`)}</select></label>
     </form>
     ${!data ? html`<${Empty}>${error ? (error.missing ? "This node has no list of tests: it is of an older version." : error.message) : "…"}<//>` : !data.tests.length ? html`<${Empty}>No test is like that.<//>` : html`
-      <${Table} caption=${`Tests ${first + 1} to ${first + data.tests.length} of ${data.matching}`} head=${html`<${Sorted} name="outcome">Outcome<//><${Sorted} name="index">Test<//><${Sorted} name="duration" number>Time<//><${Sorted} name="expected" number>Expected<//><${Th}>Worker<//><${Th} number>Attempt<//>`}>
+      <${Table} caption=${`Tests ${first + 1} to ${first + data.tests.length} of ${data.matching}`} head=${html`<${Sorted} name="outcome">Outcome<//><${Sorted} name="index">Test<//><${Sorted} name="duration" number>Time<//><${Sorted} name="expected" number className="phone-no">Expected<//><${Th} className="phone-no">Worker<//><${Th} number className="phone-no">Attempt<//>`}>
         ${data.tests.map((test) => html`<tr key=${test.index}>
           <td><${State} of=${test.outcome ?? test.state} /></td>
           <th scope="row" class="test"><a href=${testHref(run.run, test.index)}><${TestName} test=${test.test} /></a></th>
-          <td class="number">${seconds(test.duration)}</td><td class="number soft">${seconds(test.expected)}</td>
-          <td class="nowrap"><${Worker} peer=${test.worker} name=${test.name} /></td><td class="number">${test.attempt || ""}</td></tr>`)}
+          <td class="number">${seconds(test.duration)}</td><td class="number soft phone-no">${seconds(test.expected)}</td>
+          <td class="nowrap phone-no"><${Worker} peer=${test.worker} name=${test.name} /></td><td class="number phone-no">${test.attempt || ""}</td></tr>`)}
       <//>`}
     ${data && data.matching > LIMIT && html`<nav class="row" aria-label="Pages of tests" style=${{ marginTop: ".7rem" }}>
       <button disabled=${first === 0} onClick=${() => narrow({ offset: Math.max(0, first - LIMIT) || null })}>Before</button>

@@ -9,7 +9,7 @@ import { go } from "./route.js";
 import { nameOf } from "./store.js";
 import { Card, Empty, Shape, Table, TestName, Th, Worker, testHref } from "./widgets.js";
 
-const CRITICAL_SHOWN = 40;
+const CRITICAL_SHOWN = 60;
 const IDLE_SHOWN = 30;
 
 export function Timeline({ run }) {
@@ -22,7 +22,7 @@ export function Timeline({ run }) {
       <ul class="legend" style=${{ marginTop: ".6rem" }} aria-label="What the bars mean">${OUTCOMES.filter((_, code) => drawn.codes.has(code)).map((outcome) => html`<li key=${outcome}><${Shape} of=${outcome} />${outcome}</li>`)}
         ${drawn.running && html`<li><${Shape} of="running" />running</li>`}
         <li><svg width="16" height="10" aria-hidden="true"><path d="M1 9 9 1M6 10 14 2" stroke="var(--soft)" /></svg>idle</li>
-        <li><svg width="16" height="10" aria-hidden="true"><rect x="1" y="1" width="14" height="8" fill="none" stroke="var(--ink)" stroke-width="1.6" /></svg>on the critical path</li></ul>
+        <li><svg width="16" height="10" aria-hidden="true"><rect x="1" y="1" width="14" height="6" fill="var(--passed)" /><rect x="1" y="7.5" width="14" height="2" fill="var(--ink)" /></svg>on the critical path</li></ul>
     <//>
     <div class="two"><${Critical} run=${run.run} drawn=${drawn} /><${Idle} data=${data} drawn=${drawn} /></div>`;
 }
@@ -92,7 +92,7 @@ function Critical({ run, drawn }) {
   const shown = drawn.chained.slice(-CRITICAL_SHOWN);
   const sum = drawn.chained.reduce((total, { span }) => total + span[2], 0);
   return html`<${Card} title="Critical path" note=${`${plural(drawn.chained.length, "test")}, ${seconds(sum)} of ${seconds(drawn.whole)}: shorter only if these are`}>
-    <${Table} caption="Tests on the critical path, in order" head=${html`<${Th}>Test<//><${Th}>Slot<//><${Th} number>From<//><${Th} number>Time<//>`}>
+    <${Table} tall caption="Tests on the critical path, in order" head=${html`<${Th}>Test<//><${Th}>Slot<//><${Th} number>From<//><${Th} number>Time<//>`}>
       ${shown.map(({ span, row }) => html`<tr key=${span[0]}><th scope="row" class="test"><a href=${testHref(run, span[0])}><${Named} run=${run} index=${span[0]} /></a></th>
         <td class="nowrap">${drawn.rows[row].name} · ${drawn.rows[row].slot}</td><td class="number">${seconds(span[1])}</td><td class="number">${seconds(span[2])}</td></tr>`)}<//>
   <//>`;
@@ -116,7 +116,7 @@ function Idle({ data, drawn }) {
   const gaps = [...data.idle].sort((a, b) => b.seconds - a.seconds);
   const sum = gaps.reduce((total, gap) => total + gap.seconds, 0);
   return html`<${Card} title="Idle slots" note=${`${seconds(sum)} in ${plural(gaps.length, "gap")}, ${percent(sum / Math.max(drawn.whole * drawn.rows.length, 1e-9))} of the slots' time`}>
-    <${Table} caption="Longest gaps" head=${html`<${Th}>Worker<//><${Th} number>Slot<//><${Th} number>From<//><${Th} number>Idle for<//>`}>
+    <${Table} tall caption="Longest gaps" head=${html`<${Th}>Worker<//><${Th} number>Slot<//><${Th} number>From<//><${Th} number>Idle for<//>`}>
       ${gaps.slice(0, IDLE_SHOWN).map((gap, place) => html`<tr key=${place}><th scope="row"><${Worker} peer=${gap.worker} /></th><td class="number">${gap.slot}</td><td class="number">${seconds(gap.start > 1e8 ? gap.start - data.start : gap.start)}</td><td class="number">${seconds(gap.seconds)}</td></tr>`)}<//>
   <//>`;
 }

@@ -87,15 +87,16 @@ const COLOUR = { alive: "var(--xpassed)", draining: "var(--warn)", suspect: "var
 function Dot({ node, place: [x, y], size, named }) {
   const leads = node.peer === mesh.value.coordinator;
   const gone = node.state === "dead";
+  const shown = node.name.length > 18 ? node.name.slice(0, 17) + "…" : node.name;
   const role = leads ? "coordinator" : node.raft === "voter" ? "voter" : node.role;
   const text = [node.state !== "alive" && node.state, size > 8 && role, node.slots && size > 8 ? `${node.busy}/${node.slots}` : ""].filter(Boolean).join(" · ");
   const body = node.raft === "voter" || leads ? html`<circle class="body" r=${size} />` : html`<path class="body" d=${`M0${-size * 1.15} ${size * 1.15} 0 0 ${size * 1.15} ${-size * 1.15} 0z`} />`;
-  return html`<a href=${`#/nodes/${node.peer}`} aria-label=${`${node.name}: ${node.state}, ${role}, ${node.busy} of ${node.slots} slots busy`} transform=${`translate(${x.toFixed(1)},${y.toFixed(1)})`}>
-    <title>${`${node.name}: ${node.state}, ${role}`}</title>
+  return html`<a href=${`#/nodes/${node.peer}`} transform=${`translate(${x.toFixed(1)},${y.toFixed(1)})`}>
+    <title>${`${node.name}: ${node.state}, ${role}, ${node.busy} of ${node.slots} slots busy`}</title>
     <circle class="halo" r=${size + 6} />
     <g fill=${gone ? "var(--card)" : COLOUR[node.state]} stroke=${gone ? "var(--failed)" : "var(--card)"} stroke-width=${gone ? 1.8 : 1.5} stroke-dasharray=${gone ? "3 2" : node.state === "suspect" ? "3 2" : ""}>${body}</g>
     ${leads && html`<circle r=${size + 3.5} fill="none" stroke="var(--ink)" stroke-width="1.6" />`}
     ${gone && html`<path d=${`M${-size * 0.45} ${-size * 0.45} ${size * 0.45} ${size * 0.45}M${size * 0.45} ${-size * 0.45} ${-size * 0.45} ${size * 0.45}`} stroke="var(--failed)" stroke-width="2" />`}
-    ${named && html`<text text-anchor="middle" y=${size + 15}>${node.name.length > 18 ? node.name.slice(0, 17) + "…" : node.name}</text><text class="role" text-anchor="middle" y=${size + 27}>${text}</text>`}
+    ${named && html`<text text-anchor="middle" y=${size + 15}>${shown}</text><text class="role" text-anchor="middle" y=${size + 27}>${text}</text>`}
   </a>`;
 }

@@ -2,7 +2,7 @@
 
 import { html, useMemo } from "./vendor/ui.js";
 import { query } from "./api.js";
-import { moment, percent, plural, seconds, whole } from "./format.js";
+import { moment, percent, plural, seconds, tick, whole } from "./format.js";
 import { useLive } from "./live.js";
 import { go, narrow, route } from "./route.js";
 import { Series } from "./charts.js";
@@ -36,7 +36,7 @@ function Project({ data }) {
   if (!runs.length) return html`<section class="card"><${Empty}>No run of ${project} has ended yet.<//></section>`;
   return html`
     <div class="charts">${charts.map((chart) => html`<${Card} key=${chart.title} title=${chart.title} note=${chart.note} level=${3}>
-      ${chart.series.every((one) => one.values.every((value) => value == null)) ? html`<${Empty}>${chart.none}<//>` : html`<${Series} label=${`${chart.title} over ${plural(runs.length, "run")}; the table below has the numbers`} x=${chart.x} series=${chart.series} show=${chart.show} max=${chart.max} choose=${(index) => go(`#/runs/${runs[index].run}`)} />`}
+      ${chart.series.every((one) => one.values.every((value) => value == null)) ? html`<${Empty}>${chart.none}<//>` : html`<${Series} label=${`${chart.title} over ${plural(runs.length, "run")}; the table below has the numbers`} names=${chart.names} series=${chart.series} show=${chart.show} axis=${chart.axis} max=${chart.max} choose=${(index) => go(`#/runs/${runs[index].run}`)} />`}
     <//>`)}</div>
     <div class="three">
       <${Tests} title="Slower than before" rows=${data.slower} none="No test has become slower." project=${project} right=${(row) => html`${seconds(row.before)} → <b>${seconds(row.now)}</b> <span class="soft">× ${row.ratio.toFixed(1)}</span>`} />
@@ -53,15 +53,15 @@ function Tests({ title, rows, none, right, project }) {
 }
 
 function chartsOf(runs) {
-  const x = runs.map((run) => run.at);
+  const names = runs.map((run) => `${run.run}`);
   const of = (name) => runs.map((run) => run[name] ?? null);
   const newest = runs[runs.length - 1] ?? {};
   return [
     { title: "Pass rate", note: percent(newest.pass_rate), series: [{ label: "passed", values: of("pass_rate"), colour: "passed" }], show: percent, max: 1 },
-    { title: "Duration", note: seconds(newest.wall_seconds), series: [{ label: "from submission to end", values: of("wall_seconds") }], show: seconds },
-    { title: "Wait in the queue", note: seconds(newest.queue_seconds), series: [{ label: "until its first test ran", values: of("queue_seconds"), colour: "failed" }], show: seconds },
+    { title: "Duration", note: seconds(newest.wall_seconds), series: [{ label: "from submission to end", values: of("wall_seconds") }], show: seconds, axis: tick },
+    { title: "Wait in the queue", note: seconds(newest.queue_seconds), series: [{ label: "until its first test ran", values: of("queue_seconds"), colour: "failed" }], show: seconds, axis: tick },
     { title: "Utilisation", note: percent(newest.utilisation), series: [{ label: "of the slots' time", values: of("utilisation"), colour: "xfailed" }], show: percent, max: 1 },
     { title: "Cache hits", note: percent(newest.cached_share), series: [{ label: "verdicts reused", values: of("cached_share"), colour: "error" }], show: percent, max: 1 },
     { title: "Coverage", note: percent(newest.coverage), series: [{ label: "lines", values: of("coverage"), colour: "passed" }], show: percent, max: 1, none: "No run measured coverage: --cov does." },
-  ].map((chart) => ({ x, none: "Not known of these runs.", ...chart })); // prettier-ignore
+  ].map((chart) => ({ names, none: "Not known of these runs.", ...chart })); // prettier-ignore
 }

@@ -5,11 +5,11 @@ import { plural, whole } from "./format.js";
 import { useLive } from "./live.js";
 import { Card, Empty, Table, Th, Worker } from "./widgets.js";
 
-export function Why({ target }) {
+export function Why({ target, title = "Why it waits" }) {
   const { data, error } = useLive(`api/why/${encodeURIComponent(target)}`, { on: [target], every: 2000, poll: 5000 });
-  if (!data) return html`<${Card} title="Why it waits"><${Empty}>${error ? error.message : "…"}<//><//>`;
+  if (!data) return html`<${Card} title=${title}><${Empty}>${error ? error.message : "…"}<//><//>`;
   const [first, ...rest] = data.explanation;
-  return html`<${Card} title="Why it waits">
+  return html`<${Card} title=${title}>
     <p class="any"><b>${first}</b></p>
     ${!data.waiting.length && rest.map((line, place) => html`<p key=${place} class="any">${line}</p>`)}
     ${data.waiting.map((one, place) => html`<${Waiting} key=${place} one=${one} />`)}

@@ -51,9 +51,9 @@ export function Card({ title, note, end, children, id, level = 2 }) {
 export const Empty = ({ children }) => html`<p class="empty">${children}</p>`;
 
 /** A table that may be wider than the screen: it scrolls by itself, by keys too. */
-export function Table({ caption, head, children, hide }) {
-  return html`<div class="scroll" tabindex="0" role="region" aria-label=${caption}><table>
-    <caption class=${hide === false ? "" : "quiet"}>${caption}</caption>
+export function Table({ caption, head, children, tall }) {
+  return html`<div class=${tall ? "scroll tall" : "scroll"} tabindex="0" role="region" aria-label=${caption}><table>
+    <caption class="quiet">${caption}</caption>
     <thead><tr>${head}</tr></thead><tbody>${children}</tbody></table></div>`;
 }
 

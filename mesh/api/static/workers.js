@@ -12,7 +12,7 @@ export function Workers({ run }) {
   if (!rows.length) return html`<${Card} title="Workers"><${Empty}>No worker has run a test of it yet.<//><//>`;
   const most = Math.max(...rows.map((row) => row.busy), 1e-9);
   return html`<${Card} title="Workers" note=${data.cut ? "of the first spans only: there are more than fit" : ""}>
-    <${Table} caption="Workers of the run" head=${html`<${Th}>Worker<//><${Th} number>Slots<//><${Th} number>Tests<//><${Th} number>Wrong<//><${Th} number>Median<//><${Th} number>Slowest<//><${Th}>Busy<//><${Th} number>In use<//><${Th} number>Idle<//>`}>
+    <${Table} caption="Workers of the run" head=${html`<${Th}>Worker<//><${Th} number>Slots<//><${Th} number>Tests<//><${Th} number>Failing<//><${Th} number>Median<//><${Th} number>Slowest<//><${Th}>Busy<//><${Th} number>In use<//><${Th} number>Idle<//>`}>
       ${rows.map((row) => html`<tr key=${row.worker}><th scope="row"><${Worker} peer=${row.worker} name=${row.name} /></th>
         <td class="number">${row.slots}</td><td class="number">${whole(row.tests)}</td>
         <td class="number">${row.bad ? html`<span class="state"><${Shape} of="failed" />${row.bad}</span>` : html`<span class="soft">0</span>`}</td>

@@ -46,7 +46,7 @@ function detail(place) {
     if (title) body.append(tagged("h3", title));
     const block = tagged("pre", text);
     block.tabIndex = 0;
-    block.setAttribute("role", "region");
+    block.setAttribute("role", "group");
     block.setAttribute("aria-label", title || "What went wrong");
     body.append(block);
   }

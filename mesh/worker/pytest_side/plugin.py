@@ -110,7 +110,7 @@ class MeshPlugin:
         """The client's options: an ini file's addopts may hold them, and they mean nothing here."""
         for name in ("--mesh", "--mesh-hedge", "--mesh-cached"):
             parser.addoption(name, action="store_true")
-        for name in CLIENT_OPTIONS:
+        for name in (*CLIENT_OPTIONS, "report"):
             parser.addoption(f"--mesh-{name}")
 
     @pytest.hookimpl(tryfirst=True)

@@ -9,11 +9,13 @@ What a test hands to us (an exception, a property) may raise when it is shown; t
 
 from __future__ import annotations
 
+import io
 import warnings
 from typing import Any
 
 import pytest
 from _mesh_pytest_side import wire
+from _pytest._io import TerminalWriter
 
 
 def is_plain(reports: list[Any]) -> bool:
@@ -179,9 +181,14 @@ def _reason(report: Any) -> str:
 
 
 def traceback(report: Any) -> str:
-    """What pytest prints of it; a plugin's own kind of failure may refuse to be shown."""
+    """What pytest prints of it, the first line as deep as the others (`longreprtext` is not); a plugin's own kind of
+    failure may refuse to be shown."""
+    text = io.StringIO()
+    writer = TerminalWriter(text)
+    writer.hasmarkup = False
     try:
-        return str(report.longreprtext)
+        report.toterminal(writer)
+        return text.getvalue().strip("\n").rstrip()
     except Exception as error:
         return f"<{type(report.longrepr).__name__}: its text can't be had: {type(error).__name__}: {text_of(error)}>"
 
