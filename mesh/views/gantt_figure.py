@@ -4,6 +4,7 @@ As high as its slots need; lengths in inches. Colour is the outcome; the critica
 words below, so that nothing hangs on colour alone.
 """
 
+import math
 from collections.abc import Mapping
 
 from matplotlib.axes import Axes
@@ -18,6 +19,7 @@ from mesh.views.pictures import CRITICAL_NAMED_MAX, Gantt, Step
 
 HEAD, AXIS, KEY, LINE = 1.05, 0.35, 0.35, 0.24
 LANES_HEIGHT_MAX = 22.0
+WAIT_SHARE_MAX = 0.3
 LANE_MAX, LANE_MIN = 0.3, 0.07
 NAMES_MAX = 2.2
 IDLE = "#EEF0F3"
@@ -70,9 +72,11 @@ def _head(sheet: Sheet, run: Gantt, title: str) -> None:
     parts = [
         human.plural(run.tests, "test"),
         f"{human.plural(len(run.lanes) + run.hidden, 'slot')} of {human.plural(workers, 'worker')}",
-        f"{human.duration(max(0.0, run.seconds - run.first))} from the first start to the last end",
-        f"slots busy {100 * run.busy:.0f} % of it",
+        f"{human.duration(max(0.0, run.seconds - run.first))} from the first start to the last end, slots busy "
+        f"{100 * run.busy:.0f} % of it",
     ]
+    if _start(run):
+        parts.append(f"the first start {human.duration(run.first)} after the run's beginning")
     if run.hidden:
         parts.append(f"{human.plural(run.hidden, 'slot')} that did least not shown")
     if run.cut:
@@ -122,13 +126,19 @@ def _name(axes: Axes, name: str, place: int, room: float, size: float) -> None:
 
 def _time(axes: Axes, run: Gantt) -> None:
     last = run.seconds or 1.0
-    axes.set_xlim(0, last)
-    step = _step(last)
-    ticks = [step * number for number in range(int(last / step) + 1)]
+    start = _start(run)
+    axes.set_xlim(start, last + (last - start) / 500)
+    step = _step(last - start)
+    ticks = [step * number for number in range(math.ceil(start / step), int(last / step) + 1)]
     axes.set_xticks(ticks, labels=[_clock(tick, step) for tick in ticks])
     axes.grid(axis="x", color=RULE, linewidth=0.6)
-    if run.first > last / 200:
+    if not start and run.first > last / 200:
         axes.axvline(run.first, color=FAINT, linewidth=0.9, linestyle=(0, (3, 2)))
+
+
+def _start(run: Gantt) -> float:
+    """Where the axis begins: with the run, unless it waited for most of what would be shown."""
+    return run.first - 0.02 * (run.seconds - run.first) if run.first > WAIT_SHARE_MAX * run.seconds else 0.0
 
 
 def _step(last: float) -> float:
