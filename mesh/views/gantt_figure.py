@@ -162,7 +162,7 @@ def _told(sheet: Sheet, run: Gantt, steps: list[Step], tests: Mapping[int, str],
     whole = sum(step.seconds for step in run.critical)
     more = f", the longest {len(steps)} of them:" if len(run.critical) > len(steps) else ":"
     tests_told = human.plural(len(run.critical), "test")
-    text = f"What set the end: {tests_told} one after another, {human.duration(whole)} in all{more}"
+    text = f"What set the end (dark edges): {tests_told} one after another, {human.duration(whole)} in all{more}"
     sheet.text(MARGIN, top, text, fontsize=9, weight="bold")
     seconds = [human.duration(step.seconds) for step in steps]
     room = max(text_width(one, 8.5) for one in seconds)
