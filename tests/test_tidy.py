@@ -68,6 +68,8 @@ LAYERS = {
     "mesh.proposals": (SERVICE, "consensus"),
     "mesh.telling": (SERVICE, "backend"),
     "mesh.views.drawing": (SERVICE, "drawing"),
+    "mesh.views.gantt_figure": (SERVICE, "drawing"),
+    "mesh.views.heat_figure": (SERVICE, "drawing"),
     "mesh.views.overview_figure": (SERVICE, "drawing"),
     "mesh.views.render": (SERVICE, "drawing"),
     "mesh.views.topology_figure": (SERVICE, "drawing"),
