@@ -24,15 +24,17 @@ def told(word):
     with open(os.path.join(os.environ["SHARED_FOLDER"], "state")) as file:
         return word in file.read().split()
 
-def test_quick():
+def test_one():
+    time.sleep(0.1)
     assert not (told("sick") and "SICK" in os.environ)
 
-def test_again():
+def test_other():
+    time.sleep(0.1)
     assert not (told("sick") and "SICK" in os.environ)
 
 def test_work():
+    time.sleep(2.4 if told("slow") and {number} == 5 else 0.4 if {number} == 5 else 0.1)
     assert not (told("sick") and "SICK" in os.environ)
-    time.sleep(2.4 if told("slow") and {number} == 5 else 0.4 if {number} == 5 else 0.01)
 """
 
 ALERTS = """
@@ -55,7 +57,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     suite = folder / "suite"
     suite.mkdir()
     (suite / "pytest.ini").write_text("[pytest]\n")
-    for number in range(10):
+    for number in range(15):
         (suite / f"test_{number}.py").write_text(FILE.replace("{number}", str(number)))
     with lab(folder) as made:
         shared = {"SHARED_FOLDER": str(folder / "shared")}
