@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mesh.cli import reporting
+from mesh.cli.matrix import in_name
 from mesh.cli.project import KEYS, parse_with_project, read_project
 from mesh.cli.reporting import OURS, choose, make_reports
 from mesh.cli.run import configure
@@ -264,6 +265,22 @@ def test_a_project_has_defaults_and_flags_go_before(tmp_path: Path, monkeypatch:
     )
     assert (typed.retries, typed.hedge, typed.cached, typed.cached_allow) == (0, False, False, [])
     assert (typed.priority, typed.requires, typed.share, typed.python) == (5, "", 2, ["3.13"])
+
+
+def test_what_is_said_of_a_projects_tests_is_not_said_of_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.mesh]\ncached = true\ncached-allow = ['files']\n")
+    monkeypatch.chdir(tmp_path)
+    args = parsed("--exec", "make")
+    assert (args.cached, args.cached_allow) == (False, [])
+    assert parsed("--exec", "make", "--cached").cached, "which is then refused"
+
+
+def test_reports_of_several_runs_have_names_of_their_own(tmp_path: Path) -> None:
+    made = choose(["junit:out/j.xml", "coverage:cov", "github"], None, tmp_path, {})
+    named = [one.named(lambda path: in_name(path, "3.12")) for one in made]
+    assert [one.target and one.target.name for one in named] == ["j-3.12.xml", "cov-3.12", None]
 
 
 def test_pytest_has_the_same_defaults(tmp_path: Path) -> None:
