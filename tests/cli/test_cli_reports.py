@@ -13,6 +13,7 @@ import pytest
 from mesh.cli import reporting
 from mesh.cli.matrix import in_name
 from mesh.cli.project import KEYS, parse_with_project, read_project
+from mesh.cli.report_files import DirectoryFiles
 from mesh.cli.reporting import OURS, choose, make_reports
 from mesh.cli.run import configure
 from mesh.pytest_options import options_of
@@ -369,6 +370,24 @@ def test_a_report_from_anybody_writes_no_markup(
     assert make_reports(client, FINISHED, choose(["html"], None, tmp_path, {}), tmp_path, False) == 3
     assert "the html report could not be made: ValueError" in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
+
+
+def test_links_of_a_report_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "key").write_text("secret")
+    report = tmp_path / "report"
+    (report / "artifacts").mkdir(parents=True)
+    for name in ("collection.txt", "artifacts/.coverage.1"):
+        (report / name).symlink_to(tmp_path / "secret" / "key")
+    (report / "records").symlink_to(tmp_path / "secret")
+    files = DirectoryFiles(report)
+    assert files.read("collection.txt") is None
+    assert list(files.lines("records")) == list(files.lines("collection.txt")) == []
+    assert files.artifacts(".coverage") == []
+    client: Any = Holding({})
+    for name in ("", "..", "../x", "/x"):
+        with pytest.raises(UsageError, match="no name of a directory"):
+            DirectoryFiles(report, client).tree("bafybundle", name)
 
 
 def test_results_come_with_pages(node: Node, mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
