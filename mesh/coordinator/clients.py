@@ -11,6 +11,7 @@ from typing import Any
 
 import trio
 
+from mesh.coordinator.alert_desk import AlertDesk
 from mesh.coordinator.fleet import Fleet
 from mesh.coordinator.history import History
 from mesh.coordinator.pin_desk import PinDesk
@@ -36,6 +37,7 @@ from protocols.client import (
     CancelRun,
     Document,
     Follow,
+    KnowAlert,
     PinContent,
     PlanRuns,
     Progress,
@@ -61,8 +63,8 @@ PAST_VIEWS = ("projects", "trends", "seen")
 Past = Callable[[str, str], Awaitable[dict[str, Any]]]
 """Answers one of these views of finished runs, from what this node keeps of them."""
 
-ClientRequest = SubmitRun | CancelRun | Follow | Query | PlanRuns | PinContent | UnpinContent
-CLIENT_REQUESTS = (SubmitRun, CancelRun, Follow, Query, PlanRuns, PinContent, UnpinContent)
+ClientRequest = SubmitRun | CancelRun | Follow | Query | PlanRuns | PinContent | UnpinContent | KnowAlert
+CLIENT_REQUESTS = (SubmitRun, CancelRun, Follow, Query, PlanRuns, PinContent, UnpinContent, KnowAlert)
 
 
 class ClientDesk:
@@ -93,6 +95,7 @@ class ClientDesk:
         self._pins = pins
         self._clock = clock
         self._claims = claims
+        self._alerts = AlertDesk(log, clock)
         self._past = past
         self._planning = PlanDesk(history=history, nodes=nodes, outlook=outlook, estimates=estimates)
         self._views = RunViews(
@@ -137,6 +140,8 @@ class ClientDesk:
                 answer = _document(await self._planning.plan(peer, request))
             case PinContent():
                 answer = _document(await self._pins.pin(peer, request))
+            case KnowAlert():
+                answer = _document(await self._alerts.know(request))
             case UnpinContent():
                 answer = _document(await self._pins.unpin(request))
         return encode(answer)
@@ -211,6 +216,8 @@ class ClientDesk:
             return {"commit_index": self._log.applied, "term": self._log.term, "voters": voters, "runs": self._runs()}
         if view == "raft":
             return self._raft()
+        if view == "alerts":
+            return self._alerts.listing()
         if view == "pins":
             return self._pins.page(argument)
         if view == "snapshot":
