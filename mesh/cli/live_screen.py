@@ -24,6 +24,7 @@ NARROW = 78
 FINISHED_MAX = 5
 NAME_COLUMNS = 24
 BAR_COLUMNS = 16
+RANKS = ("running", "reporting", "collecting", "queued")
 
 GOOD, BAD, DOUBTFUL, QUIET = "green", "bold red", "yellow", "dim"
 
@@ -137,8 +138,12 @@ def _line(text: str, style: str) -> Text:
     return Text(text, style=style, no_wrap=True, overflow="ellipsis")
 
 
+LAST: dict[str, Any] = {"ratio": 1}
+"""The last column has what the others leave: what is too long is cut there."""
+
+
 def _grid(*columns: dict[str, Any]) -> Table:
-    table = Table.grid(padding=(0, 2, 0, 0))
+    table = Table.grid(padding=(0, 2, 0, 0), expand=True)
     for column in columns:
         table.add_column(**{"no_wrap": True, "overflow": "ellipsis", **column})
     return table
@@ -146,13 +151,14 @@ def _grid(*columns: dict[str, Any]) -> Table:
 
 def _runs(watching: Watching, room: int, now: float, narrow: bool) -> RenderableType:
     running = watching.open_runs()
-    shown = running[-room:] if len(running) > room else running
+    running.sort(key=lambda run: RANKS.index(run["state"]))  # those of one state stay as they are: the oldest first
+    shown = running[:room]
     done = watching.finished_runs(min(FINISHED_MAX, room - len(shown)))
     if not shown and not done:
         return _line("none yet: mesh run PATH submits one", QUIET)
-    table = _grid({}, {}, {"min_width": BAR_COLUMNS // 2 if narrow else BAR_COLUMNS}, {}, {})
+    table = _grid({}, {}, {"min_width": BAR_COLUMNS // 2 if narrow else BAR_COLUMNS}, {}, LAST)
     name_columns = 12 if narrow else NAME_COLUMNS
-    for run in reversed(shown):
+    for run in shown:
         table.add_row(*_open_run(watching, run, now, narrow))
     for run in done:
         mark, style = _ENDS.get(str(run.get("state")), ("?", QUIET))
@@ -162,7 +168,7 @@ def _runs(watching: Watching, room: int, now: float, narrow: bool) -> Renderable
             Text(f"{mark} {run['run']}", style=style),
             Text(human.short(str(run.get("name") or ""), name_columns)),
             Text(str(run.get("state")), style=style),
-            Text(position(run), style=QUIET),
+            Text(_position(run, narrow), style=QUIET),
             Text(end, style=QUIET),
         )
     return table
@@ -179,7 +185,7 @@ def _open_run(watching: Watching, run: dict[str, Any], now: float, narrow: bool)
     else:
         where = Text(str(run.get("state") or ""), style=DOUBTFUL)
     left = watching.seconds_left(run, now)
-    text = Text(position(run), style=BAD if bad else "") if total else Text("tests not known yet", style=QUIET)
+    text = Text(_position(run, narrow), style=BAD if bad else "") if total else Text("tests not known yet", style=QUIET)
     return [
         Text(f"> {run['run']}", style="bold"),
         Text(human.short(str(run.get("name") or ""), 12 if narrow else NAME_COLUMNS), style="bold"),
@@ -189,6 +195,14 @@ def _open_run(watching: Watching, run: dict[str, Any], now: float, narrow: bool)
     ]
 
 
+def _position(run: dict[str, Any], narrow: bool) -> str:
+    if not narrow:
+        return position(run)
+    counts = run.get("counts") or {}
+    bad = int(counts.get("failed") or 0) + int(counts.get("error") or 0)
+    return f"{run.get('done') or sum(counts.values())}/{run.get('tests') or 0}{f', {bad} bad' if bad else ''}"
+
+
 def _bar(done: int, total: int, columns: int, style: str) -> Text:
     """Without colours, too, one sees how far it is."""
     full = columns * done // total
@@ -196,20 +210,20 @@ def _bar(done: int, total: int, columns: int, style: str) -> Text:
 
 
 def _failures(watching: Watching, room: int) -> RenderableType:
-    table = _grid({}, {"ratio": 1}, {})
+    table = _grid({}, {}, LAST)
     for one in list(reversed(watching.failures))[:room]:
         word = "FAILED" if one.outcome == "failed" else "ERROR"
         where = watching.name_of(one.worker)
         table.add_row(
             Text(word, style=BAD),
-            Text(human.clean(one.test) or f"test {one.index + 1}"),
             Text(f"run {one.run}" + (f" on {where}" if where else ""), style=QUIET),
+            Text(human.clean(one.test) or f"test {one.index + 1}"),
         )
     return table
 
 
 def _reasons(watching: Watching, room: int) -> RenderableType:
-    table = _grid({"justify": "right"}, {"ratio": 1})
+    table = _grid({"justify": "right"}, LAST)
     for one in watching.reasons[:room]:
         tests, text = human.number(int(one.get("tests") or 0)), human.clean(str(one.get("text") or ""))
         table.add_row(Text(tests, style=DOUBTFUL), Text(text))
@@ -219,7 +233,7 @@ def _reasons(watching: Watching, room: int) -> RenderableType:
 def _nodes(watching: Watching, room: int, narrow: bool) -> RenderableType:
     nodes = watching.nodes
     shown = nodes if len(nodes) <= room else nodes[: max(1, room - 1)]
-    table = _grid({}, {}, {}, {"justify": "right"}, {"justify": "right"}, {"justify": "right"})
+    table = _grid({}, {}, {}, {"justify": "right"}, {"justify": "right"}, LAST)
     leader, voters = watching.mesh.get("coordinator"), set(watching.mesh.get("voters") or ())
     for node in shown:
         peer, state, load = node.get("peer"), str(node.get("state")), node.get("load") or {}

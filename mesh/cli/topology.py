@@ -6,6 +6,7 @@ from pathlib import Path
 from mesh.cli.arguments import output_path
 from mesh.cli.output import print_document
 from mesh.cli.session import connect
+from mesh.cli.visualize import add_size
 
 HELP = "Draw the mesh: its nodes, who coordinates, who is connected to whom and how fast."
 
@@ -14,6 +15,7 @@ SUFFIXES = (".png", ".svg", ".dot", ".graphml")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: topology.png (none with --json)")
+    add_size(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -23,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     if path is not None:
         from mesh.views.render import draw_topology
 
-        draw_topology(document, path)
+        draw_topology(document, path, args.size)
     if args.json:
         print_document(document)
     else:

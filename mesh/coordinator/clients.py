@@ -6,7 +6,7 @@ Invariant: a run is accepted only when its bundle lies on two nodes. Answers are
 import dataclasses
 import json
 from array import array
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import trio
@@ -227,7 +227,7 @@ class ClientDesk:
         if view == "run" and argument.isdecimal():
             run = self._run(RunId(int(argument)))
             names = {peer: worker.name for peer, worker in self._state.workers.items()}
-            return {**self._run_document(run, self._standings()), **documents.run_details(run, names)}
+            return {**self._run_documents([run])[0], **documents.run_details(run, names)}
         if view == "why":
             return await self._why.why(argument)
         if view in PAST_VIEWS:
@@ -244,11 +244,11 @@ class ClientDesk:
         state = self._state
         known: Mapping[RunId, Run | RunSummary] = {**state.archive, **state.runs}
         newest = sorted(known, reverse=True)[:RUNS_SHOWN_MAX]
-        queue = self._standings()
-        return [self._run_document(known[run], queue) for run in reversed(newest)]
+        return self._run_documents([known[run] for run in reversed(newest)])
 
-    def _run_document(self, run: Run | RunSummary, queue: Mapping[RunId, Standing]) -> dict[str, Any]:
-        return documents.run_document(run, self._clock.now(), queue.get(run.id), self._views.eta(run))
+    def _run_documents(self, runs: Sequence[Run | RunSummary]) -> list[dict[str, Any]]:
+        queue, etas, now = self._standings(), self._views.etas(runs), self._clock.now()
+        return [documents.run_document(run, now, queue.get(run.id), etas.get(run.id)) for run in runs]
 
     def _standings(self) -> dict[RunId, Standing]:
         """Of the runs that have tests to hand out, as the newest plan saw them."""

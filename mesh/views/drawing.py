@@ -8,6 +8,10 @@ INK, SOFT, FAINT, RULE = "#1F2933", "#5F6B7A", "#9AA5B1", "#E4E7EB"
 """Text, lesser text, what is hardly there, and lines between things."""
 
 
+BOLD = 0.84
+"""Room that bold text needs, in that of normal text."""
+
+
 def text_width(text: str, size: float, weight: str = "normal") -> float:
     """Inches, at `size` points."""
     return sum(_advance(character, weight) for character in text) * size / 72

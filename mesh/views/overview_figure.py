@@ -179,7 +179,7 @@ def _tasks(sheet: Sheet, status: TaskStatus, top: float) -> None:
     if newest.parts and rest / len(newest.parts) >= OUTCOME_ROW_MIN:
         _outcomes(sheet, newest, top + TITLE + height + 0.18, rest)
     found = {part for bar in status.runs for part, _ in bar.parts}
-    _key(sheet, MARGIN, top + CHARTS - 0.26, [(part, PART_COLOURS[part]) for part in PARTS if part in found])
+    key(sheet, MARGIN, top + CHARTS - 0.26, [(part, PART_COLOURS[part]) for part in PARTS if part in found])
 
 
 def _run(axes: Axes, place: int, bar: RunBar, room: float) -> None:
@@ -224,7 +224,7 @@ def _names(axes: Axes, names: Sequence[str]) -> None:
     """Left-aligned, `NAMES` inches left of the bars."""
     for place, name in enumerate(names):
         axes.annotate(
-            _fitted(shown(name)),
+            fitted(shown(name)),
             xy=(0, place),
             xytext=(-NAMES * 72, 0),
             textcoords="offset points",
@@ -235,15 +235,16 @@ def _names(axes: Axes, names: Sequence[str]) -> None:
         )
 
 
-def _fitted(text: str, room: float = NAMES - 0.12, size: float = 8.0) -> str:
+def fitted(text: str, room: float = NAMES - 0.12, size: float = 8.0) -> str:
     """`text`, its middle left out where it is wider than `room`."""
-    length = len(text)
+    length = min(len(text), int(room / text_width("i", size)) + 4)  # hardly anything is narrower
     while text_width(human.short(text, length), size) > room and length > 4:
         length -= 1
     return human.short(text, length)
 
 
-def _key(sheet: Sheet, x: float, y: float, entries: Sequence[tuple[str, str]]) -> None:
+def key(sheet: Sheet, x: float, y: float, entries: Sequence[tuple[str, str]]) -> None:
+    """Labels with their colours, from left to right."""
     for label, colour in entries:
         sheet.figure.add_artist(
             Rectangle((x / WIDTH, 1 - y / sheet.height), 0.11 / WIDTH, 0.11 / sheet.height, color=colour, lw=0)
@@ -284,7 +285,7 @@ def _durations(sheet: Sheet, data: Histogram | None, top: float) -> None:
         axes.plot([place, place], [0, highest * 1.06], color=INK, linewidth=0.9, linestyle=(0, (3, 2)))
         axes.text(place, highest * 1.08, name, fontsize=7.5, color=INK, ha="center" if apart else side, va="bottom")
     entries = [("passed, xfailed or xpassed", BLUE)] + ([("failed or error", ORANGE)] if any(data.failures) else [])
-    _key(sheet, x, top + CHARTS - 0.26, entries)
+    key(sheet, x, top + CHARTS - 0.26, entries)
 
 
 def _edge(seconds: float) -> str:

@@ -1,6 +1,6 @@
 """Pictures of the mesh, written to files: the one module of the views that does I/O, and the way to matplotlib.
 
-`draw_topology` and `draw_overview` block (a second or so): call them in a thread. The same document gives the same
+What draws blocks (a second or so; a poster takes longer): call it in a thread. The same document gives the same
 bytes.
 matplotlib's settings belong to the whole process, so drawing happens under a lock, from its own defaults and not
 from a user's matplotlibrc, and leaves them as they were. No pyplot: it keeps figures and picks a GUI.
@@ -10,13 +10,15 @@ A file appears whole or not at all. What can't be written is told before anythin
 
 import io
 import os
+import re
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mesh.views.pictures import HEAT_ROWS_MAX, HEAT_ROWS_POSTER_MAX, gantt, heat
 from mesh.views.topology import Topology, dot, topology
 from protocols.errors import StorageError, UsageError
 
@@ -28,8 +30,14 @@ TOPOLOGY_SUFFIXES = (".png", ".svg", ".dot", ".graphml")
 OVERVIEW_SUFFIXES = (".png", ".svg")
 
 DOTS_PER_INCH = 160
-PIXELS_MAX = 6000
+LAPTOP, POSTER = "laptop", "poster"
+SCALES: Mapping[str, float] = {LAPTOP: 1.0, POSTER: 3.25}
+"""A sheet 13 inches wide is 42 inches wide on a poster: an A0 in landscape, less a margin."""
+PIXELS_MAX: Mapping[str, int] = {LAPTOP: 6000, POSTER: 9000}
 """Width and height of a PNG: hundreds of nodes are drawn with fewer dots per inch."""
+SVG_HEAD_BYTES = 1024
+"""In which an SVG says how large it is."""
+_SVG_SIZE = re.compile(rb'\b(width|height)="([0-9.]+)pt"')
 
 _SETTINGS: dict[Any, Any] = {
     "font.family": ["DejaVu Sans", "sans-serif"],  # comes with matplotlib; an SVG may be shown where it is not
@@ -43,7 +51,7 @@ _SETTINGS: dict[Any, Any] = {
 _lock = threading.Lock()
 
 
-def draw_topology(document: Mapping[str, Any], path: Path | str) -> None:
+def draw_topology(document: Mapping[str, Any], path: Path | str, size: str = LAPTOP) -> None:
     """Write the topology document's picture to `path`: .png, .svg, .dot or .graphml. `UsageError` for a bad path."""
     suffix = _suffix(path, TOPOLOGY_SUFFIXES)
     graph = topology(document)
@@ -54,16 +62,38 @@ def draw_topology(document: Mapping[str, Any], path: Path | str) -> None:
     else:
         from mesh.views.topology_figure import draw
 
-        content = _picture(lambda: draw(graph), suffix)
+        content = _picture(lambda: draw(graph), suffix, size)
     _write(Path(path), content)
 
 
-def draw_overview(document: Mapping[str, Any], path: Path | str) -> None:
+def draw_overview(document: Mapping[str, Any], path: Path | str, size: str = LAPTOP) -> None:
     """Write the overview document's sheet to `path`: .png or .svg. `UsageError` for a bad path."""
     suffix = _suffix(path, OVERVIEW_SUFFIXES)
     from mesh.views.overview_figure import draw
 
-    _write(Path(path), _picture(lambda: draw(document), suffix))
+    _write(Path(path), _picture(lambda: draw(document), suffix, size))
+
+
+def draw_gantt(
+    timeline: Mapping[str, Any], title: str, tests: Mapping[int, str], path: Path | str, size: str = LAPTOP
+) -> None:
+    """Write a run's timeline to `path`: .png or .svg. `tests`: names of those of its critical path, by index."""
+    suffix = _suffix(path, OVERVIEW_SUFFIXES)
+    from mesh.views.gantt_figure import draw
+
+    run = gantt(timeline)
+    _write(Path(path), _picture(lambda: draw(run, title, tests), suffix, size))
+
+
+def draw_heat(
+    verdicts: Iterable[Mapping[str, Any]], names: Mapping[str, str], title: str, path: Path | str, size: str = LAPTOP
+) -> None:
+    """Write how long tests take on each host to `path`: .png or .svg. `names`: of workers."""
+    suffix = _suffix(path, OVERVIEW_SUFFIXES)
+    from mesh.views.heat_figure import draw
+
+    data = heat(verdicts, names, HEAT_ROWS_MAX if size == LAPTOP else HEAT_ROWS_POSTER_MAX)
+    _write(Path(path), _picture(lambda: draw(data, title), suffix, size))
 
 
 def networkx_graph(document: Mapping[str, Any]) -> "networkx.Graph":
@@ -98,16 +128,24 @@ def _graphml(graph: Topology) -> bytes:
     return ('<?xml version="1.0" encoding="utf-8"?>\n' + text + "\n").encode()
 
 
-def _picture(draw: Callable[[], "Figure"], suffix: str) -> bytes:
+def _picture(draw: Callable[[], "Figure"], suffix: str, size: str) -> bytes:
     buffer = io.BytesIO()
     with drawing():
         figure = draw()
         if suffix == ".svg":
             figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "mesh"})
-        else:
-            dots = min(DOTS_PER_INCH, PIXELS_MAX / max(figure.get_size_inches()))
-            figure.savefig(buffer, format="png", dpi=dots, metadata={"Software": "mesh"})
+            return _scaled(buffer.getvalue(), SCALES[size])
+        dots = min(DOTS_PER_INCH * SCALES[size], PIXELS_MAX[size] / max(figure.get_size_inches()))
+        figure.savefig(buffer, format="png", dpi=dots, metadata={"Software": "mesh"})
     return buffer.getvalue()
+
+
+def _scaled(svg: bytes, scale: float) -> bytes:
+    """The same drawing, larger: its own coordinates stay."""
+    if scale == 1:
+        return svg
+    head, rest = svg[:SVG_HEAD_BYTES], svg[SVG_HEAD_BYTES:]
+    return _SVG_SIZE.sub(lambda found: b'%s="%gpt"' % (found[1], float(found[2]) * scale), head, count=2) + rest
 
 
 @contextmanager

@@ -85,7 +85,7 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     here = "tests.cli.test_cli_reports"
     named = {"plain": "Plain", "raising": "Raising", "outside": "Outside", "odd": "FILES", "gone": "Absent"}
     found = EntryPoints(EntryPoint(name, f"{here}:{what}", reporting.GROUP) for name, what in named.items())
-    monkeypatch.setattr(reporting, "entry_points", lambda group: found)
+    monkeypatch.setattr(reporting, "plugins", lambda: found)
 
 
 def kinds(*flags: str, configured: list[str] | None = None, variables: dict[str, str] | None = None) -> list[str]:
@@ -97,6 +97,7 @@ def test_ours_are_registered_as_everybody_elses() -> None:
     assert declared == OURS
     for kind, value in OURS.items():
         assert isinstance(EntryPoint(kind, value, reporting.GROUP).load(), Reporter)
+    assert set(OURS) <= reporting.plugins().names
 
 
 def test_what_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

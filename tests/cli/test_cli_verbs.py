@@ -365,3 +365,16 @@ def test_what_can_not_be_rescued_changes_nothing(
     assert said in ended.err
     assert ended.err.count("\n") == 1
     assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [("--kind", "gantt", "17"), ("--kind", "heatmap", "17"), ("--kind", "heatmap"), ()])
+def test_visualize_of_each_kind(node: Node, mesh: Mesh, suite: Path, words: tuple[str, ...]) -> None:
+    ended = mesh("visualize", "-o", "sheet.svg", "--size", "poster", *words)
+    assert (ended.code, ended.out) == (0, f"{suite / 'sheet.svg'}\n")
+    assert "<svg" in (suite / "sheet.svg").read_text()
+
+
+def test_an_overview_is_not_of_one_run(node: Node, mesh: Mesh, suite: Path) -> None:
+    ended = mesh("visualize", "-o", "sheet.svg", "17")
+    assert ended.code == 4
+    assert "--kind gantt" in ended.err

@@ -112,7 +112,7 @@ def test_a_terminal_shows_the_mesh_as_it_changes_and_is_given_back(
     assert "suspect" in text
     tell(node, 18, "run-submitted", '{"at": 1.0, "run": "18", "name": "optics"}')
     tell(node, 19, "run-progress", PROGRESS)
-    text = shown.until(lambda text: "FAILED  t.py::test_2" in text)
+    text = shown.until(lambda text: "FAILED  run 18  t.py::test_2" in text)
     assert "5 of 10 tests, 1 failed" in text
     assert "█" * 8 + "░" * 8 in text
     shown.resize(48, 12)
