@@ -141,7 +141,7 @@ class _Before:
 
 
 class _Latest:
-    """The last of a range of tests to end: when, on which slot, and its span. Nothing is looked at before it is asked."""
+    """The last of a range of tests to end: when, on which slot, and its span. Nothing is made before it is asked."""
 
     def __init__(self, slots: Sequence[Sequence[Span]]) -> None:
         self._slots = slots
