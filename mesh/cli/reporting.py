@@ -6,7 +6,7 @@ made.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -57,7 +57,7 @@ class Wanted:
     """A file, or a directory; None: only what it prints and appends."""
     directory: bool
 
-    def named(self, rename: Any) -> "Wanted":
+    def named(self, rename: Callable[[Path], Path]) -> "Wanted":
         """With another target, as several runs of one command have."""
         return self if self.target is None else replace(self, target=rename(self.target))
 
