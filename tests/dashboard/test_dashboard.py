@@ -105,7 +105,8 @@ def test_a_restart_of_the_node_loses_no_event(mesh: Lab, page: Page) -> None:
         page.until_sees(told, "section[aria-label='Just now']")
     page.until(lambda: "live" in page.text(".live") and not page.here(".banner"), "the page is live again")
     mesh.agreed("a", "b", "c")
-    faults = [text for text in page.complaints() if "net::ERR_" not in text]  # the browser's word on a server that is away
+    # What the browser says of a server that is away is no fault of the page.
+    faults = [text for text in page.complaints() if "net::ERR_" not in text]
     assert faults == []
 
 
