@@ -70,6 +70,7 @@ def tour(homes: list[Path], tests: list[Path], environment: dict[str, str]) -> i
         raise SystemExit(f"the report's counts are {counts}, the run's {run['counts']}")
     print(f"\nreport's CID      {run['report']}")
     print(f"report            {OUT / 'report'}")
+    print(f"report's page     {OUT / 'report' / 'report.html'}")
     print(f"topology picture  {OUT / 'topology.png'}")
     print(f"overview picture  {OUT / 'overview.png'}")
     return 0

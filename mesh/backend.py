@@ -16,6 +16,7 @@ import trio
 from mesh.details import Details
 from mesh.feeds import Feeds
 from mesh.live import LiveOutput
+from mesh.node_alerts import NodeAlerts
 from mesh.past_looker import Own, PastLooker
 from mesh.pins import NodePins
 from mesh.ports import Content, Network, Nodes, NodeView, ReplicatedLog
@@ -86,6 +87,7 @@ class MeshBackend:
         conflicts: Callable[[], tuple[str, ...]],
         ticket: Callable[[], str],
         past: Own | None = None,
+        own_alerts: Callable[[], list[dict[str, Any]]] = list,
     ) -> None:
         self._network = network
         self._content = content
@@ -117,6 +119,14 @@ class MeshBackend:
             replica=replica,
             ask=self._document,
             page=lambda after: self._look("pins", after, LOOK_SECONDS),
+        )
+        self._alerts = NodeAlerts(
+            look=self._look,
+            ask=self._document,
+            replica=replica,
+            own=own_alerts,
+            now=time.time,
+            as_of=lambda: self.feed.as_of,
         )
         self._past = PastLooker(self._look, past, lambda: self.feed.as_of)
 
@@ -219,6 +229,12 @@ class MeshBackend:
         return await self._past.document(view, asked)
 
     # Doing
+
+    async def alerts(self) -> dict[str, Any]:
+        return await self._alerts.listing()
+
+    async def acknowledge(self, alert: str, by: str) -> dict[str, Any]:
+        return await self._alerts.acknowledge(alert, by)
 
     async def pins(self) -> dict[str, Any]:
         return await self._pins.listing()

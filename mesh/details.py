@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+from mesh.archived import Archive
 from mesh.entries import ContentKind
 from mesh.feeds import Feeds
 from mesh.paced import Paced
 from mesh.ports import Content, ReplicatedLog
-from mesh.run_views import RunViews, argument_of
+from mesh.run_views import ONLY_A_REPORT, RunViews, argument_of
 from mesh.state.model import CoordinatorState
 from mesh.views import documents
 from mesh.views.tests_table import Wanted
@@ -55,6 +56,7 @@ class Details:
         self._feed = feed
         self._paced = Paced(REST)
         self._manifests: dict[Cid, Manifest] = {}
+        self._archive = Archive(content=content, manifest=self._manifest)
         self._own = RunViews(content=content, state=self._state, manifest=self._manifest)
 
     async def run(self, run: RunId) -> dict[str, Any]:
@@ -104,6 +106,9 @@ class Details:
             if self._replica() is None:
                 raise
             told, agreed = await self._own.look(view, argument), False
+        if told == ONLY_A_REPORT:
+            run = await self.run(RunId(json.loads(argument)["run"]))
+            told = await (await self._archive.views(run)).look(view, argument)
         return told[:-1] + b"," + json.dumps(self._dated(agreed)).encode()[1:]
 
     def _dated(self, agreed: bool) -> dict[str, Any]:

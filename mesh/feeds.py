@@ -42,7 +42,7 @@ MERGE_SECONDS = 0.06
 
 MESH_SECONDS = 0.5
 """Between two looks at the mesh's state."""
-MESH_BYTES_PER_SECOND = 200_000
+MESH_BYTES_PER_SECOND = 100_000
 """Of that state, to each listener, as far as only loads have changed."""
 
 WAIT_SECONDS = FOLLOW_SECONDS_MAX

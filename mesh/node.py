@@ -26,6 +26,7 @@ from typing import Any
 import trio
 
 from mesh import hardware, joining
+from mesh.alerting.service import Alerting
 from mesh.api.lasting import lasting_token
 from mesh.api.server import serve_api
 from mesh.backend import MeshBackend
@@ -210,6 +211,16 @@ class Node:
             targets=targets,
             solitary=options.solitary,
         )
+        self._alerting = Alerting(
+            options.alerts,
+            options.home,
+            nodes=self._nodes,
+            clock=self._clock,
+            history=self._history,
+            replica=lambda: self._membership.group,
+            coordinator=lambda: self._membership.coordinator,
+            mesh_name=lambda: self._membership.mesh,
+        )
         self._keeping = Keeping(network=network, content=content, coordinator=lambda: self._membership.coordinator)
         self._backend = MeshBackend(
             network=network,
@@ -221,6 +232,7 @@ class Node:
             conflicts=lambda: self._membership.conflicts,
             ticket=lambda: format_ticket(swarm_key, network.addresses()),
             past=self._past,
+            own_alerts=self._alerting.own,
         )
 
     def _presence(self) -> Presence:
@@ -273,6 +285,7 @@ class Node:
         nursery.start_soon(self._watch_signals)
         nursery.start_soon(self._tell_coordinator)
         nursery.start_soon(self._keeping.run)
+        nursery.start_soon(self._alerting.run)
         nursery.start_soon(self._backend.feed.run)
         if self._agent is not None:
             nursery.start_soon(self._agent.run)
@@ -354,7 +367,7 @@ class Node:
                     nursery.start_soon(PastKeeper(self._history, self._content, self._clock).keep, group)
                 if self._tracing is not None:
                     nursery.start_soon(self._tracing.follow, group)
-                await group.lead(coordinator.lead)
+                await group.lead(partial(self._alerting.lead, group, coordinator.lead))
         finally:
             self._coordinator = None
 

@@ -31,6 +31,8 @@ class NodeOptions:
     worker_timeout: float = 10.0
     replica_grace: float = 60.0
     """How long a node may be away before what it keeps is copied elsewhere."""
+    alerts: Path | None = None
+    """Rules and sinks of alerts; None: `alerts.toml` in the home, if there is one."""
     otlp: str | None = None
     """Where traces go: a collector's URL; empty: as the environment has it; None: nowhere."""
     solitary: bool = False

@@ -8,7 +8,7 @@ ran, of a few runs. Invariant: what is made of a large run yields to others, or 
 
 import json
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -66,6 +66,10 @@ class _Timeline:
     turn: trio.Lock = field(default_factory=trio.Lock)
 
 
+ONLY_A_REPORT = b'{"archived":true}'
+"""In place of a view of a run whose details are no longer in the log: the node that asks reads its report."""
+
+
 class RunViews:
     """What `Query` and, without a coordinator, a member's own API ask."""
 
@@ -106,6 +110,8 @@ class RunViews:
             asked = json.loads(argument) if argument else {}
             assert isinstance(asked, dict)
             run = RunId(int(asked.pop("run", 0)))
+            if run in self._state().archive:
+                return ONLY_A_REPORT
             if view == "tests":
                 return _json(await self._tests(self._run(run), Wanted(**asked)))
             if view == "test":
@@ -118,20 +124,26 @@ class RunViews:
             return _json(self._queue())
         raise UsageError(f"there is no view {view!r} of {argument[:80]!r}")
 
-    def eta(self, run: Run | RunSummary) -> float | None:
-        """Seconds until an open run has ended, about."""
-        if not isinstance(run, Run) or run.exit_code is not None:
-            return None
-        estimates = self._estimates().get(run.id)
-        done = self._done(run, estimates) if estimates is not None and len(estimates) == run.tests else (0.0, 0.0)
-        return seconds_left(self._state(), run, estimates, done, self._running_of(run))
+    def etas(self, runs: Iterable[Run | RunSummary]) -> dict[RunId, float | None]:
+        """Seconds until open runs have ended, about; of those that are over there is nothing to tell."""
+        state, estimates = self._state(), self._estimates()
+        running: dict[RunId, list[tuple[PeerId, LeaseId, TestIndex, float]]] = {}
+        for one in self._running():
+            if one[1] in state.leases:
+                running.setdefault(state.leases[one[1]].run, []).append(one)
+        held: dict[PeerId, int] = {}
+        found: dict[RunId, float | None] = {}
+        for run in runs:
+            if isinstance(run, Run) and run.exit_code is None:
+                known = estimates.get(run.id)
+                done = self._done(run, known) if known is not None and len(known) == run.tests else (0.0, 0.0)
+                found[run.id] = seconds_left(state, run, known, done, running.get(run.id, ()), held)
+        return found
 
     def _run(self, run_id: RunId) -> Run:
         run = self._state().runs.get(run_id)
         if run is not None:
             return run
-        if run_id in self._state().archive:
-            raise UsageError(f"of run {run_id} only the report is left: `mesh results {run_id} -o DIR` writes it out")
         raise UsageError(f"there is no run {run_id}")
 
     def _running_of(self, run: Run) -> Running:
@@ -207,10 +219,10 @@ class RunViews:
             known.seen = await self._read(known, run.chunks, known.seen, until)
             known.tried = await self._read(known, run.tries, known.tried, until)
             names = self._names()
-            left = len(run.chunks) - known.seen + len(run.tries) - known.tried
-            stands = (known.seen, known.tried, left, run.finished_at, run.tests, names)
+            cut = known.spans.full or trio.current_time() > until
+            stands = (known.seen, known.tried, cut, run.finished_at, run.tests, names)
             if known.told[0] != stands:
-                make = partial(_told, run, known, names, left)
+                make = partial(_told, run, known, names, cut)
                 large = len(known.spans) >= THREAD_SPANS_MIN
                 known.told = (stands, await trio.to_thread.run_sync(make) if large else make())
             return known.told[1]
@@ -235,11 +247,11 @@ class RunViews:
 
     def _queue(self) -> dict[str, Any]:
         state = self._state()
-        etas = {run.id: self.eta(run) for run in state.runs.values() if run.exit_code is None}
+        etas = self.etas(state.runs.values())
         return queue.queue_document(state, self._standings(), self._waiting(), etas)
 
 
-def _told(run: Run, known: _Timeline, names: Mapping[PeerId, str], left: int) -> bytes:
+def _told(run: Run, known: _Timeline, names: Mapping[PeerId, str], cut: bool) -> bytes:
     """The document; nothing of it changes meanwhile but for what belongs to the run, which is read once."""
     barriers = run.barriers
     told = timeline.document(
@@ -251,7 +263,7 @@ def _told(run: Run, known: _Timeline, names: Mapping[PeerId, str], left: int) ->
         names,
         barriers.waits_for if barriers is not None else lambda test: (),
     )
-    return _json({**told, "cut": known.spans.full or left > 0, "lost_chunks": known.lost})
+    return _json({**told, "cut": cut, "lost_chunks": known.lost})
 
 
 def _json(document: dict[str, Any]) -> bytes:

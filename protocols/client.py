@@ -1,7 +1,7 @@
 """Between any node and the coordinator, on behalf of a user. Each request is answered; each may be repeated."""
 
 from protocols.codec import message
-from protocols.ids import Cid, PeerId, RunId, TestIndex
+from protocols.ids import AlertId, Cid, PeerId, RunId, TestIndex
 from protocols.manifests import RunSpec
 
 PROTOCOL = "/mesh/client/1.0.0"
@@ -116,6 +116,14 @@ class UnpinContent:
     """Let go of what a user, or else a run that is over, had kept; answered with a `Document` that says which."""
 
     root: Cid
+
+
+@message("q.alert")
+class KnowAlert:
+    """Somebody knows of an alert; answered with a `Document`, the alert."""
+
+    alert: AlertId
+    by: str
 
 
 @message("q.document")

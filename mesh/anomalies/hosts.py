@@ -1,10 +1,10 @@
 """A host on which tests fail that pass elsewhere.
 
-What is counted is what passed when it last ran, and does not now. That a commit broke it is the other explanation, and
-a file's tests run on one host as a rule: so what is compared is, within each function that ran on several hosts (its
-parameters, and tries after a bad one), the tests here with those elsewhere, and beside them whole files, those that ran
-here alone with those that ran elsewhere alone. One broken file is one such unit, however many tests it has. Both are
-strata of one exact test, over the newest runs together.
+What is counted is what passed when it last ran (elsewhere, if it ever did), and does not now. That a commit broke it
+is the other explanation, and a file's tests run on one host as a rule: so what is compared is, within each function
+that ran on several hosts (its parameters, and tries after a bad one), the tests here with those elsewhere, and beside
+them whole files, those that ran here alone with those that ran elsewhere alone. One broken file is one such unit,
+however many tests it has. Both are strata of one exact test, over the newest runs together.
 """
 
 from collections.abc import Sequence
@@ -21,6 +21,10 @@ RUNS = 5
 
 FUNCTIONS_MIN = 3
 """In which tests were bad here, in the newest run."""
+
+ALL_TESTS_MIN = 6
+ALL_CHANCE = 0.05
+"""Where all of so many tests are bad here, and none is elsewhere, less is enough: a small suite can't say more."""
 
 NOW_CHANCE = 0.01
 """In the newest run alone, at most: what a host did some runs ago is no reason to blame it again."""
@@ -60,8 +64,10 @@ def bad_hosts(rules: Rules, story: Story, past: Sequence[Story]) -> tuple[list[B
         bad = sorted(runs[0].bad_at(peer))
         functions = {test.partition("[")[0] for test in bad}
         together = min(at_once, chance([stratum for run in runs for stratum in run.strata(peer)]))
-        if len(functions) >= FUNCTIONS_MIN and together <= rules.host_chance / len(hosts) and at_once <= NOW_CHANCE:
-            ran, others, bad_others = runs[0].sums(peer)
+        ran, others, bad_others = runs[0].sums(peer)
+        all_here = len(bad) >= max(ran, ALL_TESTS_MIN) and bool(others) and not bad_others
+        sure = together <= rules.host_chance / len(hosts) and at_once <= NOW_CHANCE
+        if len(functions) >= FUNCTIONS_MIN and (sure or (all_here and at_once <= ALL_CHANCE)):
             rate = bad_others / others if others else 0.0
             found.append(BadHost(peer, story.name_of(peer), len(bad), ran, rate, together, tuple(bad[:10])))
         elif units >= FINE_UNITS_MIN and at_once > FINE_CHANCE:
@@ -80,7 +86,9 @@ class _Units:
         for test, row in story.rows.items():
             if row.worker == NO_WORKER:
                 continue
-            last = next((one.rows[test].kind for one in past if test in one.rows), None)
+            before = [one.rows[test] for one in past if test in one.rows]
+            elsewhere = [seen for seen in before if seen.worker != row.worker]
+            last = next((seen.kind for seen in elsewhere or before), None)
             if row.kind == GOOD or (row.kind == BAD and (last == GOOD or test in tried)):
                 self._seen.setdefault(test.partition("[")[0], []).append((test, row.worker, row.kind == BAD))
         for test, peer in story.tries:

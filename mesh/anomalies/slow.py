@@ -27,6 +27,8 @@ PACE_SECONDS_MIN = 0.02
 
 NEIGHBOURS = 3
 """On each side of a test, on its host, that tell what went on when it ran: before, or after."""
+NEIGHBOUR_SECONDS_MIN = 0.05
+"""That they take as a rule: shorter ones scatter too much by themselves."""
 NEIGHBOURS_SLOW = math.log(1.5)
 """From which on it was the host; unless the test was slow in its last two runs, too, as a whole file may become."""
 
@@ -192,13 +194,14 @@ def slow_tests(rules: Rules, story: Story, past: Sequence[Story]) -> tuple[list[
 def _nearby(order: Sequence[tuple[str, Row]], test: str, row: Row, medians: Mapping[str, float]) -> float:
     """How far a test's neighbours on its host deviate: the next one, or the median of some, on the side where that is
     more."""
+    floor = math.log(NEIGHBOUR_SECONDS_MIN)
     place = next(index for index, (name, _) in enumerate(order) if name == test)
 
     def some(indexes: Sequence[int]) -> list[float]:
         found: list[float] = []
         for index in indexes:
             name, other = order[index]
-            if other.worker == row.worker and other.seconds > 0 and name in medians:
+            if other.worker == row.worker and other.seconds > 0 and medians.get(name, -math.inf) >= floor:
                 found.append(math.log(other.seconds) - medians[name])
                 if len(found) == NEIGHBOURS:
                     break

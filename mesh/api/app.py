@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from mesh.api import parse
+from mesh.api.alerts import AlertRoutes
 from mesh.api.checks import parse_cid, parse_run
 from mesh.api.dashboard import Dashboard
 from mesh.api.details import DetailRoutes
@@ -59,8 +60,8 @@ class Api:
 
     def app(self) -> Starlette:
         get, post, delete = ["GET"], ["POST"], ["DELETE"]
+        past, alerts = PastRoutes(self._backend), AlertRoutes(self._backend)
         details = DetailRoutes(self._backend, self._peer)
-        past = PastRoutes(self._backend)
         table: list[tuple[str, Handler, list[str]]] = [
             ("/", self._dashboard.page, get),
             ("/static/{build}/{name:path}", self._dashboard.file, get),
@@ -92,6 +93,8 @@ class Api:
             ("/api/projects", past.projects, get),
             ("/api/trends", past.trends, get),
             ("/api/tests", past.tests, get),
+            ("/api/alerts", alerts.listing, get),
+            ("/api/alerts/{alert}/acknowledge", alerts.acknowledge, post),
             ("/api/content", self.add, post),
             ("/api/content/{cid}", self.read, get),
             ("/api/checkout", self.checkout, post),

@@ -131,6 +131,13 @@ ROUTES: tuple[Route, ...] = (
         "GET", "/api/tests", "past", "A test over time", the("Past"), query=(_PROJECT, ("test", TEXT, "its ID"), _LIMIT)
     ),
     Route(
+        "GET", "/api/alerts", "alerts", "What the mesh noticed",
+        of(alerts=listed(the("Alert")), quarantine=listed(schemas.ANY), agreed=FLAG),
+    ),
+    Route(
+        "POST", "/api/alerts/{alert}/acknowledge", "alerts", "Say that somebody knows", the("Alert"), body=of(by=TEXT)
+    ),
+    Route(
         "POST", "/api/content", "content", "Add a path of the node's host", of(cid=CID), status=201,
         body=of(path=TEXT, names=schemas.or_null(listed(TEXT))),
     ),

@@ -104,6 +104,12 @@ class Backend(Protocol):
         """Of finished runs: "projects"; "trends" of a "project", its newest "limit" runs; "seen": results of a "test"
         of a "project" in as many."""
 
+    async def alerts(self) -> dict[str, Any]:
+        """What the mesh noticed, and this node for itself; without a coordinator as far as this node knows."""
+
+    async def acknowledge(self, alert: str, by: str) -> dict[str, Any]:
+        """Somebody knows of it. `UsageError`: there is no such alert."""
+
     async def pins(self) -> dict[str, Any]:
         """What the mesh keeps, and what this node does; without a coordinator as far as this node knows."""
 

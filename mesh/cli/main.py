@@ -40,6 +40,8 @@ VERBS = {
     "import": "take in the content of a CAR file",
     "link": "print an address that shows content in a browser",
     "pin": "keep content: add, rm, ls",
+    "alerts": "what the mesh noticed that somebody should know",
+    "history": "a test, or a project's runs, over time",
     "topology": "draw the mesh",
     "visualize": "draw runs, workers and durations",
     "drain": "let a node finish, and give it nothing more",

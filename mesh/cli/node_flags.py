@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from mesh.alerting.config import load as load_alerts
 from mesh.api.checks import parse_bind
 from mesh.cli.arguments import Parser, checked, checked_home, default_home, seconds, slots, whole
 from mesh.net.multiaddrs import parse_listen_address, parse_peer_address, split_address
@@ -45,8 +46,10 @@ def parse(argv: Sequence[str]) -> tuple[NodeOptions, argparse.Namespace]:
         heartbeat_interval=args.heartbeat_interval,
         worker_timeout=args.worker_timeout,
         replica_grace=args.replica_grace,
+        alerts=args.alerts,
         otlp=traces_to(args.otlp),
     )
+    load_alerts(options.alerts, options.home)
     return options, args
 
 
@@ -73,6 +76,7 @@ def _parser() -> Parser:
     add("--heartbeat-interval", type=seconds, default=1.0, metavar="S")
     add("--worker-timeout", type=seconds, default=10.0, metavar="S", help="a worker silent for so long is given up")
     add("--replica-grace", type=seconds, default=60.0, metavar="S", help="content of a node gone so long is copied")
+    add("--alerts", type=Path, metavar="FILE", help="rules and sinks of alerts; default alerts.toml in the home")
     add(
         "--otlp",
         type=checked(_url),

@@ -52,7 +52,7 @@ def _run(words: list[str]) -> int:
     args = parse_with_project(parser, [] if given.path is None else [given.path], base)
     args.test_type = given.test_type or args.test_type
     if given.distributed:
-        args.worker_count = given.worker_count
+        args.worker_count = given.worker_count or args.worker_count
     else:
         args.n = given.worker_count or None
     if given.coordinator is None:

@@ -129,6 +129,8 @@ def parse_with_project(
     parser.set_defaults(**{name: value for name, value in project.defaults.items() if name != "python"})
     args = parser.parse_args(words, given)
     args.python = args.python or list(pythons)  # a default would be added to
+    if args.exec is not None and not first.cached:
+        args.cached = False  # what is said of the project's tests is not said of a command
     if not args.cached and "cached_allow" in project.defaults and args.cached_allow is project.defaults["cached_allow"]:
         args.cached_allow = []  # of no meaning to a run that was told not to reuse anything
     args.project = project

@@ -13,6 +13,11 @@ from mesh.cli.client import Client
 from protocols.errors import UsageError
 
 
+def _is_file(path: Path) -> bool:
+    """A report may come from anybody, and a link lead anywhere."""
+    return path.is_file() and not path.is_symlink()
+
+
 def _in_order(path: Path) -> tuple[int, str]:
     """Names begin with numbers, which may outgrow their zeros."""
     return len(path.name), path.name
@@ -34,21 +39,24 @@ class DirectoryFiles:
 
     def read(self, name: str) -> bytes | None:
         path = self._directory / name
-        return path.read_bytes() if path.is_file() else None
+        return path.read_bytes() if _is_file(path) else None
 
     def lines(self, name: str) -> Iterator[bytes]:
         path = self._directory / name
-        files = sorted(path.iterdir(), key=_in_order) if path.is_dir() else [path] if path.is_file() else []
-        for file in files:
+        folder = path.is_dir() and not path.is_symlink()
+        for file in filter(_is_file, sorted(path.iterdir(), key=_in_order) if folder else [path]):
             with file.open("rb") as lines:
                 yield from lines
 
     def artifacts(self, beginning: str) -> list[Path]:
-        return sorted(path for path in (self._directory / "artifacts").rglob(f"{beginning}*") if path.is_file())
+        folder = self._directory / "artifacts"
+        return [] if folder.is_symlink() else sorted(filter(_is_file, folder.rglob(f"{beginning}*")))
 
     def tree(self, bundle: str, name: str) -> Path | None:
         if self._client is None:
             return None
+        if not name or name in (".", "..") or "/" in name or "\0" in name:
+            raise UsageError(f"the report calls its tree {name[:80]!r}, which is no name of a directory")
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="mesh-tree-")))
         self._client.post("/api/checkout", {"cid": bundle, "target": str(folder / name)})
         return folder / name

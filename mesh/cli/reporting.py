@@ -6,11 +6,11 @@ made.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import EntryPoint, entry_points
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mesh.cli.arguments import absolute
 from mesh.cli.client import Client
@@ -18,6 +18,9 @@ from mesh.cli.output import note
 from mesh.cli.report_files import DirectoryFiles, fetched
 from mesh.reporters.model import Appended, NothingToReport, Output, Pieces, Printed, Report, Reporter, Written
 from protocols.errors import MeshError, UsageError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
 
 GROUP = "mesh.reporters"
 
@@ -54,7 +57,7 @@ class Wanted:
     """A file, or a directory; None: only what it prints and appends."""
     directory: bool
 
-    def named(self, rename: Any) -> "Wanted":
+    def named(self, rename: Callable[[Path], Path]) -> "Wanted":
         """With another target, as several runs of one command have."""
         return self if self.target is None else replace(self, target=rename(self.target))
 
@@ -133,10 +136,11 @@ def _check_place(target: Path, directory: bool, what: str) -> None:
 
 def _reporter(kind: str, source: str) -> Reporter:
     if kind in OURS:
-        found: Any = EntryPoint(kind, OURS[kind], GROUP).load()
+        module, _, name = OURS[kind].partition(":")
+        found: Any = getattr(import_module(module), name)
         assert isinstance(found, Reporter)
         return found
-    others = entry_points(group=GROUP)
+    others = plugins()
     if kind not in others.names:
         known = ", ".join(sorted({*OURS, *others.names}))
         raise UsageError(f"{source}: {kind[:80]!r} is no kind of report; known are {known}, {AUTO} and {NONE}")
@@ -148,6 +152,13 @@ def _reporter(kind: str, source: str) -> Reporter:
     if not isinstance(made, Reporter) or not isinstance(made.target, str):
         raise UsageError(f"{source}: the plugin of {kind!r} has no 'target' and 'outputs': it is no reporter")
     return made
+
+
+def plugins() -> "EntryPoints":
+    """Those that are installed, ours among them."""
+    from importlib.metadata import entry_points  # 20 ms that few runs need
+
+    return entry_points(group=GROUP)
 
 
 def make_reports(

@@ -6,11 +6,12 @@ Invariant: a run is accepted only when its bundle lies on two nodes. Answers are
 import dataclasses
 import json
 from array import array
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import trio
 
+from mesh.coordinator.alert_desk import AlertDesk
 from mesh.coordinator.fleet import Fleet
 from mesh.coordinator.history import History
 from mesh.coordinator.pin_desk import PinDesk
@@ -36,6 +37,7 @@ from protocols.client import (
     CancelRun,
     Document,
     Follow,
+    KnowAlert,
     PinContent,
     PlanRuns,
     Progress,
@@ -61,8 +63,8 @@ PAST_VIEWS = ("projects", "trends", "seen")
 Past = Callable[[str, str], Awaitable[dict[str, Any]]]
 """Answers one of these views of finished runs, from what this node keeps of them."""
 
-ClientRequest = SubmitRun | CancelRun | Follow | Query | PlanRuns | PinContent | UnpinContent
-CLIENT_REQUESTS = (SubmitRun, CancelRun, Follow, Query, PlanRuns, PinContent, UnpinContent)
+ClientRequest = SubmitRun | CancelRun | Follow | Query | PlanRuns | PinContent | UnpinContent | KnowAlert
+CLIENT_REQUESTS = (SubmitRun, CancelRun, Follow, Query, PlanRuns, PinContent, UnpinContent, KnowAlert)
 
 
 class ClientDesk:
@@ -93,6 +95,7 @@ class ClientDesk:
         self._pins = pins
         self._clock = clock
         self._claims = claims
+        self._alerts = AlertDesk(log, clock)
         self._past = past
         self._planning = PlanDesk(history=history, nodes=nodes, outlook=outlook, estimates=estimates)
         self._views = RunViews(
@@ -137,6 +140,8 @@ class ClientDesk:
                 answer = _document(await self._planning.plan(peer, request))
             case PinContent():
                 answer = _document(await self._pins.pin(peer, request))
+            case KnowAlert():
+                answer = _document(await self._alerts.know(request))
             case UnpinContent():
                 answer = _document(await self._pins.unpin(request))
         return encode(answer)
@@ -211,6 +216,8 @@ class ClientDesk:
             return {"commit_index": self._log.applied, "term": self._log.term, "voters": voters, "runs": self._runs()}
         if view == "raft":
             return self._raft()
+        if view == "alerts":
+            return self._alerts.listing()
         if view == "pins":
             return self._pins.page(argument)
         if view == "snapshot":
@@ -220,7 +227,7 @@ class ClientDesk:
         if view == "run" and argument.isdecimal():
             run = self._run(RunId(int(argument)))
             names = {peer: worker.name for peer, worker in self._state.workers.items()}
-            return {**self._run_document(run, self._standings()), **documents.run_details(run, names)}
+            return {**self._run_documents([run])[0], **documents.run_details(run, names)}
         if view == "why":
             return await self._why.why(argument)
         if view in PAST_VIEWS:
@@ -237,11 +244,11 @@ class ClientDesk:
         state = self._state
         known: Mapping[RunId, Run | RunSummary] = {**state.archive, **state.runs}
         newest = sorted(known, reverse=True)[:RUNS_SHOWN_MAX]
-        queue = self._standings()
-        return [self._run_document(known[run], queue) for run in reversed(newest)]
+        return self._run_documents([known[run] for run in reversed(newest)])
 
-    def _run_document(self, run: Run | RunSummary, queue: Mapping[RunId, Standing]) -> dict[str, Any]:
-        return documents.run_document(run, self._clock.now(), queue.get(run.id), self._views.eta(run))
+    def _run_documents(self, runs: Sequence[Run | RunSummary]) -> list[dict[str, Any]]:
+        queue, etas, now = self._standings(), self._views.etas(runs), self._clock.now()
+        return [documents.run_document(run, now, queue.get(run.id), etas.get(run.id)) for run in runs]
 
     def _standings(self) -> dict[RunId, Standing]:
         """Of the runs that have tests to hand out, as the newest plan saw them."""

@@ -22,7 +22,7 @@ class ReportLog:
 
 
 def _objects(report: Report) -> Iterator[dict[str, Any]]:
-    yield {"pytest_version": "", "$report_type": "SessionStart"}
+    yield {"pytest_version": _pytest(report), "$report_type": "SessionStart"}
     for record in report.records():
         yield from _phases(record, report.host(record["worker"]))
     yield {"exitstatus": report.document["exit_code"], "$report_type": "SessionFinish"}
@@ -53,6 +53,12 @@ def _phases(record: dict[str, Any], host: str) -> Iterator[dict[str, Any]]:
             "$report_type": "TestReport",
         }
         start += phase["duration"]
+
+
+def _pytest(report: Report) -> str:
+    """The version that the suite was collected by; empty if the report does not tell."""
+    names = (line.decode().split() for line in report.files.lines("distributions.txt"))
+    return next((words[1] for words in names if len(words) == 2 and words[0].lower() == "pytest"), "")
 
 
 def _longrepr(record: dict[str, Any]) -> Any:

@@ -20,14 +20,16 @@ def seconds_left(
     estimates: Estimates | None,
     done: tuple[float, float],
     running: Collection[tuple[PeerId, LeaseId, TestIndex, float]],
+    held: dict[PeerId, int],
 ) -> float | None:
     """None: it can't be said. `done`: expected seconds of the tests that have a verdict, on a common worker, and on
-    those that ran them; `running`: of this run, where, and for how many seconds already."""
+    those that ran them; `running`: of this run, where, and for how many seconds already. `held`: tests that workers
+    hold, of all runs; filled in here, for those who ask of many runs at once."""
     if run.phase is not RunPhase.RUNNING or estimates is None or len(estimates) != run.tests:
         return 0.0 if run.phase is RunPhase.REPORTING else None
     if not estimates.known and run.done < OBSERVED_TESTS_MIN:
         return None
-    slots = _slots(state, run)
+    slots = _slots(state, run, held)
     if not slots:
         return None
     rest = max(0.0, estimates.total(0, run.tests) - done[0])
@@ -38,13 +40,14 @@ def seconds_left(
     return round(max((rest * pace - spent) / slots, longest, 0.0), 3)
 
 
-def _slots(state: CoordinatorState, run: Run) -> float:
+def _slots(state: CoordinatorState, run: Run, held: dict[PeerId, int]) -> float:
     """Those that work on the run: of a worker with tests of several runs, in parts."""
+    mine: dict[PeerId, int] = {}
+    for lease in (state.leases[number] for number in run.leases):
+        mine[lease.worker] = mine.get(lease.worker, 0) + ranges.size(lease.open)
     slots = 0.0
-    for peer in dict.fromkeys(state.leases[lease].worker for lease in run.leases):
-        worker = state.workers[peer]
-        leases = [state.leases[lease] for lease in worker.leases]
-        mine = sum(ranges.size(lease.open) for lease in leases if lease.run == run.id)
-        every = sum(ranges.size(lease.open) for lease in leases)
-        slots += min(worker.slots * mine / every, mine) if every else 0.0
+    for peer, tests in mine.items():
+        if peer not in held:
+            held[peer] = state.open_tests(peer)
+        slots += min(state.workers[peer].slots * tests / held[peer], tests) if held[peer] else 0.0
     return slots

@@ -6,7 +6,9 @@ there is room. A worker in quarantine gets no lease, whichever coordinator would
 Rejected: alerts in a coordinator's memory (each new one would raise them all again, and forget who acknowledged them).
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from mesh.state.model import ALERTS_ACTIVE_MAX, ALERTS_MAX, QUARANTINED_MAX, Alert, CoordinatorState
 from mesh.state.results import Applied, Rejected, Result
@@ -42,6 +44,56 @@ def quarantined(state: CoordinatorState, worker: PeerId) -> str:
     """Why a worker is given nothing, as the end of a sentence that begins with its name; empty: it is not so."""
     held = state.quarantine.get(worker)
     return f"is in quarantine for alert {held.alert}" if held is not None else ""
+
+
+_OF_TESTS = (AlertKind.SLOW_TEST, AlertKind.FLAKY_TEST)
+
+
+def alert_document(alert: Alert) -> dict[str, Any]:
+    """As people and scripts see it. `project`: of what is about one."""
+    found = alert.finding
+    project = None
+    if found.kind is AlertKind.FAILURES:
+        project = found.subject
+    elif found.kind in _OF_TESTS and found.subject.endswith(f" {found.test}"):
+        project = found.subject[: -len(found.test) - 1]
+    return {
+        "id": str(alert.id),
+        "kind": found.kind.value,
+        "subject": found.subject,
+        "severity": found.severity.value,
+        "summary": found.summary,
+        "detail": found.detail,
+        "help": found.help,
+        "since": alert.since,
+        "last_seen": alert.last_seen,
+        "cleared_at": alert.cleared_at,
+        "acknowledged_by": alert.acknowledged_by,
+        "acknowledged_at": alert.acknowledged_at,
+        "project": project,
+        "run": str(found.run) if found.run else None,
+        "test": found.test or None,
+        "node": found.node or None,
+    }
+
+
+def alert_documents(alerts: Iterable[Alert]) -> list[dict[str, Any]]:
+    """What is active first, the newest first."""
+    ordered = sorted(alerts, key=lambda alert: (alert.cleared_at is not None, -(alert.cleared_at or alert.since)))
+    return [alert_document(alert) for alert in ordered]
+
+
+def quarantine_documents(state: CoordinatorState) -> list[dict[str, Any]]:
+    return [
+        {
+            "worker": held.worker,
+            "name": state.workers[held.worker].name if held.worker in state.workers else "",
+            "alert": str(held.alert),
+            "since": held.since,
+            "until": held.until,
+        }
+        for _, held in sorted(state.quarantine.items())
+    ]
 
 
 def fitted(finding: Finding) -> Finding:

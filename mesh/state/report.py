@@ -23,10 +23,11 @@ EXIT_FAILED = 1
 
 def counts(run: Run | RunSummary) -> dict[str, int]:
     """Verdicts by outcome, in interface.md's order and names."""
-    return {outcome.value: run.counts[outcome.code] for outcome in _OUTCOMES}
+    return {name: run.counts[code] for name, code in _NAMES}
 
 
 _OUTCOMES = (Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.SKIPPED, Outcome.XFAILED, Outcome.XPASSED)
+_NAMES = tuple((outcome.value, outcome.code) for outcome in _OUTCOMES)
 
 
 Endings = Mapping[PeerId, Sequence[str]]

@@ -79,6 +79,26 @@ class FakeFeed:
             self.listening -= 1
 
 
+ALERT: dict[str, Any] = {
+    "id": "129",
+    "kind": "slow-test",
+    "subject": "suite a.py::x",
+    "severity": "warning",
+    "summary": "a.py::x took 5.00 s",
+    "detail": "1.00 s were expected.",
+    "help": "Look at it.",
+    "since": 1_000.0,
+    "last_seen": 1_000.0,
+    "cleared_at": None,
+    "acknowledged_by": "",
+    "acknowledged_at": None,
+    "project": "suite",
+    "run": "17",
+    "test": "a.py::x",
+    "node": None,
+}
+
+
 class FakeDetails:
     """`Details`: what was asked for, and one test."""
 
@@ -120,6 +140,7 @@ class FakeBackend:
         self.unknown = False
         """Whether no run of the same was ever here."""
         self.would_wait: list[dict[str, Any]] = []
+        self.raised = [dict(ALERT)]
         self.failure: Exception | None = None
         self.hang_at: int | None = None
         """Verdict before which a run stands still until it is cancelled."""
@@ -303,6 +324,18 @@ class FakeBackend:
             "nodes": [{**node, "first_seconds": 0.0, "last_seconds": 0.25}],
             "waiting": self.would_wait,
         }
+
+    async def alerts(self) -> dict[str, Any]:
+        self._check()
+        return {"alerts": self.raised, "quarantine": [], "agreed": True, "as_of": 1_000.0}
+
+    async def acknowledge(self, alert: str, by: str) -> dict[str, Any]:
+        self._check()
+        for one in self.raised:
+            if one["id"] == alert:
+                one |= {"acknowledged_by": by, "acknowledged_at": 2_000.0}
+                return one
+        raise UsageError(f"there is no alert {alert}")
 
     async def past(self, view: str, asked: Mapping[str, Any]) -> dict[str, Any]:
         self._check()

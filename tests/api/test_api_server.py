@@ -137,6 +137,14 @@ async def test_past_runs(api: Served) -> None:
         assert named in sentence
 
 
+async def test_alerts(api: Served) -> None:
+    assert [alert["id"] for alert in (await api.http.get("/api/alerts")).json()["alerts"]] == ["129"]
+    answer = await api.http.post("/api/alerts/129/acknowledge", json={"by": "ada"})
+    assert answer.json()["acknowledged_by"] == "ada"
+    assert error(await api.http.post("/api/alerts/7/acknowledge", json={"by": "ada"}))[:2] == (400, 4)
+    assert "'by'" in error(await api.http.post("/api/alerts/129/acknowledge", json={}))[2]
+
+
 async def test_submit_fills_in_the_submitter(api: Served) -> None:
     spec = {**SPEC, "arguments": ["-k", "x"], "priority": 70, "timeout": 5, "variables": {"B": "2", "A": "1"}}
     answer = await api.http.post("/api/runs", json={"nonce": NONCE, "spec": spec})

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from mesh.cli import reporting
+from mesh.cli.matrix import in_name
 from mesh.cli.project import KEYS, parse_with_project, read_project
+from mesh.cli.report_files import DirectoryFiles
 from mesh.cli.reporting import OURS, choose, make_reports
 from mesh.cli.run import configure
 from mesh.pytest_options import options_of
@@ -85,7 +87,7 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     here = "tests.cli.test_cli_reports"
     named = {"plain": "Plain", "raising": "Raising", "outside": "Outside", "odd": "FILES", "gone": "Absent"}
     found = EntryPoints(EntryPoint(name, f"{here}:{what}", reporting.GROUP) for name, what in named.items())
-    monkeypatch.setattr(reporting, "entry_points", lambda group: found)
+    monkeypatch.setattr(reporting, "plugins", lambda: found)
 
 
 def kinds(*flags: str, configured: list[str] | None = None, variables: dict[str, str] | None = None) -> list[str]:
@@ -97,6 +99,7 @@ def test_ours_are_registered_as_everybody_elses() -> None:
     assert declared == OURS
     for kind, value in OURS.items():
         assert isinstance(EntryPoint(kind, value, reporting.GROUP).load(), Reporter)
+    assert set(OURS) <= reporting.plugins().names
 
 
 def test_what_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,6 +268,22 @@ def test_a_project_has_defaults_and_flags_go_before(tmp_path: Path, monkeypatch:
     assert (typed.priority, typed.requires, typed.share, typed.python) == (5, "", 2, ["3.13"])
 
 
+def test_what_is_said_of_a_projects_tests_is_not_said_of_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.mesh]\ncached = true\ncached-allow = ['files']\n")
+    monkeypatch.chdir(tmp_path)
+    args = parsed("--exec", "make")
+    assert (args.cached, args.cached_allow) == (False, [])
+    assert parsed("--exec", "make", "--cached").cached, "which is then refused"
+
+
+def test_reports_of_several_runs_have_names_of_their_own(tmp_path: Path) -> None:
+    made = choose(["junit:out/j.xml", "coverage:cov", "github"], None, tmp_path, {})
+    named = [one.named(lambda path: in_name(path, "3.12")) for one in made]
+    assert [one.target and one.target.name for one in named] == ["j-3.12.xml", "cov-3.12", None]
+
+
 def test_pytest_has_the_same_defaults(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(SAID)
     given: dict[str, Any] = {f"mesh_{name.replace('-', '_')}": None for name, *_ in OPTIONS}
@@ -351,6 +370,24 @@ def test_a_report_from_anybody_writes_no_markup(
     assert make_reports(client, FINISHED, choose(["html"], None, tmp_path, {}), tmp_path, False) == 3
     assert "the html report could not be made: ValueError" in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
+
+
+def test_links_of_a_report_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "key").write_text("secret")
+    report = tmp_path / "report"
+    (report / "artifacts").mkdir(parents=True)
+    for name in ("collection.txt", "artifacts/.coverage.1"):
+        (report / name).symlink_to(tmp_path / "secret" / "key")
+    (report / "records").symlink_to(tmp_path / "secret")
+    files = DirectoryFiles(report)
+    assert files.read("collection.txt") is None
+    assert list(files.lines("records")) == list(files.lines("collection.txt")) == []
+    assert files.artifacts(".coverage") == []
+    client: Any = Holding({})
+    for name in ("", "..", "../x", "/x"):
+        with pytest.raises(UsageError, match="no name of a directory"):
+            DirectoryFiles(report, client).tree("bafybundle", name)
 
 
 def test_results_come_with_pages(node: Node, mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,21 @@ def test_why_takes_any_test_name(node: Node, mesh: Mesh) -> None:
     assert mesh("why", "a/b.py::test_x[a/b?c#%2F é]", "--json").document["target"] == "a/b.py::test_x[a/b?c#%2F é]"
 
 
+def test_alerts(node: Node, mesh: Mesh) -> None:
+    assert [alert["id"] for alert in mesh("alerts", "--json").document["alerts"]] == ["129"]
+    text = mesh("alerts").out
+    assert "129  warning   a.py::x took 5.00 s, since" in text
+    assert "Look at it." in text
+    assert mesh("alerts", "--ack", "129", "--by", "ada").out == "alert 129 is acknowledged by ada\n"
+    assert "; ada knows" in mesh("alerts").out
+    node.backend.raised[0]["cleared_at"] = 1_500.0
+    assert mesh("alerts").out == "all is quiet\n"
+    assert "over:" in mesh("alerts", "--all").out
+    ended = mesh("alerts", "--ack", "7")
+    assert (ended.code, ended.out) == (4, "")
+    assert mesh("alerts", "--by", "ada").code == 4
+
+
 def test_cancel(node: Node, mesh: Mesh) -> None:
     node.backend.state = "running"
     assert mesh("cancel", "17").out == "run 17 is cancelled\n"

@@ -307,7 +307,6 @@ def test_what_passed_in_a_second_try_is_told(run: Run, tmp_path: Path) -> None:
         (["--mesh-requires", "gpu >>"], 4, "--requires"),
         (["--mesh-priority", "101"], 4, "--mesh-priority 101"),
         (["--mesh-env", "conda"], 4, "--mesh-env 'conda' is none of ambient, uv"),
-        (["--mesh-report", "nope"], 4, "--mesh-report: 'nope' is no kind of report"),
         (["--mesh-python", "twelve"], 4, "'twelve' is neither a version of Python"),
         (["--mesh-slots", "none"], 4, "--mesh-slots"),
         (["--pdb"], 4, "--pdb needs the tests in this process"),

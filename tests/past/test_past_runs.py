@@ -157,8 +157,9 @@ class FixedClock:
         return 150.0
 
 
-async def test_a_voter_keeps_what_finishes_and_catches_up(tmp_path: Path) -> None:
+async def test_a_voter_keeps_what_finishes_and_catches_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the real clock, since files are written in threads."""
+    monkeypatch.setattr("mesh.past.keeper.MANIFEST_SECONDS", 0.0)
     lab = Lab()
     first = await lab.run({"a::x": 3.0, "a::y": 8.0}, slow=["a::y"])
     gone = await lab.run({"a::x": 1.0}, kept=False)

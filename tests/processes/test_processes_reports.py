@@ -42,10 +42,26 @@ SUITE = {
         """,
     "pkg/__init__.py": PACKAGE,
     "pkg/unused.py": "def f():\n    return 1\n",
-    "test_a.py": "import pkg\ndef test_big(): assert pkg.size(5) == 'big'\n",
-    "test_b.py": "import pkg\ndef test_tiny(record_property):\n    record_property('k', 'v')\n    pkg.size(-9)\n",
-    "test_c.py": "def test_left(mesh_artifacts): (mesh_artifacts / 'x.txt').write_text('left')\n",
-    "test_d.py": "import pkg\ndef test_bad():\n    print('said')\n    assert pkg.size(1) == 'large'\n",
+    "test_a.py": """
+        import pkg, pytest
+        @pytest.mark.requires("label.spot == a")
+        def test_big(): assert pkg.size(5) == "big"
+        """,
+    "test_b.py": """
+        import pkg, pytest
+        @pytest.mark.requires("label.spot == b")
+        def test_tiny(record_property):
+            record_property("k", "v")
+            pkg.size(-9)
+        """,
+    "test_c.py": """
+        import pkg, pytest
+        pytestmark = pytest.mark.requires("label.spot == c")
+        def test_left(mesh_artifacts): (mesh_artifacts / "x.txt").write_text("left")
+        def test_bad():
+            print("said")
+            assert pkg.size(1) == "large"
+        """,
 }
 
 
@@ -63,7 +79,10 @@ def lines(xml: Path) -> dict[str, list[tuple[str | None, ...]]]:
 
 def test_coverage_over_three_nodes_and_every_form_of_report(tmp_path: Path) -> None:
     with lab(tmp_path) as mesh:
-        mesh.form("a", "b", "c")
+        mesh.start("a", "--label", "spot=a")
+        for name in "bc":
+            mesh.start(name, "--join", mesh.ticket("a"), "--label", f"spot={name}")
+        mesh.agreed("a", "b", "c")
         tree = mesh.folder / "tree"
         for name, text in SUITE.items():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +97,8 @@ def test_coverage_over_three_nodes_and_every_form_of_report(tmp_path: Path) -> N
     assert len(ran) == 3, "each node had a part of it"
     command = [sys.executable, "-m", "pytest", "-q", "--cov=pkg", "--cov-report=xml:serial.xml"]
     variables = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "pytest_cov.plugin"}
-    (tree / "test_c.py").write_text("def test_left(): ...\n")
+    serially = (tree / "test_c.py").read_text().replace("mesh_artifacts", "tmp_path")
+    (tree / "test_c.py").write_text(serially)
     subprocess.run(command, cwd=tree, env=variables, check=False, capture_output=True)
     serial = lines(tree / "serial.xml")
     assert serial["__init__.py"]
@@ -89,7 +109,7 @@ def test_coverage_over_three_nodes_and_every_form_of_report(tmp_path: Path) -> N
     assert (tree / "out" / "coverage" / "html" / "index.html").exists()
     junit_is_read(tree / "out", report["names"])
     page = (tree / "out" / "report.html").read_text()
-    assert "test_d.py::test_bad" in page
+    assert "test_c.py::test_bad" in page
     assert (mesh.folder / "fetched" / "report.html").exists()
 
 

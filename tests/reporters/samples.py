@@ -143,6 +143,7 @@ def sample(**asked: Any) -> Report:
     ]
     others = {
         "warnings.json": b'{"total": 2, "warnings": [{"text": "a.py:1: <old>", "count": 2, "tests": ["t"]}]}',
+        "distributions.txt": b"pluggy 1.6.0\npytest 9.2.0\n",
         "teardowns.json": json.dumps([{"worker": RIG, "name": "rig", "error": "E   RuntimeError: left"}]).encode(),
     }
     return report_of(records, tries, {"teardowns": 1}, others, **asked)

@@ -139,7 +139,7 @@ def test_github_gets_annotations_and_a_summary() -> None:
 def test_report_log_is_read_back_by_pytest() -> None:
     (data,) = written(REPORTLOG, sample()).values()
     lines = [json.loads(line) for line in data.splitlines()]
-    assert lines[0]["$report_type"] == "SessionStart"
+    assert lines[0] == {"pytest_version": "9.2.0", "$report_type": "SessionStart"}
     assert lines[-1] == {"exitstatus": 1, "$report_type": "SessionFinish"}
     reports = [pytest.TestReport._from_json(line) for line in lines[1:-1]]
     assert {report.when for report in reports} == {"setup", "call", "teardown"}

@@ -37,7 +37,7 @@ class Case:
         estimates = Estimates([1.0] * TESTS, known)
         done = float(self.run.done)
         under_way = [(W, LeaseId(7), TestIndex(test), seconds) for test, seconds in (running or {}).items()]
-        return seconds_left(self.state, self.run, estimates, (done, done), under_way)
+        return seconds_left(self.state, self.run, estimates, (done, done), under_way, {})
 
 
 def test_it_is_what_is_left_over_the_slots_at_work() -> None:
@@ -60,7 +60,7 @@ def test_a_long_test_at_the_end_is_waited_for() -> None:
     case = Case()
     case.apply(Grant(RunId(4), W, 1, (TaskRange(0, TESTS),)))
     estimates = Estimates([50.0, *[0.0] * (TESTS - 1)])
-    assert seconds_left(case.state, case.run, estimates, (0.0, 0.0), [(W, LeaseId(7), TestIndex(0), 10.0)]) == 40.0
+    assert seconds_left(case.state, case.run, estimates, (0.0, 0.0), [(W, LeaseId(7), TestIndex(0), 10.0)], {}) == 40.0
 
 
 def test_a_worker_of_two_runs_gives_each_a_part() -> None:
@@ -78,6 +78,6 @@ def test_what_nobody_knows_is_not_guessed() -> None:
     case = Case()
     case.apply(Grant(RunId(4), W, 1, (TaskRange(0, 40),)))
     assert case.left(known=False) is None
-    assert seconds_left(case.state, case.run, None, (0.0, 0.0), []) is None
+    assert seconds_left(case.state, case.run, None, (0.0, 0.0), [], {}) is None
     case.apply(Cancel(RunId(4), "enough"))
     assert case.left() == 0.0, "its report is made"

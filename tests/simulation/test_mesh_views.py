@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -18,14 +19,14 @@ from tests.simulation.mesh_rig import Node, mesh
 
 async def feed_of(node: Node, events: list[tuple[str, dict[str, Any]]], upto: str) -> None:
     """What the node's feed tells, with the simulated time, until an event of that name."""
-    pieces = node.backend.feed.listen(None)
-    async for piece in pieces:
-        for block in piece.decode().split("\n\n"):
-            fields = dict(line.partition(": ")[::2] for line in block.splitlines())
-            if "data" in fields:
-                events.append((fields["event"], {**json.loads(fields["data"]), "heard": trio.current_time()}))
-        if events and events[-1][0] == upto:
-            return
+    async with aclosing(node.backend.feed.listen(None)) as pieces:
+        async for piece in pieces:
+            for block in piece.decode().split("\n\n"):
+                fields = dict(line.partition(": ")[::2] for line in block.splitlines())
+                if "data" in fields:
+                    events.append((fields["event"], {**json.loads(fields["data"]), "heard": trio.current_time()}))
+            if events and events[-1][0] == upto:
+                return
 
 
 async def test_a_run_seen_from_another_node(tmp_path, autojump_clock):

@@ -1,6 +1,7 @@
 // Series over runs, by uPlot: one way to draw them all. A table with the same numbers stands beside each for who can't see.
 
 import { html, useEffect, useRef } from "./vendor/ui.js";
+import { dark } from "./theme.js";
 
 const HEIGHT = 170;
 const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500];
@@ -70,6 +71,6 @@ export function Series({ label, names, series, show = String, axis: named = show
       plot.current?.destroy();
       plot.current = null;
     };
-  }, [names, ...series.map((one) => one.values), document.documentElement.dataset.theme]);
+  }, [names, ...series.map((one) => one.values), dark.value]);
   return html`<div class="chart" ref=${place} role="img" aria-label=${label}></div>`;
 }

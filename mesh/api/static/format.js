@@ -39,7 +39,10 @@ export function about(value) {
   return `about ${(value / 3600).toFixed(1)} h`;
 }
 
-export const ago = (at, now) => `${seconds(Math.max(0, Math.round(now - at)))} ago`;
+export const ago = (at, now) => `${spent(now - at)} ago`;
+
+/** A time that goes on: in whole seconds. */
+export const spent = (value) => (value < 59.5 ? `${Math.max(0, Math.round(value))} s` : seconds(Math.round(value)));
 
 export const clock = (at) => (at ? CLOCK.format(at * 1000) : DASH);
 

@@ -1,6 +1,7 @@
 // Draws a timeline on a canvas: only the rows and the part of time that are in view, so that 20,000 spans stay smooth.
 
 import { OUTCOMES, tick as named } from "./format.js";
+import { dark } from "./theme.js";
 
 const AXIS = 22;
 const LABEL = 118;
@@ -249,10 +250,7 @@ export function gantt(scroller, on) {
   scroller.addEventListener("scroll", later, { passive: true });
   const observer = new ResizeObserver(size);
   observer.observe(scroller);
-  const theme = new MutationObserver(size);
-  theme.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  dark.addEventListener("change", size);
+  const undress = dark.subscribe(size);
 
   return {
     show(next) {
@@ -268,8 +266,7 @@ export function gantt(scroller, on) {
     close() {
       cancelAnimationFrame(frame);
       observer.disconnect();
-      theme.disconnect();
-      dark.removeEventListener("change", size);
+      undress();
       scroller.removeEventListener("keydown", keys);
       scroller.removeEventListener("blur", left);
       scroller.removeEventListener("scroll", later);

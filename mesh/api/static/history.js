@@ -7,8 +7,7 @@ import { useLive } from "./live.js";
 import { go, route } from "./route.js";
 import { Series } from "./charts.js";
 import { said } from "./trends.js";
-import { Record } from "./record.js";
-import { Card, Empty, Shape, State, Table, TestName, Th, Worker } from "./widgets.js";
+import { Card, Empty, Shape, State, Table, TestName, Th, Worker, testHref } from "./widgets.js";
 
 const LIMIT = 200;
 
@@ -30,7 +29,7 @@ function Told({ data }) {
       <div class="tile"><div class="label">Newest</div><div class="value"><${State} of=${results[0].outcome} /></div><div class="note">${moment(results[0].at)}</div></div>
       <div class="tile"><div class="label">Went wrong</div><div class="value">${wrong} of ${plural(results.length, "run")}</div><div class="note">${percent(wrong / results.length)}</div></div>
       <div class="tile"><div class="label">Flakiness</div><div class="value">${percent(flaky.rate)}</div><div class="note">${plural(flaky.flips, "flip")} between passing and not</div></div>
-      <div class="tile"><div class="label">Takes</div><div class="value">${seconds(duration.median)}</div><div class="note">± ${seconds(duration.mad)}; 95 % under ${seconds(duration.p95)}</div></div>
+      <div class="tile"><div class="label">Takes, when it passes</div><div class="value">${seconds(duration.median)}</div><div class="note">± ${seconds(duration.mad)}; 95 % under ${seconds(duration.p95)}</div></div>
       <div class="tile"><div class="label">Hosts</div><div class="value">${whole(hosts.length)}</div><div class="note">${hosts.filter((host) => host.bad).length ? `went wrong on ${hosts.filter((host) => host.bad).length}` : "on none did it go wrong"}</div></div>
     </section>
     <${Card} title="Outcomes" note="oldest first"><div class="steps">${oldest.map((one) => html`<a key=${one.run + one.at} href=${`#/runs/${one.run}`} aria-label=${`run ${one.run}: ${one.outcome}`} title=${`run ${one.run}, ${moment(one.at)}: ${one.outcome} in ${seconds(one.duration)}`}><${Shape} of=${one.outcome} size=${17} /></a>`)}</div><//>
@@ -38,16 +37,7 @@ function Told({ data }) {
       <${Card} title="Hosts"><${Table} caption="By host" head=${html`<${Th}>Host<//><${Th} number>Runs<//><${Th} number>Wrong<//><${Th} number>Median<//>`}>
         ${hosts.map((host) => html`<tr key=${host.peer}><th scope="row"><${Worker} peer=${host.peer} name=${host.name} /></th><td class="number">${host.runs}</td><td class="number">${host.bad ? html`<span class="state"><${Shape} of="failed" />${host.bad}</span>` : "0"}</td><td class="number">${seconds(host.median)}</td></tr>`)}<//><//></div>
     <${Card} title="Results" note="newest first"><${Table} caption="Results" head=${html`<${Th}>Run<//><${Th}>When<//><${Th}>Outcome<//><${Th} number>Time<//><${Th}>Host<//><${Th} number>Attempts<//><${Th}>What it said<//>`}>
-      ${results.map((one) => html`<tr key=${one.run + one.at}><th scope="row"><a href=${`#/runs/${one.run}`}>${one.run}</a></th><td class="nowrap">${moment(one.at)}</td><td><${State} of=${one.outcome} /></td><td class="number">${seconds(one.duration)}</td><td><${Worker} peer=${one.worker} name=${one.name} /></td><td class="number">${one.attempts}</td><td>${one.record ? html`<${Kept} cid=${one.record} />` : ""}</td></tr>`)}<//><//>`;
-}
-
-function Kept({ cid }) {
-  return html`<details class="more"><summary>output</summary><${Fetched} cid=${cid} /></details>`;
-}
-
-function Fetched({ cid }) {
-  const { data, error } = useLive(`api/records/${cid}`);
-  return data ? html`<${Record} record=${data} brief=${true} />` : html`<${Empty}>${error ? error.message : "…"}<//>`;
+      ${results.map((one) => html`<tr key=${one.run + one.at}><th scope="row"><a href=${`#/runs/${one.run}`}>${one.run}</a></th><td class="nowrap">${moment(one.at)}</td><td><${State} of=${one.outcome} /></td><td class="number">${seconds(one.duration)}</td><td><${Worker} peer=${one.worker} name=${one.name} /></td><td class="number">${one.attempts}</td><td>${one.index == null ? "" : html`<a href=${testHref(one.run, one.index)} aria-label=${`Output in run ${one.run}`}>output</a>`}</td></tr>`)}<//><//>`;
 }
 
 /** A series for each outcome that occurred, so that a mark's colour tells it; the list above has its shape. */

@@ -2,10 +2,11 @@
 
 import { html, render, signal, useEffect, useLayoutEffect, useRef } from "./vendor/ui.js";
 import { takeToken, token, useToken } from "./api.js";
-import { ago, bad, clock, seconds } from "./format.js";
+import { ago, bad, clock, spent } from "./format.js";
 import { go, route } from "./route.js";
 import { mesh, now, open, raised, said, start, trouble } from "./store.js";
 import { connection } from "./stream.js";
+import { theme, turn } from "./theme.js";
 import { Alerts } from "./alerts.js";
 import { History } from "./history.js";
 import { Node, Nodes } from "./nodes.js";
@@ -23,11 +24,9 @@ const PAGES = [
   ["trends", "Trends", "t"],
   ["alerts", "Alerts", "a"],
 ];
-const THEMES = ["system", "light", "dark"];
 const QUIET_MS = 1500; // a reconnection that takes no longer is not worth a word
 
 const helping = signal(false);
-const theme = signal(localStorage.getItem("theme") ?? "system");
 const keys = signal(localStorage.getItem("keys") !== "off");
 
 function page({ parts }) {
@@ -80,7 +79,7 @@ function App() {
 function Live() {
   const { state, since } = connection.value;
   const long = now.value * 1000 - since > QUIET_MS;
-  const text = state === "live" || (state === "reconnecting" && !long) ? "live" : state === "reconnecting" ? `reconnecting, ${seconds(Math.round(now.value - since / 1000))}` : state;
+  const text = state === "live" || (state === "reconnecting" && !long) ? "live" : state === "reconnecting" ? `reconnecting, ${spent(now.value - since / 1000)}` : state;
   return html`<span class="live" data-state=${state} role="status"><span class="dot" aria-hidden="true"></span><span class=${state === "live" ? "phone-no" : ""}>${text}</span></span>`;
 }
 
@@ -97,18 +96,8 @@ function Banner() {
 }
 
 function Theme() {
-  const turn = () => {
-    theme.value = THEMES[(THEMES.indexOf(theme.value) + 1) % THEMES.length];
-    localStorage.setItem("theme", theme.value);
-    dress();
-  };
   const shape = { light: "M10 5.5a4.5 4.5 0 1 0 0 9 4.5 4.5 0 1 0 0-9M10 1v2M10 17v2M1 10h2M17 10h2M3.6 3.6 5 5M15 15l1.4 1.4M3.6 16.4 5 15M15 5l1.4-1.4", dark: "M15.5 12.5A6.5 6.5 0 0 1 7.5 4.5a6.5 6.5 0 1 0 8 8z", system: "M2.5 4h15v10h-15zM7 17h6M10 14v3" }[theme.value];
   return html`<button class="plain" onClick=${turn} aria-label=${`Colours: ${theme.value}`} title=${`Colours: ${theme.value}`}><svg width="18" height="18" viewBox="0 0 20 20" fill="none" stroke="currentColor" stroke-width="1.5" style=${{ verticalAlign: "-3px" }} aria-hidden="true"><path d=${shape} /></svg></button>`;
-}
-
-function dress() {
-  if (theme.value === "system") delete document.documentElement.dataset.theme;
-  else document.documentElement.dataset.theme = theme.value;
 }
 
 function Door() {
@@ -140,13 +129,13 @@ function Help() {
   }, [helping.value]);
   if (!helping.value) return null;
   const close = () => (helping.value = false);
-  const turn = (event) => {
+  const choose = (event) => {
     keys.value = event.target.checked;
     localStorage.setItem("keys", keys.value ? "on" : "off");
   };
   return html`<dialog ref=${dialog} aria-labelledby="help-title" onCancel=${close}><h2 id="help-title">Keys</h2>
     <dl class="keys">${KEYS.map(([all, text]) => html`<dt key=${text}>${all.map((key, place) => html`<kbd key=${place}>${key}</kbd> `)}</dt><dd key=${text + "="}>${text}</dd>`)}</dl>
-    <p><label><input type="checkbox" checked=${keys.value} onChange=${turn} /> Use these keys</label></p>
+    <p><label><input type="checkbox" checked=${keys.value} onChange=${choose} /> Use these keys</label></p>
     <p class="soft small">Each state has a shape, a colour and a word. Times are this browser's.</p>
     <div class="row"><button class="primary" onClick=${close}>Close</button></div></dialog>`;
 }
@@ -160,7 +149,7 @@ function pressed(event) {
   before = event.key;
   if (went) go(`#/${went[0]}`);
   else if (event.key === "?") helping.value = true;
-  else if (event.key === "t") document.querySelector(".top button")?.click();
+  else if (event.key === "t") turn();
   else if (event.key === "/") document.querySelector("main input[type=search]")?.focus();
   else if (event.key === "j" || event.key === "k") failure(event.key === "j" ? 1 : -1);
   else return;
@@ -173,7 +162,6 @@ function failure(step) {
   all[Math.min(Math.max(at + step, 0), all.length - 1)]?.focus();
 }
 
-dress();
 setInterval(() => (now.value = Date.now() / 1000), 1000);
 takeToken();
 addEventListener("keydown", pressed);

@@ -2,12 +2,12 @@
 
 import { html } from "./vendor/ui.js";
 import { query } from "./api.js";
-import { about, ago, bad, clock, isOver, percent, plural, seconds, short, whole } from "./format.js";
+import { about, ago, bad, clock, isOver, plural, seconds, short, spent, whole } from "./format.js";
 import { Hardware } from "./hardware.js";
 import { useLive } from "./live.js";
 import { latest, mesh, nameOf, newest, nodes, now, open, raised } from "./store.js";
 import { Topology } from "./topology.js";
-import { Card, Counts, Empty, RunBar, Shape, State, Table, TestName, Th, Worker, eta, testHref } from "./widgets.js";
+import { Card, Empty, RunBar, Shape, State, Table, TestName, Th, Worker, eta, testHref } from "./widgets.js";
 
 const RUNS_SHOWN = 8;
 const LIST_MAX = 6;
@@ -25,7 +25,7 @@ export function Overview() {
 
 /** The run that the lists of tests are about: of those that go on, the one with failures or the newest; else the newest. */
 function focus() {
-  return open.value.find(bad) ?? open.value.find((run) => run.done) ?? newest.value.find((run) => run.tests) ?? null;
+  return open.value.find(bad) ?? open.value.find((run) => run.done) ?? newest.value.find((run) => run.done) ?? newest.value[0] ?? null;
 }
 
 const etaOf = (queue, run) => queue?.runs.find((one) => one.run === run.run)?.eta_seconds ?? run.eta_seconds;
@@ -40,6 +40,8 @@ function Tiles({ queue }) {
   const longest = running.map((run) => etaOf(queue, run)).filter((left) => left != null);
   const failing = (running.length ? running : newest.value.slice(0, 1)).filter(bad);
   const broken = failing.reduce((sum, run) => sum + bad(run), 0);
+  const last = running.length ? null : newest.value[0];
+  const lost = !broken && last?.state === "error" ? last : null; // it ended without a verdict for each test
   const oldest = running.filter((run) => run.tests).sort((a, b) => a.submitted_at - b.submitted_at)[0];
   return html`<section class="tiles" aria-label="The mesh at a glance">
     <a class="tile" href="#/nodes"><div class="label">Who is here</div>
@@ -51,9 +53,9 @@ function Tiles({ queue }) {
     <a class="tile" href="#/runs"><div class="label">What runs</div>
       <div class="value"><${Shape} of=${running.length ? "running" : "pending"} size=${16} />${running.length ? plural(running.length, "run") : "nothing"}</div>
       <div class="note">${running.length ? `${whole(done)} of ${plural(total, "test")}${longest.length ? ` · ${about(Math.max(...longest))} left` : ""}` : newest.value.length ? `last: run ${newest.value[0].run}, ${newest.value[0].state}` : "no runs yet"}</div></a>
-    <a class="tile" href=${failing[0] ? `#/runs/${failing[0].run}` : "#/runs"}><div class="label">What fails</div>
-      <div class="value"><${Shape} of=${broken ? "failed" : "good"} size=${16} />${broken ? plural(broken, "test") : "nothing"}</div>
-      <div class="note cut">${broken ? `in run ${failing.map((run) => run.run).slice(0, 3).join(", ")}` : running.length ? "so far" : "in the newest run"}${raised.value.length ? ` · ${plural(raised.value.length, "alert")}` : ""}</div></a>
+    <a class="tile" href=${failing[0] ?? lost ? `#/runs/${(failing[0] ?? lost).run}` : "#/runs"}><div class="label">What fails</div>
+      <div class="value"><${Shape} of=${broken ? "failed" : lost ? "error" : "good"} size=${16} />${broken ? plural(broken, "test") : lost ? `run ${lost.run}` : "nothing"}</div>
+      <div class="note cut">${lost ? lost.reason : broken ? `in run ${failing.map((run) => run.run).slice(0, 3).join(", ")}` : running.length ? "so far" : "in the newest run"}${raised.value.length ? ` · ${plural(raised.value.length, "alert")}` : ""}</div></a>
     <a class="tile" href=${oldest ? `#/runs/${oldest.run}/timeline` : "#/trends"}><div class="label">What is slow</div>
       <${SlowTile} run=${focus()} /></a>
   </section>`;
@@ -82,15 +84,14 @@ export function RunsTable({ runs, queue }) {
 
 function RunRow({ run, left, place }) {
   const over = isOver(run);
-  const spent = over ? run.wall_seconds : run.submitted_at ? now.value - run.submitted_at : null;
   return html`<tr>
     <th scope="row"><a href=${`#/runs/${run.run}`}>${run.run}</a> <span class="any">${run.name}</span>
       ${run.priority !== 50 && html` <span class="chip">priority ${run.priority}</span>`}</th>
     <td><${State} of=${run.state} /></td>
     <td style=${{ minWidth: "9rem", width: "34%" }}><${RunBar} run=${run} />
-      <div class="small soft nowrap">${over ? plural(run.tests, "test") : run.tests ? html`${whole(run.done)} of ${whole(run.tests)}${left != null ? ` · ${eta(run, left)}` : ""}${place ? ` · ${place.place} of ${place.of} in the queue` : ""}` : "being collected"}</div></td>
+      <div class=${over && run.reason ? "small soft two-lines" : "small soft nowrap"} title=${over ? run.reason : ""}>${over ? run.reason || plural(run.tests, "test") : run.tests ? html`${whole(run.done)} of ${whole(run.tests)}${left != null ? ` · ${eta(run, left)}` : ""}${place ? ` · ${place.place} of ${place.of} in the queue` : ""}` : "being collected"}</div></td>
     <td class="number">${bad(run) ? html`<${State} of=${run.counts.failed ? "failed" : "error"} text=${whole(bad(run))} />` : html`<span class="soft">0</span>`}</td>
-    <td class="number">${seconds(spent == null ? null : over ? spent : Math.max(0, Math.round(spent)))}</td>
+    <td class="number">${over ? seconds(run.wall_seconds) : run.submitted_at ? spent(now.value - run.submitted_at) : ""}</td>
   </tr>`;
 }
 
@@ -98,7 +99,7 @@ function Failing({ run }) {
   const path = run && bad(run) ? `api/runs/${run.run}/tests${query({ outcome: "bad", limit: LIST_MAX })}` : null;
   const found = useLive(path, { on: [run?.run ?? ""], every: 1000 });
   const title = run ? `Failing in run ${run.run}` : "Failing";
-  if (!path) return html`<${Card} title=${title}><${Empty}>${run ? (isOver(run) ? "Nothing failed." : "Nothing has failed so far.") : "Failures of the newest run appear here."}<//><//>`;
+  if (!path) return html`<${Card} title=${title}><${Empty}>${run ? (isOver(run) ? run.reason || "Nothing failed." : "Nothing has failed so far.") : "Failures of the newest run appear here."}<//><//>`;
   return html`<${Card} title=${title} note=${plural(bad(run), "test")} end=${html`<a href=${`#/runs/${run.run}`}>All, with output</a>`}>
     <${Rows} found=${found} run=${run.run} right=${(test) => html`<${Worker} peer=${test.worker} name=${test.name} />`} /><//>`;
 }

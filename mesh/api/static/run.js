@@ -2,17 +2,16 @@
 
 import { html } from "./vendor/ui.js";
 import { post, query } from "./api.js";
-import { ApiError } from "./api.js";
-import { bad, clock, isOver, moment, plural, seconds, whole } from "./format.js";
+import { bad, isOver, moment, plural, seconds, spent, whole } from "./format.js";
 import { useLive } from "./live.js";
 import { route } from "./route.js";
-import { nameOf, now, pulse, runs } from "./store.js";
+import { nameOf, now, runs } from "./store.js";
 import { Failures } from "./failures.js";
 import { Tests } from "./tests.js";
 import { Timeline } from "./timeline.js";
 import { Why } from "./why.js";
 import { Workers } from "./workers.js";
-import { Card, Cid, ContentLink, Counts, Deed, Empty, RunBar, Shape, State, TestName, eta, testHref } from "./widgets.js";
+import { Card, ContentLink, Counts, Deed, Empty, RunBar, Shape, State, TestName, eta, testHref } from "./widgets.js";
 
 const TABS = [
   ["", "Failures"],
@@ -42,7 +41,7 @@ export function Run({ id, tab = "" }) {
 }
 
 function Head({ run, spec, over }) {
-  const spent = over ? run.wall_seconds : run.submitted_at ? Math.max(0, Math.round(now.value - run.submitted_at)) : null;
+  const took = over ? seconds(run.wall_seconds) : run.submitted_at ? spent(now.value - run.submitted_at) : "";
   const asked = [spec?.arguments?.length && `pytest ${spec.arguments.join(" ")}`, spec?.command, spec?.requires && `requires ${spec.requires}`].filter(Boolean);
   return html`<section class="card" aria-label="Where it stands">
     <div class="row"><h1 tabindex="-1">Run ${run.run} <span class="soft">${run.name}</span></h1><${State} of=${run.state} />
@@ -50,7 +49,7 @@ function Head({ run, spec, over }) {
       <span class="end">${!over && html`<${Deed} className="danger" question=${{ title: `Cancel run ${run.run}?`, text: `${plural(run.tests - run.done, "test")} would have no verdict. What has one keeps it.`, yes: "Cancel the run", no: "Let it run" }} does=${() => post(`api/runs/${run.run}/cancel`)} done="asked to end">Cancel<//>`}</span></div>
     <div style=${{ margin: ".7rem 0 .5rem" }}><${RunBar} run=${run} /></div>
     <div class="row"><span><b>${whole(run.done)}</b> of ${plural(run.tests, "test")}</span>
-      <span class="soft">${over ? `took ${seconds(spent)}` : `for ${seconds(spent)}`}${!over && eta(run) ? ` · ${eta(run)}` : ""}${run.queue ? ` · number ${run.queue.place} of ${run.queue.of} in the queue` : ""}</span>
+      <span class="soft">${over ? "took" : "for"} ${took}${!over && eta(run) ? ` · ${eta(run)}` : ""}${run.queue ? ` · number ${run.queue.place} of ${run.queue.of} in the queue` : ""}</span>
       <span class="end"><${Counts} run=${run} /></span></div>
     <p class="small soft any">${run.project && html`project <a href=${`#/trends${query({ project: run.project })}`}>${run.project}</a> · `}submitted ${moment(run.submitted_at)} by ${nameOf(run.submitter)}${asked.length ? ` · ${asked.join(" · ")}` : ""}</p>
     ${run.reason && html`<p class="row" style=${{ flexWrap: "nowrap", alignItems: "baseline" }}><${Shape} of="warn" /><span class="any">${run.reason}</span></p>`}

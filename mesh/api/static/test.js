@@ -1,6 +1,6 @@
 // One test of one run: its output first, its tries, what it left behind.
 
-import { html, useEffect } from "./vendor/ui.js";
+import { html } from "./vendor/ui.js";
 import { query } from "./api.js";
 import { bytes, moment, seconds } from "./format.js";
 import { useLive } from "./live.js";

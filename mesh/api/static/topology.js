@@ -4,7 +4,7 @@ import { html, useEffect, useMemo, useState } from "./vendor/ui.js";
 import { milliseconds, plural } from "./format.js";
 import { useLive } from "./live.js";
 import { mesh, nameOf, nodes } from "./store.js";
-import { Card, Empty, State, Table, Th } from "./widgets.js";
+import { Card, Empty, Table, Th } from "./widgets.js";
 
 const WIDTH = 560;
 const HEIGHT = 360;

@@ -2,7 +2,7 @@
 
 import { html, signal, useEffect, useLayoutEffect, useRef, useState } from "./vendor/ui.js";
 import { link } from "./api.js";
-import { BAR_ORDER, DASH, about, percent, plural, seconds, split, whole } from "./format.js";
+import { BAR_ORDER, DASH, about, percent, plural, split, whole } from "./format.js";
 import { nameOf } from "./store.js";
 
 // Each state has a shape of its own, so that colour is never all there is.
@@ -117,10 +117,6 @@ export function ContentLink({ cid, path = "", children, title = cid, download })
   return html`<a href=${href} target="_blank" rel="noreferrer" title=${title} download=${download}>${children}</a>`;
 }
 
-export function Cid({ cid }) {
-  return html`<code class="any" title=${cid}>${cid.slice(0, 12)}…${cid.slice(-6)}</code>`;
-}
-
 export function Sparkline({ points, width = 120, height = 26, label }) {
   if (points.length < 2) return html`<span class="soft small">collecting…</span>`;
   const [first, last] = [points[0][0], points[points.length - 1][0]];
@@ -173,5 +169,3 @@ export function Deed({ children, question, does, done, className = "" }) {
   return html`<span class="deed"><button class=${className} disabled=${state.busy} onClick=${click}>${children}</button>
     <span role="status" class=${state.error ? "c-bad small" : "soft small"}>${state.error ?? state.text ?? ""}</span></span>`;
 }
-
-export const duration = (value) => html`<span class="nowrap">${seconds(value)}</span>`;
