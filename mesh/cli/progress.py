@@ -114,9 +114,10 @@ class BarView:
         self._ask = names
         self._names: dict[str, str] = {}
         self._console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self.draw = _bar(tally, self._names)
         self._live = Live(
             console=self._console,
-            get_renderable=_bar(tally, self._names),
+            get_renderable=self.draw,
             refresh_per_second=10,
             transient=True,
             redirect_stderr=False,
