@@ -4,7 +4,7 @@ The bar reads the tally when the screen is redrawn, ten times a second, so a ver
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from mesh.cli.output import is_terminal, painted, print_json
@@ -20,8 +20,11 @@ PLAIN_SECONDS_LEAST = 1.0
 PLAIN_STEPS = 10
 
 RUNNING_LINES_MAX = 4
+NAME_COLUMNS = 20
 
 MODES = ("auto", "bar", "plain", "off")
+
+Names = Callable[[], Mapping[str, str]]
 
 
 class View(Protocol):
@@ -32,14 +35,15 @@ class View(Protocol):
     def close(self) -> None: ...
 
 
-def view(mode: str, as_json: bool, tally: Tally) -> View:
+def view(mode: str, as_json: bool, tally: Tally, names: Names = dict) -> View:
+    """`names`: asks for the names of workers, by peer."""
     if as_json:
         return JsonView()
     if mode == "auto":
         mode = "bar" if is_terminal(sys.stdout) else "plain"
     if mode == "off":
         return SilentView()
-    return BarView(tally) if mode == "bar" else PlainView(tally)
+    return BarView(tally, names) if mode == "bar" else PlainView(tally)
 
 
 class JsonView:
@@ -100,17 +104,20 @@ class PlainView:
 
 
 class BarView:
-    """rich's live display: bar, counts, time left, and what runs longest."""
+    """rich's live display: bar, counts, time left, and what runs longest, and where."""
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, tally: Tally, names: Names) -> None:
         from rich.console import Console
         from rich.live import Live
 
         self._tally = tally
+        self._ask = names
+        self._names: dict[str, str] = {}
         self._console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self.draw = _bar(tally, self._names)
         self._live = Live(
             console=self._console,
-            get_renderable=_bar(tally),
+            get_renderable=self.draw,
             refresh_per_second=10,
             transient=True,
             redirect_stderr=False,
@@ -118,6 +125,9 @@ class BarView:
         self._live.start()
 
     def event(self, event: dict[str, Any]) -> None:
+        if event["event"] == "started" and event["worker"] not in self._names:
+            self._names.setdefault(event["worker"], "")  # asked for once
+            self._names.update(self._ask())
         line = failure_line(event) if event["event"] == "verdict" else opening_line(event)
         if line:
             self._console.print(line, style="red" if event["event"] == "verdict" else None)
@@ -126,7 +136,7 @@ class BarView:
         self._live.stop()
 
 
-def _bar(tally: Tally) -> Callable[[], Any]:
+def _bar(tally: Tally, workers: Mapping[str, str]) -> Callable[[], Any]:
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.spinner import Spinner
@@ -145,12 +155,17 @@ def _bar(tally: Tally) -> Callable[[], Any]:
         style = "red" if tally.bad else "green"
         bar = ProgressBar(total=tally.total, completed=tally.done, width=30, complete_style=style, finished_style=style)
         line.add_row(bar, Text(f"{position(tally)} · {clock(tally.elapsed)}{time_left(tally)}"))
-        running = list(tally.running)[:RUNNING_LINES_MAX]
+        running = list(tally.running.items())[:RUNNING_LINES_MAX]
         more = len(tally.running) - len(running)
-        names = [Text(f"  {human.clean(test)}", style="dim", no_wrap=True, overflow="ellipsis") for test in running]
+        named = [(human.clean(test), human.short(workers.get(worker, ""), NAME_COLUMNS)) for test, worker in running]
+        room = max((len(name) for _, name in named), default=0)
+        lines = [
+            Text(f"  {name:<{room}}{'  ' if room else ''}{test}", style="dim", no_wrap=True, overflow="ellipsis")
+            for test, name in named
+        ]
         if more:
-            names.append(Text(f"  and {more} more", style="dim"))
-        return Group(line, *names)
+            lines.append(Text(f"  and {more} more", style="dim"))
+        return Group(line, *lines)
 
     return draw
 

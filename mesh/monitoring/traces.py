@@ -63,23 +63,28 @@ class Tracing:
             while True:
                 version = group.version
                 _look(group, seen, waiting)
-                await self._tell_all(group, waiting, SEND_SECONDS_MAX)
+                await self._tell_all(group, waiting)
                 await group.wait_changed(version)
         finally:
             _look(group, seen, waiting)
-            await self._tell_all(group, waiting, GRACE_SECONDS)
+            for run in list(waiting)[1:]:
+                log.warning("run %d gets no trace: this node stops", run)
+            await self._tell_all(group, deque(list(waiting)[:1]))
 
-    async def _tell_all(self, group: ReplicatedLog, waiting: deque[RunId], seconds: float) -> None:
-        """Each in so many seconds at most; none is broken off by a node that stops, or it would be told twice."""
+    async def _tell_all(self, group: ReplicatedLog, waiting: deque[RunId]) -> None:
+        """None is broken off at once by a node that stops: it would be told by halves, and again."""
         while waiting:
             run = waiting.popleft()
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + seconds) as scope:
-                await self._tell(group, run)
-            if scope.cancelled_caught:
-                log.warning("the trace of run %d was not taken by the collector within %g s", run, seconds)
-                if self._exporter is not None:
-                    self._exporter.stop()  # or its thread goes on trying
-                    self._exporter = None
+            async with trio.open_nursery() as nursery:
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + SEND_SECONDS_MAX) as scope:
+                    nursery.start_soon(_hurry, scope)
+                    await self._tell(group, run)
+                if scope.cancelled_caught:
+                    log.warning("the trace of run %d was not taken by the collector in time", run)
+                    if self._exporter is not None:
+                        self._exporter.stop()  # or its thread goes on trying
+                        self._exporter = None
+                nursery.cancel_scope.cancel()
 
     async def _tell(self, group: ReplicatedLog, run_id: RunId) -> None:
         state: CoordinatorState = group.state
@@ -118,6 +123,14 @@ class Tracing:
                 continue
             ran += await trio.to_thread.run_sync(_ran, done, data)
         return ran
+
+
+async def _hurry(scope: trio.CancelScope) -> None:
+    """Once this node stops, what is under way has `GRACE_SECONDS`."""
+    try:
+        await trio.sleep_forever()
+    finally:
+        scope.deadline = min(scope.deadline, trio.current_time() + GRACE_SECONDS)
 
 
 def tracing_of(endpoint: str | None, content: Content, peer: PeerId) -> Tracing | None:

@@ -7,6 +7,7 @@ Times are those of the workers' own clocks, as their records have them; nothing 
 import bisect
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from protocols.ids import PeerId
@@ -69,11 +70,12 @@ class Spans:
     def by_slot(self) -> dict[tuple[PeerId, int], list[Span]]:
         """Each slot's in the order in which they began."""
         found: dict[tuple[PeerId, int], list[Span]] = {slot: [] for slot in self.slots}
-        columns = (self._tests, self._places, self._starts, self._seconds, self._outcomes, self._attempts)
-        for test, place, start, seconds, outcome, attempt in zip(*columns, strict=True):
-            found[self.slots[place]].append(Span(test, start, seconds, outcome, attempt))
+        in_place = [found[slot] for slot in self.slots]
+        columns = (self._tests, self._starts, self._seconds, self._outcomes, self._attempts)
+        for place, span in zip(self._places, map(Span, *columns), strict=True):
+            in_place[place].append(span)
         for spans in found.values():
-            spans.sort(key=lambda span: (span.start, span.end, span.test))
+            spans.sort(key=lambda span: (span[1], span[1] + span[2], span[0]))
         return found
 
 
@@ -95,20 +97,20 @@ def gaps(spans: Sequence[Span], first: float, last: float, least: float) -> Iter
 def critical(by_slot: Mapping[tuple[PeerId, int], Sequence[Span]], depends: Depends) -> list[Span]:
     """The chain that set the end, from its first test: back from the last span to end, each time to the latest to end
     before it of those on its slot and of the tests that it depends on."""
-    slots = list(by_slot.items())
-    if not any(spans for _, spans in slots):
+    slots = list(by_slot.values())
+    lasts = (
+        (max(spans, key=lambda span: span.start + span.seconds), place) for place, spans in enumerate(slots) if spans
+    )
+    end = max(lasts, key=lambda one: (one[0].end, -one[1]), default=None)
+    if end is None:
         return []
-    ends: dict[int, tuple[float, int, Span]] = {}
-    """By test: when it ended, the place of its slot, and the span."""
-    for place, (_, spans) in enumerate(slots):
-        for span in spans:
-            if span.test not in ends or span.end > ends[span.test][0]:
-                ends[span.test] = (span.end, place, span)
-    _, place, span = max(ends.values(), key=lambda one: (one[0], -one[1]))
+    span, place = end
     chain = [span]
-    latest = _Latest(ends)
-    before = [_Before(spans) for _, spans in slots]
+    latest = _Latest(slots)
+    before: dict[int, _Before] = {}
     while True:
+        if place not in before:
+            before[place] = _Before(slots[place])
         found: tuple[float, int, Span] | None = None
         previous = before[place].ended(span)
         if previous is not None:
@@ -139,12 +141,25 @@ class _Before:
 
 
 class _Latest:
-    """The last of a range of tests to end."""
+    """The last of a range of tests to end: when, on which slot, and its span. Nothing is made before it is asked."""
 
-    def __init__(self, ends: Mapping[int, tuple[float, int, Span]]) -> None:
-        self._ends = ends
-        self._tests = sorted(ends)
+    def __init__(self, slots: Sequence[Sequence[Span]]) -> None:
+        self._slots = slots
         self._known: dict[tuple[int, int], tuple[float, int, Span] | None] = {}
+
+    @cached_property
+    def _ends(self) -> dict[int, tuple[float, int, Span]]:
+        """By test."""
+        ends: dict[int, tuple[float, int, Span]] = {}
+        for place, spans in enumerate(self._slots):
+            for span in spans:
+                if span.test not in ends or span.end > ends[span.test][0]:
+                    ends[span.test] = (span.end, place, span)
+        return ends
+
+    @cached_property
+    def _tests(self) -> list[int]:
+        return sorted(self._ends)
 
     def of(self, first: int, count: int) -> tuple[float, int, Span] | None:
         key = (first, count)
@@ -169,9 +184,9 @@ def document(
     `submitted`, `ended`: by the coordinator's clock."""
     by_slot = spans.by_slot()
     order = sorted(by_slot, key=lambda slot: (names.get(slot[0], slot[0]), slot[0], slot[1]))
-    everything = [span for found in by_slot.values() for span in found]
-    first = min((span.start for span in everything), default=submitted)
-    last = max((span.end for span in everything), default=submitted)
+    filled = [found for found in by_slot.values() if found]
+    first = min((found[0].start for found in filled), default=submitted)
+    last = max((max(span[1] + span[2] for span in found) for found in filled), default=submitted)
     start = min(submitted, first)
     idle: list[dict[str, Any]] = [
         {"worker": slot[0], "slot": slot[1], "start": round(at - start, 3), "seconds": round(seconds, 3)}
@@ -192,8 +207,8 @@ def document(
                 "name": names.get(slot[0], ""),
                 "slot": slot[1],
                 "spans": [
-                    [span.test, round(span.start - start, 3), round(span.seconds, 4), span.outcome, span.attempt]
-                    for span in by_slot[slot]
+                    [test, round(began - start, 3), round(seconds, 4), outcome, attempt]
+                    for test, began, seconds, outcome, attempt in by_slot[slot]
                 ],
             }
             for slot in order

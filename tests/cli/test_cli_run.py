@@ -12,8 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from mesh.cli import client as client_module
+from mesh.cli.progress import BarView
+from mesh.cli.tally import Tally
 from tests.api.fake_backend import PEER, RECORD, TREE, verdict
 from tests.cli.served_node import ROOT, Ended, Node, command
 
@@ -275,3 +278,16 @@ def test_a_terminal_gets_a_bar_and_colours(node: Node, suite: Path) -> None:
     assert "of 200 tests" in text or "collected" in text
     assert "\033[32;1m" in text
     assert "200 passed in 1.50s" in text
+
+
+def test_the_bar_says_where_each_test_runs() -> None:
+    tally = Tally("17", total=10, running={"t.py::test_a": "p1", "t.py::test_b": "p2"})
+    shown = BarView(tally, lambda: {"p1": "lab-1"})
+    try:
+        shown.event({"event": "started", "test": "t.py::test_a", "worker": "p1"})
+        console = Console(width=60, color_system=None)
+        with console.capture() as text:
+            console.print(shown.draw())
+    finally:
+        shown.close()
+    assert [line.rstrip() for line in text.get().splitlines()[1:]] == ["  lab-1  t.py::test_a", "         t.py::test_b"]

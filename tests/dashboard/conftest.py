@@ -1,4 +1,4 @@
-"""One mesh of real nodes and one browser for all tests of the dashboard."""
+"""One mesh of real nodes, and one browser, for all tests of a module: they end with it."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ def test_chamber(): ...
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Three voters: "b" serves the pages."""
     if MISSING:
@@ -52,7 +52,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def failed(mesh: Lab) -> str:
     """A run that has ended, with a test that failed."""
     run = mesh.detached(mesh.suite("radio", SUITE), "a")
@@ -60,7 +60,7 @@ def failed(mesh: Lab) -> str:
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tab(mesh: Lab) -> Iterator[Page]:
     folder = Path(tempfile.mkdtemp(prefix="mesh-browser-"))
     try:

@@ -137,3 +137,14 @@ def test_without_a_quorum_the_page_says_so_and_how_old_it_is(large: Node, page: 
     opened(large, page, "#/")
     page.until_sees("No coordinator that a majority backs.", ".banner")
     page.until_sees("last agreed at", ".banner")
+
+
+def test_an_alert_is_acknowledged_by_name(large: Node, page: Page) -> None:
+    opened(large, page, "#/alerts")
+    page.until_sees("1", ".tally")
+    name = page.find("input[type=text]")
+    name.clear()
+    name.send_keys("Ada")
+    page.click("button", "Acknowledge")
+    page.until_sees("acknowledged by Ada", "section[aria-label=Active]")
+    assert large.backend.raised[0]["acknowledged_by"] == "Ada"

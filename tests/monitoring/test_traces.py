@@ -3,21 +3,28 @@
 import os
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 
 from mesh.cli.node_flags import parse
 from mesh.monitoring import otlp
-from mesh.state.model import Run, Task
+from mesh.monitoring.traces import GRACE_SECONDS, Tracing
+from mesh.state.feed import Feed
+from mesh.state.model import CoordinatorState, Run, Task
 from mesh.views import spans
-from mesh.views.spans import TESTS_TOLD_MAX, Moments, Ran, chosen, run_spans, span_id, trace_id
+from mesh.views.spans import TESTS_TOLD_MAX, Moments, Ran, Span, chosen, run_spans, span_id, trace_id
 from protocols.commands import Finish
 from protocols.errors import UsageError
 from protocols.ids import Cid, LeaseId, TestIndex
 from protocols.manifests import Outcome, Record
 from protocols.traceparent import Parent, parse_traceparent
+from tests.api.fake_backend import FakeContent
 from tests.monitoring.otlp_receiver import receiver
 from tests.processes.lab import ROOT
 from tests.state.state_builder import ALICE, BOB, Builder, complete
@@ -176,3 +183,54 @@ def test_a_receiver_gets_the_trace_of_a_run(tmp_path: Path) -> None:
         assert got.resources[0].items() >= {"service.name": "mesh"}.items()
         assert got.resources[0].keys() >= {"host.name", "service.instance.id", "service.version"}
     assert spans.TESTS_TOLD_MAX < spans.BAD_TOLD_MAX
+
+
+class Slow:
+    """A collector that never answers, as far as a node can wait."""
+
+    def __init__(self) -> None:
+        self.sending = threading.Event()
+        self.over = threading.Event()
+
+    def send(self, mesh: str, run: Run, told: Sequence[Span]) -> bool:
+        self.sending.set()
+        return self.over.wait(20)
+
+    def stop(self) -> None:
+        self.over.set()
+
+
+class Log:
+    """What a `Tracing` asks of a group."""
+
+    mesh = "lab"
+    is_leader = True
+    version = 0
+
+    def __init__(self, state: CoordinatorState) -> None:
+        self.state = state
+        self.feed = Feed()
+        self.changed = trio.Event()
+
+    async def wait_changed(self, since: int) -> int:
+        await self.changed.wait()
+        self.changed = trio.Event()
+        return since
+
+
+async def test_a_collector_that_hangs_holds_no_node(autojump_clock: trio.testing.MockClock) -> None:
+    builder = Builder()
+    run = builder.running(Task(0, 1))
+    group, slow = Log(builder.state), Slow()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Tracing(FakeContent({}), lambda: slow).follow, group)
+        await trio.testing.wait_all_tasks_blocked()
+        builder.accept(complete(builder.grant(run.id, ALICE, Task(0, 1)), 0))
+        builder.accept(Finish(run.id, None, 0, 200.0))
+        group.changed.set()
+        autojump_clock.autojump_threshold = float("inf")
+        await trio.to_thread.run_sync(slow.sending.wait)
+        autojump_clock.autojump_threshold = 0
+        nursery.cancel_scope.cancel()
+    assert trio.current_time() == pytest.approx(GRACE_SECONDS)
+    assert slow.over.is_set()

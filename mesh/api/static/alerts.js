@@ -3,8 +3,9 @@
 import { html, useState } from "./vendor/ui.js";
 import { post, query } from "./api.js";
 import { ago, iso, moment, plural } from "./format.js";
-import { alerts, now, raised } from "./store.js";
-import { Card, Deed, Empty, Shape, Worker } from "./widgets.js";
+import { useLive } from "./live.js";
+import { alerts, now, raised, runs, takeAlert } from "./store.js";
+import { Card, Deed, Empty, Shape, Table, Th, Worker } from "./widgets.js";
 
 const PAST_SHOWN = 50;
 
@@ -22,9 +23,20 @@ export function Alerts() {
     <${Card} title="Active" note=${raised.value.length ? plural(raised.value.length, "alert") : ""}>
       ${raised.value.length ? raised.value.map((alert) => html`<${AlertRow} key=${alert.id} alert=${alert} who=${who} />`) : html`<${Empty}>All is quiet.<//>`}
     <//>
+    <${Quarantine} />
     <${Card} title="Past" note="newest first">
       ${past.length ? past.slice(0, PAST_SHOWN).map((alert) => html`<${AlertRow} key=${alert.id} alert=${alert} />`) : html`<${Empty}>None that is remembered.<//>`}
     <//>`;
+}
+
+function Quarantine() {
+  const { data } = useLive("api/alerts", { on: ["alert"], every: 1000, poll: 30000 });
+  const held = data?.quarantine ?? [];
+  if (!held.length) return null;
+  return html`<${Card} title="In quarantine" note="they get no new tests">
+    <${Table} caption="Workers in quarantine" head=${html`<${Th}>Worker<//><${Th}>Since<//><${Th}>Until<//>`}>
+      ${held.map((one) => html`<tr key=${one.worker}><th scope="row"><${Worker} peer=${one.worker} name=${one.name} /></th><td>${moment(one.since)}</td><td>${moment(one.until)}</td></tr>`)}<//>
+  <//>`;
 }
 
 export function AlertRow({ alert, who = nameKept() }) {
@@ -35,7 +47,7 @@ export function AlertRow({ alert, who = nameKept() }) {
       <p class="soft small" style=${{ margin: 0 }}>${alert.severity} · since <time datetime=${iso(alert.since)}>${moment(alert.since)}</time> (${ago(alert.since, now.value)})${active ? "" : ` · over since ${moment(alert.cleared_at)}`}${alert.acknowledged_by ? ` · acknowledged by ${alert.acknowledged_by}, ${moment(alert.acknowledged_at)}` : ""}</p>
       ${alert.detail && html`<p class="any">${alert.detail}</p>`}
       ${active && alert.help && html`<p class="help any">${alert.help}</p>`}
-      <p class="small row">${alert.run != null && html`<a href=${`#/runs/${alert.run}`}>Run ${alert.run}</a>`}${alert.test && html`<a class="any" href=${`#/tests${query({ project: alert.project, test: alert.test })}`}>${alert.test}</a>`}${alert.node && html`<${Worker} peer=${alert.node} />`}</p></div>
-    <div>${active && !alert.acknowledged_by && html`<${Deed} does=${() => post(`api/alerts/${alert.id}/acknowledge`, { by: who || "somebody" })} done="acknowledged">Acknowledge<//>`}</div>
+      <p class="small row">${alert.run != null && html`<a href=${`#/runs/${alert.run}`}>Run ${alert.run}</a>`}${alert.test && html`<a class="any" href=${`#/tests${query({ project: alert.project ?? runs.value.get(alert.run)?.project, test: alert.test })}`}>${alert.test}</a>`}${alert.node && html`<${Worker} peer=${alert.node} />`}</p></div>
+    <div>${active && !alert.acknowledged_by && html`<${Deed} does=${async () => takeAlert(await post(`api/alerts/${alert.id}/acknowledge`, { by: who || "somebody" }))} done="acknowledged">Acknowledge<//>`}</div>
   </article>`;
 }

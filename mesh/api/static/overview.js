@@ -2,7 +2,7 @@
 
 import { html } from "./vendor/ui.js";
 import { query } from "./api.js";
-import { about, ago, bad, clock, isOver, plural, seconds, short, spent, whole } from "./format.js";
+import { about, ago, bad, clock, iso, isOver, plural, seconds, short, spent, whole } from "./format.js";
 import { Hardware } from "./hardware.js";
 import { useLive } from "./live.js";
 import { latest, mesh, nameOf, newest, nodes, now, open, raised } from "./store.js";
@@ -11,12 +11,14 @@ import { Card, Empty, RunBar, Shape, State, Table, TestName, Th, Worker, eta, te
 
 const RUNS_SHOWN = 8;
 const LIST_MAX = 6;
+const ALERTS_SHOWN = 3;
 
 export function Overview() {
   const queue = useLive("api/queue", { on: ["run-submitted", "run-progress", "run-finished", "run-leased"], every: 2000, poll: 10000 });
   const shown = focus();
   return html`<h1 class="quiet" tabindex="-1">Overview</h1>
     <${Tiles} queue=${queue.data} />
+    <${Raised} />
     <div class="two wide-left">
       <div class="stack"><${Runs} queue=${queue.data} /><${Failing} run=${shown} /><${Slowest} run=${shown} /><${Hardware} /></div>
       <div class="stack"><${Topology} /><${Waiting} queue=${queue} /><${Latest} /></div>
@@ -65,6 +67,16 @@ function SlowTile({ run }) {
   const slowest = useLive(run && slowestPath(run.run), { on: [run?.run ?? ""], every: 3000 }).data?.tests?.[0];
   if (!slowest?.duration) return html`<div class="value"><${Shape} of="pending" size=${16} />nothing yet</div><div class="note">no test has ended</div>`;
   return html`<div class="value">${seconds(slowest.duration)}</div><div class="note cut" title=${slowest.test}>${slowest.test.split("::").pop()}</div>`;
+}
+
+/** Alerts that nobody has acknowledged. */
+function Raised() {
+  const unseen = raised.value.filter((alert) => !alert.acknowledged_by);
+  if (!unseen.length) return null;
+  return html`<${Card} title="Alerts" end=${html`<a href="#/alerts">All, and what to do</a>`}><ul class="plain">
+    ${unseen.slice(0, ALERTS_SHOWN).map((alert) => html`<li key=${alert.id} class="row" style=${{ flexWrap: "nowrap" }}><${Shape} of=${alert.severity} /><span class="quiet">${alert.severity}</span>
+      <a class="cut" href="#/alerts" title=${alert.summary}>${alert.summary}</a><time class="soft small end nowrap" datetime=${iso(alert.since)}>${ago(alert.since, now.value)}</time></li>`)}</ul>
+    ${unseen.length > ALERTS_SHOWN && html`<p class="small soft">and ${unseen.length - ALERTS_SHOWN} more</p>`}<//>`;
 }
 
 const slowestPath = (run) => `api/runs/${run}/tests${query({ sort: "duration", order: "desc", limit: LIST_MAX })}`;

@@ -169,7 +169,7 @@ function takeMesh(data) {
   loads.value = kept;
 }
 
-function takeAlert(alert) {
+export function takeAlert(alert) {
   const others = (alerts.value ?? []).filter((one) => one.id !== alert.id);
   if (!alert.cleared_at && others.length === alerts.value?.length) said.value = `Alert: ${alert.summary}`;
   alerts.value = [alert, ...others].sort((a, b) => (a.cleared_at ? 1 : 0) - (b.cleared_at ? 1 : 0) || b.since - a.since);
