@@ -62,6 +62,7 @@ def test_who_knows_and_whether_the_sinks_do(builder: Builder) -> None:
     assert "no alert 7" in builder.reject(AcknowledgeAlert(AlertId(7), "ada", 12.0))
     assert "characters" in builder.reject(AcknowledgeAlert(alert.id, "", 12.0))
     builder.accept(AlertsTold((alert.id,)))
+    assert builder.state.alerts[alert.id].told
     assert builder.reject(AlertsTold((), (alert.id,))), "it is not over"
     builder.accept(ClearAlerts((alert.id,), 13.0))
     builder.accept(AlertsTold((), (alert.id,)))
