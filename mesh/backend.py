@@ -17,7 +17,7 @@ from mesh.details import Details
 from mesh.feeds import Feeds
 from mesh.live import LiveOutput
 from mesh.node_alerts import NodeAlerts
-from mesh.past_looker import Own, PastLooker
+from mesh.past_looker import Own, PastLooker, Rebuild
 from mesh.pins import NodePins
 from mesh.ports import Content, Network, Nodes, NodeView, ReplicatedLog
 from mesh.raft.errors import NotLeader
@@ -87,6 +87,7 @@ class MeshBackend:
         conflicts: Callable[[], tuple[str, ...]],
         ticket: Callable[[], str],
         past: Own | None = None,
+        rebuild: Rebuild | None = None,
         own_alerts: Callable[[], list[dict[str, Any]]] = list,
     ) -> None:
         self._network = network
@@ -128,7 +129,7 @@ class MeshBackend:
             now=time.time,
             as_of=lambda: self.feed.as_of,
         )
-        self._past = PastLooker(self._look, past, lambda: self.feed.as_of)
+        self._past = PastLooker(self._look, past, lambda: self.feed.as_of, rebuild, replica)
 
     # Looking
 
@@ -229,6 +230,9 @@ class MeshBackend:
         return await self._past.document(view, asked)
 
     # Doing
+
+    async def rebuild(self, reports: Sequence[Cid] | None) -> dict[str, Any]:
+        return await self._past.rebuild(reports)
 
     async def alerts(self) -> dict[str, Any]:
         return await self._alerts.listing()

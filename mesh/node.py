@@ -50,7 +50,7 @@ from mesh.net.identity import Identity, open_identity
 from mesh.net.multiaddrs import check_peer_id
 from mesh.net.ticket import format_ticket, is_ticket, parse_ticket
 from mesh.options import NodeOptions
-from mesh.past import PastDesk, PastKeeper
+from mesh.past import PastDesk, PastKeeper, Rebuilding
 from mesh.pins import Keeping
 from mesh.ports import Content
 from mesh.presence import PresenceTable
@@ -232,6 +232,7 @@ class Node:
             conflicts=lambda: self._membership.conflicts,
             ticket=lambda: format_ticket(swarm_key, network.addresses()),
             past=self._past,
+            rebuild=Rebuilding(self._history, content, self._clock).rebuild if self._history else None,
             own_alerts=self._alerting.own,
         )
 

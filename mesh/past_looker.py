@@ -2,10 +2,13 @@
 
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from protocols.errors import NoQuorum
+from mesh.ports import ReplicatedLog
+from mesh.state.model import CoordinatorState
+from protocols.errors import NoQuorum, UsageError
+from protocols.ids import Cid
 
 LOOK_SECONDS = 5.0
 """How long a coordinator is looked for where this node has an answer, too."""
@@ -20,12 +23,36 @@ Own = Callable[[str, str], Awaitable[dict[str, Any]]]
 """The same of this node's own history."""
 
 
+Rebuild = Callable[[Sequence[Cid]], Awaitable[dict[str, Any]]]
+"""Takes in what these reports tell."""
+
+
 class PastLooker:
-    def __init__(self, look: Look, own: Own | None, as_of: Callable[[], float | None]) -> None:
+    def __init__(
+        self,
+        look: Look,
+        own: Own | None,
+        as_of: Callable[[], float | None],
+        rebuild: Rebuild | None = None,
+        replica: Callable[[], ReplicatedLog | None] = lambda: None,
+    ) -> None:
         """`as_of`: when what this node knows was last the mesh's, seconds since the epoch."""
         self._look = look
         self._own = own
         self._as_of = as_of
+        self._rebuild = rebuild
+        self._replica = replica
+
+    async def rebuild(self, reports: Sequence[Cid] | None) -> dict[str, Any]:
+        """This node's own history; None: from the reports of all runs that the log knows."""
+        replica = self._replica()
+        if self._rebuild is None or replica is None:
+            raise UsageError("this node keeps no history: ask one that has the log (`mesh raft` shows them)")
+        if reports is None:
+            state: CoordinatorState = replica.state
+            known = [run.report for run in state.archive.values()] + [run.report for run in state.runs.values()]
+            reports = [report for report in known if report is not None]
+        return await self._rebuild(reports)
 
     async def document(self, view: str, asked: Mapping[str, Any]) -> dict[str, Any]:
         argument = json.dumps(asked)

@@ -7,11 +7,13 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping
-from email.message import EmailMessage
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mesh.alerting.config import Command, Email, Sink, Slack, Webhook
 from protocols.errors import MeshFailed
+
+if TYPE_CHECKING:
+    from email.message import EmailMessage
 
 SINK_SECONDS = 15.0
 
@@ -65,7 +67,9 @@ def _post(url: str, document: Mapping[str, Any], headers: Mapping[str, str]) -> 
         raise MeshFailed(f"it answers with HTTP {answer.status_code}")
 
 
-def mail_of(sink: Email, mesh: str, event: str, alert: Mapping[str, Any]) -> EmailMessage:
+def mail_of(sink: Email, mesh: str, event: str, alert: Mapping[str, Any]) -> "EmailMessage":
+    from email.message import EmailMessage
+
     mail = EmailMessage()
     mail["Subject"] = " ".join(f"[mesh {alert['severity']}] {headline(event, alert)}".split())
     mail["From"] = sink.sender

@@ -16,6 +16,9 @@ from protocols.presence import NodeState, Role
 RETURNS_MAX = 16
 """Of a node, that are remembered."""
 
+SHORT_SECONDS = 15.0
+"""Between two looks at the pinset, which may be long."""
+
 HERE = (NodeState.ALIVE, NodeState.DRAINING)
 
 
@@ -29,12 +32,17 @@ class Watching:
         self._idle: dict[RunId, float] = {}
         """Since when nothing of an open run is with a worker."""
         self._short_since: float | None = None
+        self._counted = (0, 0)
+        self._counted_at = -SHORT_SECONDS
+        """The roots that lack copies, when they were counted last."""
 
     def look(self, state: CoordinatorState, nodes: Mapping[PeerId, NodeView], now: float) -> Seen:
         """`now`: seconds since the epoch."""
         for peer, view in nodes.items():
             self._note(peer, view, now)
-        short, lost = self._short(state, nodes)
+        if not 0 <= now - self._counted_at < SHORT_SECONDS:
+            self._counted, self._counted_at = self._short(state, nodes), now
+        short, lost = self._counted
         if not short:
             self._short_since = None
         elif self._short_since is None:

@@ -93,6 +93,7 @@ class Api:
             ("/api/projects", past.projects, get),
             ("/api/trends", past.trends, get),
             ("/api/tests", past.tests, get),
+            ("/api/history/rebuild", past.rebuild, post),
             ("/api/alerts", alerts.listing, get),
             ("/api/alerts/{alert}/acknowledge", alerts.acknowledge, post),
             ("/api/content", self.add, post),

@@ -131,6 +131,11 @@ ROUTES: tuple[Route, ...] = (
         "GET", "/api/tests", "past", "A test over time", the("Past"), query=(_PROJECT, ("test", TEXT, "its ID"), _LIMIT)
     ),
     Route(
+        "POST", "/api/history/rebuild", "past", "Fill this node's history from reports",
+        of(added=listed(TEXT), known=WHOLE, failed=listed(of(report=CID, error=TEXT))),
+        body=may(reports=schemas.or_null(listed(CID))),
+    ),
+    Route(
         "GET", "/api/alerts", "alerts", "What the mesh noticed",
         of(alerts=listed(the("Alert")), quarantine=listed(schemas.ANY), agreed=FLAG),
     ),

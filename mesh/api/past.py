@@ -1,13 +1,17 @@
-"""Routes of past runs: projects, a project's trends, a test over time."""
+"""Routes of past runs: projects, a project's trends, a test over time; and a history out of reports."""
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from mesh.api import parse
+from mesh.api.checks import parse_cid
 from mesh.api.port import Backend
 from protocols.errors import UsageError
 
 RUNS_DEFAULT, RUNS_MAX = 200, 500
 SEEN_DEFAULT, SEEN_MAX = 100, 1_000
+REPORTS_MAX = 1_000
+"""In one request to rebuild."""
 
 TEXT_CHARACTERS_MAX = 4_000
 """Of a project's name, or a test's ID."""
@@ -31,6 +35,14 @@ class PastRoutes:
             "limit": _limit(request, SEEN_DEFAULT, SEEN_MAX),
         }
         return JSONResponse(await self._backend.past("seen", asked))
+
+    async def rebuild(self, request: Request) -> Response:
+        reports = (await parse.body(request)).get("reports")
+        if reports is None:
+            return JSONResponse(await self._backend.rebuild(None))
+        if not isinstance(reports, list) or len(reports) > REPORTS_MAX or not all(isinstance(r, str) for r in reports):
+            raise UsageError(f"'reports' must be a list of at most {REPORTS_MAX} CIDs, or null for all that are known")
+        return JSONResponse(await self._backend.rebuild([parse_cid(report) for report in reports]))
 
 
 def _text(request: Request, name: str) -> str:

@@ -104,6 +104,10 @@ class Backend(Protocol):
         """Of finished runs: "projects"; "trends" of a "project", its newest "limit" runs; "seen": results of a "test"
         of a "project" in as many."""
 
+    async def rebuild(self, reports: Sequence[Cid] | None) -> dict[str, Any]:
+        """Fill this node's history from reports: these, or those of all runs that the log knows. `UsageError`: it keeps
+        none."""
+
     async def alerts(self) -> dict[str, Any]:
         """What the mesh noticed, and this node for itself; without a coordinator as far as this node knows."""
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from mesh.cli.arguments import whole
+from mesh.api.checks import parse_cid
+from mesh.cli.arguments import checked, whole
 from mesh.cli.output import print_document
 from mesh.cli.session import connect
 from mesh.views import human
@@ -19,12 +20,21 @@ MARKS = {"passed": ".", "failed": "F", "error": "E", "skipped": "s", "xfailed": 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("test", nargs="?", metavar="TEST", help="a test's ID; without one: the project's runs")
+    parser.add_argument(
+        "--rebuild",
+        nargs="*",
+        type=checked(parse_cid),
+        metavar="CID",
+        help="fill the node's history from these reports, or from those of all runs that the log knows",
+    )
     parser.add_argument("--project", metavar="NAME", help="default: the project of the newest run")
     parser.add_argument("--limit", type=whole(1, 500), default=20, metavar="N", help="newest runs; default 20")
 
 
 def run(args: argparse.Namespace) -> int:
     client = connect(args)
+    if args.rebuild is not None:
+        return _rebuild(client.post("/api/history/rebuild", {"reports": args.rebuild or None}), args.json)
     project = args.project
     if project is None:
         known = client.get("/api/projects")["projects"]
@@ -47,6 +57,17 @@ def run(args: argparse.Namespace) -> int:
         if not document.get("agreed", True):
             print("no coordinator answers: this is what the node itself knows")
     return 0
+
+
+def _rebuild(document: Mapping[str, Any], as_json: bool) -> int:
+    if as_json:
+        print_document(document)
+    else:
+        added, known = len(document["added"]), document["known"]
+        print(f"{human.plural(added, 'run')} added to the history of this node, {known} known already")
+        for one in document["failed"]:
+            print(f"  {one['report']}: {one['error']}")
+    return 1 if document["failed"] else 0
 
 
 def _day(at: float) -> str:

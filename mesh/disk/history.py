@@ -52,7 +52,7 @@ PROJECTS_SHOWN_MAX = 500
 class HistoryFile(Database):
     """A context manager. Reads and writes run in a thread, one at a time."""
 
-    remedy = "move it away: it is filled again from the log, and `mesh history rebuild` adds what reports tell"
+    remedy = "move it away: it is filled again from the log, and `mesh history --rebuild` adds what reports tell"
     looks_over = False  # half a gigabyte, and nothing depends on it
 
     def __init__(

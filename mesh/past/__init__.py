@@ -6,5 +6,6 @@ anything that the log does not say.
 
 from mesh.past.desk import PastDesk
 from mesh.past.keeper import PastKeeper
+from mesh.past.rebuilding import Rebuilding
 
-__all__ = ["PastDesk", "PastKeeper"]
+__all__ = ["PastDesk", "PastKeeper", "Rebuilding"]

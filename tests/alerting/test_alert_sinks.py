@@ -17,6 +17,7 @@ from aiosmtpd.controller import Controller
 from mesh.alerting.config import AlertConfig, Command, Email, Sink, Slack, Webhook, load, parse
 from mesh.alerting.sinks import tell
 from mesh.alerting.telling import ATTEMPTS_MAX, Telling, name_of
+from mesh.cli import node_flags
 from protocols.alerts import AlertKind, Severity
 from protocols.errors import MeshFailed, UsageError
 from tests.api.fake_backend import ALERT
@@ -223,4 +224,6 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, named: str)
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"a\.toml' can't be read: No such file"):
         load(tmp_path / "a.toml", tmp_path)
+    with pytest.raises(UsageError, match="can't be read"):
+        node_flags.parse(["--home", str(tmp_path), "--alerts", str(tmp_path / "a.toml")])
     assert parse({}, {}) == AlertConfig()

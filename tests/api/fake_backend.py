@@ -325,6 +325,10 @@ class FakeBackend:
             "waiting": self.would_wait,
         }
 
+    async def rebuild(self, reports: Sequence[Cid] | None) -> dict[str, Any]:
+        self._check()
+        return {"added": ["17"] if reports is None else list(reports), "known": 1, "failed": []}
+
     async def alerts(self) -> dict[str, Any]:
         self._check()
         return {"alerts": self.raised, "quarantine": [], "agreed": True, "as_of": 1_000.0}

@@ -137,6 +137,13 @@ async def test_past_runs(api: Served) -> None:
         assert named in sentence
 
 
+async def test_a_history_is_rebuilt_from_reports(api: Served) -> None:
+    assert (await api.http.post("/api/history/rebuild", json={})).json()["added"] == ["17"]
+    assert (await api.http.post("/api/history/rebuild", json={"reports": [TREE]})).json()["added"] == [TREE]
+    for wrong in ("x", [1], ["junk"]):
+        assert error(await api.http.post("/api/history/rebuild", json={"reports": wrong}))[:2] == (400, 4)
+
+
 async def test_alerts(api: Served) -> None:
     assert [alert["id"] for alert in (await api.http.get("/api/alerts")).json()["alerts"]] == ["129"]
     answer = await api.http.post("/api/alerts/129/acknowledge", json={"by": "ada"})

@@ -2,6 +2,7 @@
 
 from tests.simulation.mutants import Mutant, Tests
 
+ALERTS = Tests(("tests/state/test_state_alerts.py", "tests/alerting/test_alert_keeper.py"))
 APPLY = Tests(("tests/state/test_state_apply.py",))
 GANGS = Tests(("tests/state/test_state_gangs.py",))
 MACHINE = Tests(("tests/scheduler/test_scheduler_machine.py",))
@@ -100,6 +101,27 @@ MUTANTS = (
         "        self._fleet.restart()\n",
         "",
         (MESH,),
+    ),
+    Mutant(
+        "a worker in quarantine gets leases",
+        "mesh.state.leasing",
+        '    return f"worker {worker.name} {held}" if held else ""\n',
+        '    return ""\n',
+        (ALERTS,),
+    ),
+    Mutant(
+        "an alert is raised beside the one that is active",
+        "mesh.state.alerts",
+        "        old = known.get(about)\n",
+        "        old = None\n",
+        (ALERTS,),
+    ),
+    Mutant(
+        "that an alert was told is forgotten",
+        "mesh.state.alerts",
+        "replace(state.alerts[one], told=True)\n",
+        "state.alerts[one]\n",
+        (ALERTS,),
     ),
     Mutant(
         "the loop acknowledges before its save",
