@@ -19,6 +19,14 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 
 NAMES = ("a", "b", "c")
 
+GATE = """
+import pathlib, time
+
+def test_gate():
+    while not pathlib.Path({gate!r}).exists():
+        time.sleep(0.05)
+"""
+
 
 def document(made: Lab, *words: str, home: str, code: int = 0) -> dict[str, Any]:
     done = made.mesh(*words, "--json", home=home, check=False)
@@ -51,10 +59,14 @@ def leads(made: Lab, name: str) -> None:
 
 def test_a_mesh_is_saved_and_restored_in_a_fresh_home(tmp_path):
     """Everything of the old mesh is stopped; the fresh home is given a copy of its content, and nothing else."""
-    names = slow_suite(tmp_path / "suite", modules=5, tests=6)
+    names = [*slow_suite(tmp_path / "suite", modules=5, tests=6), "test_gate.py::test_gate"]
+    gate = tmp_path / "gate"
+    gate.touch()
+    (tmp_path / "suite" / "test_gate.py").write_text(GATE.format(gate=str(gate)))
     with lab(tmp_path) as made:
         made.form(*NAMES)
         ended = finished_once(list(made.events("run", str(tmp_path / "suite"), home="a")), names)
+        gate.unlink()
         run = made.detached(tmp_path / "suite", "a")
         watched(made, run, "b", 8)
         saved = document(made, "snapshot", "save", "-o", str(tmp_path / "mesh.snapshot"), home="b")
@@ -75,6 +87,7 @@ def test_a_mesh_is_saved_and_restored_in_a_fresh_home(tmp_path):
         runs = {each["run"]: each for each in document(made, "runs", home="new")["runs"]}
         first = runs[ended["run"]]
         assert (first["state"], first["report"], first["counts"]) == ("passed", ended["report"], ended["counts"])
+        gate.touch()
         after = list(made.events("watch", run, home="new"))
         assert finished_once(after, names)["state"] == "passed"
         assert set(before) <= set(verdicts(after)), "recorded verdicts are what they were"

@@ -86,7 +86,7 @@ def test_a_bad_test_runs_elsewhere_and_the_truth_is_told(two: Lab) -> None:
     assert f"it is bad on {seen['host'][0]}" in next(one["longrepr"] for one in tries if "test_host" in one["test"])
     cases = {case.get("name"): case for case in ElementTree.parse(out / "junit.xml").iter("testcase")}
     told = {one.get("name"): one.get("value") for one in cases["test_host"].iter("property")}
-    assert told == {"mesh.truth": "host", "mesh.blamed_host": seen["host"][0]}
+    assert told.items() >= {"mesh.truth": "host", "mesh.blamed_host": seen["host"][0]}.items()
     first, second = seen["host"]
     line = f"HOST test_unsure.py::test_host - failed on {first}, passed on {second}: bad on {first} only"
     assert line in done.stdout.splitlines()
