@@ -1,5 +1,5 @@
 """`make bench-feed`: what the feed of events costs a node with ten listeners in a busy run, and how late an event is;
-and what ten open pages cost, which also ask for the run, its slowest tests and its timeline as it goes on.
+and what ten open pages cost, which also ask for the run and its slowest tests, or its timeline, as it goes on.
 
 Three real nodes on this host run the same suite again and again: with nobody who asks the second node for anything,
 with listeners, with pages. What they cost is the difference of its processor time, by second of the run, and the
@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ LISTENERS = 10
 TESTS = 3_000
 TEST_SECONDS = 0.02
 SHARE_MAX = 0.05
-DELAY_MAX = 0.1
+DELAY_MAX = 0.5
 LOG_EVENTS = ("run-leased", "run-progress", "run-collected")
 
 TEXT = """
@@ -38,15 +39,16 @@ def test_sleeps(number):
 """
 
 
-PAGE_SECONDS = 1.0
-ASKED = ("", "/tests?sort=duration&order=desc&limit=50", "/timeline")
-"""Of a run, by an open page, at most every `PAGE_SECONDS`, when something happened."""
+PAGE_SECONDS = 2.0
+PAGES = (("", "/tests?sort=duration&order=desc&limit=50"), ("", "/timeline"))
+"""What a run's page asks for at most every `PAGE_SECONDS`, when something happened: on its first tab (half of
+them), and on that of the timeline."""
 
 
 class Listener:
     """Reads the feed until the client is closed; a page also asks for what has changed."""
 
-    def __init__(self, url: str, token: str, is_page: bool) -> None:
+    def __init__(self, url: str, token: str, asked: Sequence[str]) -> None:
         self.run = ""
         self.answers: list[float] = []
         self.delays: list[float] = []
@@ -54,8 +56,8 @@ class Listener:
         self.bytes = 0
         self._client = httpx.Client(base_url=url, headers={"authorization": f"Bearer {token}"}, timeout=None)
         threading.Thread(target=self._read, daemon=True).start()
-        if is_page:
-            threading.Thread(target=self._ask, daemon=True).start()
+        if asked:
+            threading.Thread(target=self._ask, args=(asked,), daemon=True).start()
 
     def _read(self) -> None:
         name = ""
@@ -73,14 +75,14 @@ class Listener:
         except (httpx.HTTPError, ValueError):
             return  # it was closed
 
-    def _ask(self) -> None:
+    def _ask(self, asked: Sequence[str]) -> None:
         seen = 0
         try:
             while True:
                 time.sleep(PAGE_SECONDS)
                 if self.run and self.events > seen:
                     seen = self.events
-                    for path in ASKED:
+                    for path in asked:
                         start = time.monotonic()
                         self.bytes += len(self._client.get(f"/api/runs/{self.run}{path}").content)
                         self.answers.append(time.monotonic() - start)
@@ -105,7 +107,7 @@ class Measured:
 
 def run(made: Lab, suite: Path, listeners: int = 0, pages: bool = False) -> Measured:
     api = json.loads((made.home("b") / "api.json").read_text())
-    listening = [Listener(api["url"], api["token"], pages) for _ in range(listeners)]
+    listening = [Listener(api["url"], api["token"], PAGES[number % 2] if pages else ()) for number in range(listeners)]
     time.sleep(1.0)
     processes = {name: psutil.Process(made.nodes[name].pid) for name in ("a", "b")}
     before, start = {name: _worked(process) for name, process in processes.items()}, time.monotonic()

@@ -37,7 +37,7 @@ LISTENERS_MAX = 64
 EVENTS_PER_ANSWER_MAX = 2_000
 EVENT_BYTES_PER_ANSWER_MAX = 256 * 1024
 
-MERGE_SECONDS = 0.06
+MERGE_SECONDS = 0.2
 """After a burst of events, how long the next ones are gathered."""
 
 MESH_SECONDS = 0.5

@@ -13,7 +13,7 @@ const PAGE = 50;
 export function Failures({ run }) {
   const [shown, setShown] = useState(PAGE);
   const path = bad(run) ? `api/runs/${run.run}/tests${query({ outcome: "bad", limit: shown })}` : null;
-  const { data, error } = useLive(path, { on: [run.run], every: 1000 });
+  const { data, error } = useLive(path, { on: [`${run.run} bad`, "run-finished"], every: 1000 });
   if (!path) return html`<${Card} title="Failures"><${Empty}>${isOver(run) ? (run.state === "passed" ? "Everything passed." : run.reason || "No test failed.") : "Nothing has failed so far. What does is here at once, with its output."}<//><//>`;
   if (!data) return html`<${Card} title="Failures"><${Empty}>${error ? (error.missing ? "This node has no list of tests: it is of an older version." : error.message) : "…"}<//><//>`;
   return html`<${Card} title="Failures" note=${plural(data.matching, "test")}>

@@ -109,7 +109,7 @@ function RunRow({ run, left, place }) {
 
 function Failing({ run }) {
   const path = run && bad(run) ? `api/runs/${run.run}/tests${query({ outcome: "bad", limit: LIST_MAX })}` : null;
-  const found = useLive(path, { on: [run?.run ?? ""], every: 1000 });
+  const found = useLive(path, { on: [run ? `${run.run} bad` : "", "run-finished"], every: 1000 });
   const title = run ? `Failing in run ${run.run}` : "Failing";
   if (!path) return html`<${Card} title=${title}><${Empty}>${run ? (isOver(run) ? run.reason || "Nothing failed." : "Nothing has failed so far.") : "Failures of the newest run appear here."}<//><//>`;
   return html`<${Card} title=${title} note=${plural(bad(run), "test")} end=${html`<a href=${`#/runs/${run.run}`}>All, with output</a>`}>

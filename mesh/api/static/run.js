@@ -23,7 +23,7 @@ const TABS = [
 ];
 
 export function Run({ id, tab = "" }) {
-  const told = useLive(`api/runs/${id}`, { on: [id], every: 1500, poll: 5000 });
+  const told = useLive(`api/runs/${id}`, { on: [id], every: 2000, poll: 5000 });
   // The feed knows the numbers first; the document knows the rest.
   const heard = runs.value.get(id);
   const run = heard ? { ...told.data, ...heard, eta_seconds: told.data?.eta_seconds, queue: told.data?.queue ?? null } : told.data;

@@ -5,7 +5,7 @@
 import { batch, computed, signal } from "./vendor/ui.js";
 import { ApiError, get } from "./api.js";
 import { follow } from "./stream.js";
-import { isOver } from "./format.js";
+import { bad, isOver } from "./format.js";
 
 const LOADS_MAX = 240; // samples of a node's load
 const LOAD_MS = 2000;
@@ -27,7 +27,7 @@ export const said = signal("");
 export const trouble = signal("");
 /** Seconds since the epoch, once a second. */
 export const now = signal(Date.now() / 1000);
-/** Of runs (key: the run) and kinds of events (key: the event): how often something was heard. */
+/** Of runs (key: the run; with " bad": of its failures) and kinds of events (key: the event): how often something was heard. */
 const pulses = new Map();
 /** Up to this index of the log, events are in what was loaded. */
 let known = 0;
@@ -115,10 +115,12 @@ function apply(events) {
       if (event === "mesh") takeMesh(data);
       else if (event === "alert") takeAlert(data.alert);
       else if (data.run != null && event !== "hello") {
-        const before = told.get(data.run);
-        told.set(data.run, changedRun(before ?? blank(data.run), event, data));
+        const before = told.get(data.run) ?? blank(data.run);
+        const after = changedRun(before, event, data);
+        told.set(data.run, after);
         changed = true;
         pulse(data.run).value++;
+        if (bad(after) !== bad(before)) pulse(`${data.run} bad`).value++;
       }
       pulse(event).value++;
       if (["run-submitted", "run-finished", "worker-joined"].includes(event)) remember(event, data);

@@ -10,7 +10,7 @@ import { Why } from "./why.js";
 import { Card, ContentLink, Empty, State, TestName, Worker } from "./widgets.js";
 
 export function Test({ run, index }) {
-  const { data, error } = useLive(`api/runs/${run}/tests/${index}`, { on: [run], every: 1000 });
+  const { data, error } = useLive(`api/runs/${run}/tests/${index}`, { on: [run], every: 2000 });
   if (!data) return html`<p><a href=${`#/runs/${run}`}>Run ${run}</a></p><h1 tabindex="-1">Test ${index}</h1><${Empty}>${error ? error.message : "…"}<//>`;
   const record = data.record;
   const project = runs.value.get(run)?.project;

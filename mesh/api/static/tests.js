@@ -12,7 +12,7 @@ const LIMIT = 100;
 export function Tests({ run }) {
   const { outcome = "", search = "", sort = "index", order = "asc", offset = "0" } = route.value.query;
   const asked = { outcome, search, sort, order, offset, limit: LIMIT };
-  const { data, error } = useLive(`api/runs/${run.run}/tests${query(asked)}`, { on: [run.run], every: 1000 });
+  const { data, error } = useLive(`api/runs/${run.run}/tests${query(asked)}`, { on: [run.run], every: 2000 });
   const first = Number(offset);
   const by = (name) => {
     const next = sort === name && order === "desc" ? "asc" : sort === name ? "desc" : name === "index" ? "asc" : "desc";

@@ -13,7 +13,7 @@ const CRITICAL_SHOWN = 60;
 const IDLE_SHOWN = 30;
 
 export function Timeline({ run }) {
-  const { data, error } = useLive(`api/runs/${run.run}/timeline`, { on: [run.run], every: 1500, poll: isOver(run) ? 0 : 3000 });
+  const { data, error } = useLive(`api/runs/${run.run}/timeline`, { on: [run.run], every: 2000, poll: isOver(run) ? 0 : 3000 });
   const drawn = useMemo(() => data && prepare(data), [data]);
   if (!data) return html`<${Card} title="Timeline"><${Empty}>${error ? (error.missing ? "This node has no timeline: it is of an older version." : error.message) : "…"}<//><//>`;
   if (!drawn.rows.length) return html`<${Card} title="Timeline"><${Empty}>No test has run yet.<//><//>`;
