@@ -290,6 +290,19 @@ async def test_a_session_goes_on_from_the_collection_before_it(tmp_path: Path, m
     assert notes(tmp_path / "notes") == ["collected"] * 3
 
 
+async def test_a_large_node_keeps_processes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process's peak memory begins with that of whoever forked it."""
+    monkeypatch.setenv("NOTES", str(tmp_path / "notes"))
+    module = "import os\nopen(os.environ['NOTES'], 'a').write('collected\\n')\ndef test_1(): ...\n"
+    write(tmp_path / "tree", {"test_a.py": module})
+    large = b"x" * (600 * 2**20)
+    async with PytestRunner() as runner:
+        for number in (1, 2):
+            assert not isinstance(await runner.collect(job(tmp_path / "tree", run=str(number))), CollectionFailed)
+    assert len(large) > 512 * 2**20, "more than a process that stays may have"
+    assert notes(tmp_path / "notes") == ["collected"]
+
+
 @pytest.mark.parametrize("change", ["module", "hook"])
 async def test_no_run_sees_what_another_one_imported_if_it_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
