@@ -12,9 +12,9 @@ export PYTHONDONTWRITEBYTECODE :=
 demo: $(STAMP)
 	@$(BIN)/python examples/demo.py
 
-# Three at a time, a file each, the long ones first (tests/conftest.py): many tests wait for real nodes.
+# Three at a time, a file each: many tests wait for real nodes.
 test: check
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 # With the reference tools (.ci/kubo, .ci/importer), and files of 1 GiB among the cases: minutes.
 interop: $(STAMP)
