@@ -20,7 +20,7 @@ from mesh.alerting.telling import ATTEMPTS_MAX, Telling, name_of
 from mesh.cli import node_flags
 from protocols.alerts import AlertKind, Severity
 from protocols.errors import MeshFailed, UsageError
-from tests.api.fake_backend import ALERT
+from tests.api.fake_views import ALERT
 
 
 @contextmanager

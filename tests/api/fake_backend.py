@@ -1,7 +1,6 @@
 """A node's two ports as data in memory, for the API and the commands to be tested against over real HTTP."""
 
-import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,13 @@ from mesh.raft.raft import PeerStatus, RaftStatus, RoleName
 from mesh.state.model import CoordinatorState
 from mesh.state.snapshot import encode_state, snapshot_file
 from mesh.views.raft import raft_document
-from mesh.views.tests_table import Wanted
 from protocols.errors import ContentNotFound, MeshError, NoQuorum, UsageError
 from protocols.ids import NO_RUN, Cid, PeerId, RunId
 from protocols.manifests import Outcome, Phase, Record, RunSpec
 from protocols.raft import Configuration, Snapshot
 from protocols.work import CommandVerb
+from tests.api.fake_views import ALERT, PEER, FakeDetails, FakeFeed
 
-PEER = PeerId("12D3KooWNodeOne")
 OTHER = PeerId("12D3KooWNodeTwo")
 TREE = Cid("bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi")
 RECORD = Cid("bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy")
@@ -42,89 +40,6 @@ def node(peer: PeerId, name: str, role: str = "auto", state: str = "alive") -> d
 
 def verdict(test: str, outcome: str, duration: float = 0.01) -> dict[str, Any]:
     return {"event": "verdict", "test": test, "outcome": outcome, "duration": duration, "worker": PEER, "attempt": 1}
-
-
-class FakeFeed:
-    """`Feed`: what was told so far, and what `tell` adds."""
-
-    as_of = 1.8e9
-    unready: tuple[str, ...] = ()
-
-    async def ready(self) -> list[str]:
-        return list(self.unready)
-
-    def __init__(self) -> None:
-        self.told: list[bytes] = []
-        self.asked: list[int | None] = []
-        self.listening = 0
-        self._news = trio.Event()
-
-    def tell(self, index: int, name: str, data: str = "{}") -> None:
-        self.told.append(f"id: {index}\nevent: {name}\ndata: {data}\n\n".encode())
-        self._news.set()
-        self._news = trio.Event()
-
-    async def listen(self, after: int | None) -> AsyncGenerator[bytes, None]:
-        self.asked.append(after)
-        self.listening += 1
-        try:
-            yield b'event: hello\ndata: {"peer":"%s","mesh":"1f2e","head":17,"reset":false}\n\n' % PEER.encode()
-            place = 0
-            while True:
-                while place < len(self.told):
-                    yield self.told[place]
-                    place += 1
-                await self._news.wait()
-        finally:
-            self.listening -= 1
-
-
-ALERT: dict[str, Any] = {
-    "id": "129",
-    "kind": "slow-test",
-    "subject": "suite a.py::x",
-    "severity": "warning",
-    "summary": "a.py::x took 5.00 s",
-    "detail": "1.00 s were expected.",
-    "help": "Look at it.",
-    "since": 1_000.0,
-    "last_seen": 1_000.0,
-    "cleared_at": None,
-    "acknowledged_by": "",
-    "acknowledged_at": None,
-    "project": "suite",
-    "run": "17",
-    "test": "a.py::x",
-    "node": None,
-}
-
-
-class FakeDetails:
-    """`Details`: what was asked for, and one test."""
-
-    def __init__(self) -> None:
-        self.asked: list[Any] = []
-
-    def _told(self, asked: Any, **fields: Any) -> bytes:
-        self.asked.append(asked)
-        return json.dumps({**fields, "agreed": True, "as_of": 1.8e9}).encode()
-
-    async def tests(self, run: RunId, wanted: Wanted) -> bytes:
-        return self._told((run, wanted), run=str(run), total=3, matching=3, counts={}, tests=[])
-
-    async def test(self, run: RunId, index: int) -> dict[str, Any]:
-        if index > 2:
-            raise UsageError(f"run {run} has no test {index}: it has 3")
-        told = self._told(
-            (run, index), run=str(run), index=index, test=f"t.py::test_{index}", record=None, tries=[], artifacts=[]
-        )
-        return dict(json.loads(told))
-
-    async def timeline(self, run: RunId) -> bytes:
-        return self._told(run, run=str(run), slots=[], idle=[], critical=[], cut=False)
-
-    async def queue(self) -> bytes:
-        return self._told("queue", runs=[], by_priority=[], by_reason=[])
 
 
 class FakeBackend:

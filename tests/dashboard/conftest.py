@@ -1,18 +1,13 @@
 """One mesh of real nodes, and one browser, for all tests of a module: they end with it."""
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.dashboard.page import CHROMIUM, DRIVER, Page, browser
+from tests.dashboard.page import MISSING, Page, browser
 from tests.processes.lab import Lab, lab
-
-MISSING = [name for name, found in (("chromium", CHROMIUM), ("chromedriver", DRIVER)) if found is None]
 
 SUITE = """
 import sys
@@ -46,7 +41,7 @@ def test_chamber(): ...
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Three voters: "b" serves the pages."""
     if MISSING:
-        pytest.skip(f"no {' and no '.join(MISSING)} on PATH: .ci/browser installs them")
+        pytest.skip(MISSING)
     with lab(tmp_path_factory.mktemp("dashboard")) as made:
         made.form("a", "b", "c")
         yield made
@@ -62,12 +57,8 @@ def failed(mesh: Lab) -> str:
 
 @pytest.fixture(scope="module")
 def tab(mesh: Lab) -> Iterator[Page]:
-    folder = Path(tempfile.mkdtemp(prefix="mesh-browser-"))
-    try:
-        with browser(folder) as page:
-            yield page
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with browser() as page:
+        yield page
 
 
 @pytest.fixture

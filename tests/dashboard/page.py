@@ -6,6 +6,7 @@ seen. It fails with what is on the page instead.
 
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,12 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 CHROMIUM, DRIVER = shutil.which(os.environ.get("MESH_BROWSER") or "chromium"), shutil.which("chromedriver")
+MISSING = " and ".join(
+    f"no {name}" for name, found in (("chromium", CHROMIUM), ("chromedriver", DRIVER)) if found is None
+)
+"""Why there can be no browser; empty: there can."""
+if MISSING:
+    MISSING += " on PATH: .ci/browser installs them"
 AXE = (
     Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     / "mesh-ci" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
@@ -135,7 +142,18 @@ class Page:
 
 
 @contextmanager
-def browser(folder: Path) -> Iterator[Page]:
+def browser() -> Iterator[Page]:
+    """With a profile of its own, which goes with it."""
+    folder = Path(tempfile.mkdtemp(prefix="mesh-browser-"))
+    try:
+        with _driven(folder) as driver:
+            yield Page(driver)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _driven(folder: Path) -> Iterator[Chrome]:
     options = Options()
     options.binary_location = str(CHROMIUM)
     for flag in (*FLAGS, f"--user-data-dir={folder}"):
@@ -144,9 +162,9 @@ def browser(folder: Path) -> Iterator[Page]:
     driver = Chrome(options=options, service=Service(str(DRIVER)))
     try:
         driver.set_script_timeout(PATIENCE)
-        yield Page(driver)
+        yield driver
     finally:
         driver.quit()
 
 
-__all__ = ["AXE", "CHROMIUM", "DESKTOP", "DRIVER", "PHONE", "Keys", "Page", "browser"]
+__all__ = ["AXE", "CHROMIUM", "DESKTOP", "DRIVER", "MISSING", "PHONE", "Keys", "Page", "browser"]

@@ -12,10 +12,10 @@ import pytest
 
 from mesh.views.tests_table import Wanted
 from protocols.ids import RunId
-from tests.api.fake_backend import PEER, FakeBackend, FakeDetails, node
+from tests.api.fake_backend import FakeBackend, node
+from tests.api.fake_views import PEER, FakeDetails
 from tests.cli.served_node import Node
-from tests.dashboard.conftest import MISSING
-from tests.dashboard.page import Page
+from tests.dashboard.page import MISSING, Page
 
 NODES, TESTS, SLOTS = 200, 10_000, 400
 ELEMENTS_MAX = 6_000
@@ -84,7 +84,7 @@ class LargeBackend(FakeBackend):
 @pytest.fixture
 def large(tmp_path: Path) -> Iterator[Node]:
     if MISSING:
-        pytest.skip(f"no {' and no '.join(MISSING)} on PATH: .ci/browser installs them")
+        pytest.skip(MISSING)
     served = Node(tmp_path, backend=LargeBackend())
     try:
         yield served

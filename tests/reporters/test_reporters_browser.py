@@ -1,7 +1,5 @@
 """report.html in a real Chromium, from a file and without a network: found, filtered, unfolded, and checked by axe."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,24 +7,17 @@ import pytest
 
 from mesh.reporters.model import Report
 from mesh.reporters.page import HTML
-from tests.dashboard.page import AXE, CHROMIUM, DRIVER, PHONE, Page, browser
+from tests.dashboard.page import AXE, MISSING, PHONE, Page, browser
 from tests.reporters.samples import many, sample
 from tests.reporters.test_reporters import written
 
-MISSING = [name for name, found in (("chromium", CHROMIUM), ("chromedriver", DRIVER)) if found is None]
-pytestmark = pytest.mark.skipif(
-    bool(MISSING), reason=f"no {' and no '.join(MISSING)} on PATH: .ci/browser installs them"
-)
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
 
 @pytest.fixture(scope="module")
 def tab() -> Iterator[Page]:
-    folder = Path(tempfile.mkdtemp(prefix="mesh-browser-"))
-    try:
-        with browser(folder) as page:
-            yield page
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with browser() as page:
+        yield page
 
 
 def opened(tab: Page, report: Report, folder: Path) -> None:
