@@ -4,7 +4,6 @@ Read where somebody asks, and kept for the next questions about the same; a repo
 read: `mesh results` writes it out.
 """
 
-import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,12 +13,12 @@ import trio
 
 from mesh.ports import Content
 from mesh.run_views import RunViews
-from mesh.state.verify import SEAL_FILE
+from mesh.state.verify import SEAL_FILE, record_cid
 from mesh.views import restored
 from mesh.views.restored import Step
 from protocols.codec import decode
 from protocols.errors import MeshError, UsageError
-from protocols.ids import Cid, PeerId, RunId, cid_text
+from protocols.ids import Cid, PeerId, RunId
 from protocols.manifests import Chunk, Manifest, Record, Seal
 
 RUNS_MAX = 2
@@ -35,7 +34,6 @@ REPORT_BYTES_MAX = 16 * 1024 * 1024
 """Of `report.json`."""
 
 CHUNKS = "chunks"
-DAG_CBOR_SHA2_256 = b"\x01\x71\x12\x20"
 
 
 class Archive:
@@ -92,7 +90,7 @@ class Archive:
         for number, (test, data) in enumerate(zip(chunk.tests, chunk.records, strict=True)):
             if number % RECORDS_AT_ONCE == RECORDS_AT_ONCE - 1:
                 await trio.lowlevel.checkpoint()
-            told.append(restored.told(test, decode(data, Record), verdicts.get(_cid_of(data), 0)))
+            told.append(restored.told(test, decode(data, Record), verdicts.get(record_cid(data), 0)))
         return Step(cid, chunk.worker, chunk.lease, told)
 
     async def _names(self, report: Cid) -> dict[PeerId, str]:
@@ -103,7 +101,3 @@ class Archive:
             return dict(decode(data, Seal).workers)
         except MeshError:
             return {}
-
-
-def _cid_of(record: bytes) -> Cid:
-    return cid_text(DAG_CBOR_SHA2_256 + hashlib.sha256(record).digest())

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -71,9 +72,8 @@ class Details:
             if known is None:
                 told, agreed = json.loads(await self._look("run", str(run), False)), True
             else:
-                names = {peer: worker.name for peer, worker in state.workers.items()}
                 shown = documents.run_document(known, time.time())
-                told, agreed = {**shown, **documents.run_details(known, names)}, False
+                told, agreed = {**shown, **documents.run_details(known, state.worker_names())}, False
         return {**told, **self._dated(agreed)}
 
     async def tests(self, run: RunId, wanted: Wanted) -> bytes:
@@ -137,18 +137,15 @@ class Details:
             return None, str(error)
         if index not in found.tests:
             return None, f"chunk {chunk} has no record of this test"
-        document = dataclasses.asdict(decode(found.records[found.tests.index(index)], Record))
-        del document["reports"]  # pytest's, told with a run's events to those who ask
-        return document, ""
+        record = decode(found.records[found.tests.index(index)], Record)
+        return documents.record_document(record), ""
 
     async def _artifacts(self, record: dict[str, Any]) -> list[dict[str, Any]]:
         """The files that the test left, with their paths; none if they are nowhere."""
         found: list[dict[str, Any]] = []
         if record["artifacts"] is not None:
-            try:
+            with suppress(MeshError):
                 await self._list(Cid(record["artifacts"]), "", found, ARTIFACT_DEPTH_MAX)
-            except MeshError:
-                return found
         return found
 
     async def _list(self, directory: Cid, path: str, found: list[dict[str, Any]], depth: int) -> None:

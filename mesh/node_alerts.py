@@ -4,8 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from mesh.ports import ReplicatedLog
-from mesh.state.alerts import alert_documents, quarantine_documents
-from mesh.state.model import CoordinatorState
+from mesh.state.alerts import alerts_document
 from protocols.alerts import NAME_CHARACTERS_MAX
 from protocols.client import KnowAlert
 from protocols.errors import NoQuorum, UsageError
@@ -46,7 +45,7 @@ class NodeAlerts:
             told = await self._look("alerts", "", LOOK_SECONDS)
         except NoQuorum:
             agreed, replica = False, self._replica()
-            told = _document(replica.state) if replica is not None else {"alerts": [], "quarantine": []}
+            told = alerts_document(replica.state) if replica is not None else {"alerts": [], "quarantine": []}
         every = sorted([*self._own(), *told["alerts"]], key=lambda alert: alert["cleared_at"] is not None)
         as_of = self._now() if agreed else self._as_of()
         return {"alerts": every, "quarantine": told["quarantine"], "agreed": agreed, "as_of": as_of}
@@ -58,7 +57,3 @@ class NodeAlerts:
         if not 0 < len(by) <= NAME_CHARACTERS_MAX or not by.isprintable():
             raise UsageError(f"'by' must be a name of at most {NAME_CHARACTERS_MAX} characters")
         return await self._ask(KnowAlert(AlertId(int(alert)), by))
-
-
-def _document(state: CoordinatorState) -> dict[str, Any]:
-    return {"alerts": alert_documents(state.alerts.values()), "quarantine": quarantine_documents(state)}

@@ -3,6 +3,7 @@
 They run in threads, and load what they need when they are first used: a mesh that is well never loads it.
 """
 
+import html
 import json
 import os
 import subprocess
@@ -53,7 +54,7 @@ def slack_text(mesh: str, event: str, alert: Mapping[str, Any]) -> str:
 
 
 def _escaped(text: str) -> str:
-    return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return html.escape(str(text), quote=False)
 
 
 def _post(url: str, document: Mapping[str, Any], headers: Mapping[str, str]) -> None:

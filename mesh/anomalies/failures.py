@@ -8,11 +8,11 @@ that one broken commit long ago does not hide the next.
 import statistics
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from mesh.anomalies.exact import binomial_tail
 from mesh.anomalies.rules import Rules
-from mesh.anomalies.story import BAD, GOOD, Story
+from mesh.anomalies.story import Story
+from mesh.state.past import BAD, GOOD, flips_of
 from protocols.ids import PeerId
 
 RUNS_MIN = 3
@@ -112,7 +112,7 @@ def flaky_tests(
             continue
         kinds = [one.rows[test].kind for one in ran]
         retried = [test in one.flaky for one in ran]
-        flips = sum(one != other for one, other in pairwise(kinds))
+        flips = flips_of(kinds)
         shows = retried[0] or kinds[:1] != kinds[1:2]
         if shows and (flips >= rules.flaky_flips or sum(retried) >= rules.flaky_retries):
             found.append(Flaky(test, flips, sum(retried), len(kinds)))

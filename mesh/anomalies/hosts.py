@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from mesh.anomalies.exact import Stratum, chance
 from mesh.anomalies.rules import Rules
-from mesh.anomalies.story import BAD, GOOD, Story
+from mesh.anomalies.story import Story
 from mesh.state.model import NO_WORKER
+from mesh.state.past import BAD, GOOD
 from protocols.ids import PeerId
 
 RUNS = 5

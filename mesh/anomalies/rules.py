@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-DAY = 86_400.0
-
 
 @dataclass(frozen=True, slots=True)
 class Rules:

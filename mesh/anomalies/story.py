@@ -5,19 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mesh.state.model import NO_WORKER
-from mesh.state.past import Whole
+from mesh.state.past import BAD, KINDS, NEITHER, TIMED, Whole
 from protocols.alerts import SUBJECT_CHARACTERS_MAX
 from protocols.history import PastRun
 from protocols.ids import PeerId
-from protocols.manifests import Outcome
-
-GOOD, BAD, NEITHER = 0, 1, 2
-_BAD = (Outcome.FAILED.code, Outcome.ERROR.code)
-_GOOD = (Outcome.PASSED.code, Outcome.XFAILED.code, Outcome.XPASSED.code)
-_TIMED = (Outcome.PASSED.code, Outcome.XPASSED.code)
-
-KIND = bytes(BAD if code in _BAD else GOOD if code in _GOOD else NEITHER for code in range(256))
-"""By outcome code; a test that was skipped, or has no verdict, tells nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +16,7 @@ class Row:
     """One test in one run."""
 
     kind: int
+    """`GOOD` or `BAD`."""
     seconds: float
     """0: not to be compared (it did not pass, or did not run)."""
     worker: PeerId
@@ -44,11 +36,6 @@ class Story:
     """Bad tries before a verdict: the test, and who ran it."""
 
     @property
-    def judged(self) -> int:
-        """Tests with a verdict that says something."""
-        return sum(row.kind != NEITHER for row in self.rows.values())
-
-    @property
     def bad(self) -> int:
         return sum(row.kind == BAD for row in self.rows.values())
 
@@ -63,9 +50,9 @@ def story(whole: Whole, names: Sequence[str]) -> Story:
     columns = zip(names, results.outcomes, results.durations, results.workers, strict=True)
     for place, (name, outcome, micros, worker) in enumerate(columns):
         peer = peers[worker] if worker < len(peers) else NO_WORKER
-        kind = KIND[outcome]
+        kind = KINDS[outcome]
         if kind != NEITHER:
-            rows[name] = Row(kind, micros / 1e6 if outcome in _TIMED and peer else 0.0, peer, place)
+            rows[name] = Row(kind, micros / 1e6 if outcome in TIMED and peer else 0.0, peer, place)
     flaky = frozenset(names[place] for place in whole.run.flaky if place < len(names))
     tries = tuple(
         (names[place], peers[worker]) for place, worker in whole.run.tries if place < len(names) and worker < len(peers)

@@ -4,7 +4,6 @@ Every `MeshError` becomes `{"error": sentence, "exit_code": n}` under a fitting 
 bug of ours: logged, and answered with 500 and exit code 3. Nothing is kept here between two requests.
 """
 
-import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from starlette.routing import Route
 
 from mesh.api import parse
 from mesh.api.alerts import AlertRoutes
-from mesh.api.checks import parse_cid, parse_run
+from mesh.api.checks import digits, parse_cid, parse_run
 from mesh.api.dashboard import Dashboard
 from mesh.api.details import DetailRoutes
 from mesh.api.gateway import Gateway, GatewayError
@@ -26,6 +25,7 @@ from mesh.api.port import Backend, Metrics
 from mesh.api.sse import ServerSentEvents, last_seen
 from mesh.api.streams import INTERNAL, EventStream, FileStream
 from mesh.ports import Content
+from mesh.views.documents import record_document
 from protocols.commands import REPLICAS_DEFAULT, REPLICAS_MAX
 from protocols.errors import ContentNotFound, MeshError, NodeUnavailable, StorageError, UsageError
 from protocols.ids import Cid, PeerId
@@ -164,9 +164,10 @@ class Api:
     async def events(self, request: Request) -> Response:
         run = parse_run(request.path_params["run"])
         given = request.query_params.get("cursor", "0")
-        if not (given.isascii() and given.isdigit() and len(given) < 17 and int(given) <= CURSOR_MAX):
+        cursor = digits(given, 16)
+        if cursor is None or cursor > CURSOR_MAX:
             raise UsageError(f"'cursor' must be a whole number, not {given[:40]!r}")
-        return EventStream(self._backend.follow(run, int(given), request.query_params.get("whole") == "1"))
+        return EventStream(self._backend.follow(run, cursor, request.query_params.get("whole") == "1"))
 
     async def output(self, request: Request) -> Response:
         run = parse_run(request.path_params["run"])
@@ -187,9 +188,7 @@ class Api:
 
     async def record(self, request: Request) -> Response:
         record = await self._backend.record(parse_cid(request.path_params["cid"]))
-        document = dataclasses.asdict(record)
-        del document["reports"]  # pytest's, told with a run's events to those who ask
-        return JSONResponse(document)
+        return JSONResponse(record_document(record))
 
     async def add(self, request: Request) -> Response:
         document = await parse.body(request, parse.NAMES_BYTES_MAX)

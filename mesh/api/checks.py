@@ -24,6 +24,11 @@ _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 DAG_PB = 0x70
 
 
+def digits(text: str, digits_max: int) -> int | None:
+    """A whole number, from 0; None: it is none, or a longer one."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= digits_max else None
+
+
 def parse_run(text: str) -> RunId:
     if not _RUN.match(text) or int(text) > RUN_MAX:
         raise UsageError(f"{text[:80]!r} is not a run; a run is a number, as `mesh runs` lists them")
@@ -83,7 +88,8 @@ def parse_bind(text: str) -> tuple[str, int]:
 
 
 def _is_port(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535
+    number = digits(text, 5)
+    return number is not None and number <= 65535
 
 
 VIEW = "/view/"

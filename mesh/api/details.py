@@ -6,7 +6,7 @@ Each checks what was asked for and hands it to the `Details` or the `Feed` port.
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from mesh.api.checks import parse_run
+from mesh.api.checks import digits, parse_run
 from mesh.api.port import Backend
 from mesh.views.tests_table import LIMIT_DEFAULT, Wanted
 from protocols.errors import UsageError
@@ -53,6 +53,7 @@ def _json(document: bytes) -> Response:
 
 
 def _number(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= NUMBER_DIGITS_MAX):
+    number = digits(text, NUMBER_DIGITS_MAX)
+    if number is None:
         raise UsageError(f"{name!r} must be a whole number, not {text[:40]!r}")
-    return int(text)
+    return number

@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from mesh.api import parse
-from mesh.api.checks import parse_cid
+from mesh.api.checks import digits, parse_cid
 from mesh.api.port import Backend
 from protocols.errors import UsageError
 
@@ -54,6 +54,7 @@ def _text(request: Request, name: str) -> str:
 
 def _limit(request: Request, default: int, most: int) -> int:
     given = request.query_params.get("limit", str(default))
-    if not (given.isascii() and given.isdigit() and len(given) < 9 and 1 <= int(given) <= most):
+    limit = digits(given, 8)
+    if limit is None or not 1 <= limit <= most:
         raise UsageError(f"'limit' must be a whole number from 1 to {most}, not {given[:40]!r}")
-    return int(given)
+    return limit

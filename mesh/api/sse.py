@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from mesh.api.checks import digits
 from mesh.api.streams import stop_when_gone
 from protocols.errors import UsageError
 
@@ -30,9 +31,10 @@ def last_seen(request: Request) -> int | None:
     name, given = ("Last-Event-ID", header) if header else ("after", request.query_params.get("after", ""))
     if not given:
         return None
-    if not (given.isascii() and given.isdigit() and len(given) < 20 and int(given) <= ID_MAX):
+    seen = digits(given, 19)
+    if seen is None or seen > ID_MAX:
         raise UsageError(f"{name!r} must be the ID of an event, a whole number, not {given[:40]!r}")
-    return int(given)
+    return seen
 
 
 class ServerSentEvents(Response):

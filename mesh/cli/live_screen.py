@@ -175,8 +175,7 @@ def _runs(watching: Watching, room: int, now: float, narrow: bool) -> Renderable
 
 
 def _open_run(watching: Watching, run: dict[str, Any], now: float, narrow: bool) -> list[RenderableType]:
-    counts = run.get("counts") or {}
-    bad = int(counts.get("failed") or 0) + int(counts.get("error") or 0)
+    bad = _bad(run)
     total, done = int(run.get("tests") or 0), int(run.get("done") or 0)
     style = BAD if bad else GOOD
     if run.get("state") == "running" and total:
@@ -198,9 +197,13 @@ def _open_run(watching: Watching, run: dict[str, Any], now: float, narrow: bool)
 def _position(run: dict[str, Any], narrow: bool) -> str:
     if not narrow:
         return position(run)
+    done, bad = run.get("done") or sum((run.get("counts") or {}).values()), _bad(run)
+    return f"{done}/{run.get('tests') or 0}{f', {bad} bad' if bad else ''}"
+
+
+def _bad(run: dict[str, Any]) -> int:
     counts = run.get("counts") or {}
-    bad = int(counts.get("failed") or 0) + int(counts.get("error") or 0)
-    return f"{run.get('done') or sum(counts.values())}/{run.get('tests') or 0}{f', {bad} bad' if bad else ''}"
+    return int(counts.get("failed") or 0) + int(counts.get("error") or 0)
 
 
 def _bar(done: int, total: int, columns: int, style: str) -> Text:

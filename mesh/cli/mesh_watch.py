@@ -141,10 +141,8 @@ def _show(client: Client) -> None:
 def _take(client: Client, watching: Watching, lock: threading.Lock, name: str, data: dict[str, Any]) -> None:
     document = None
     if name == "hello":  # the first time, or after a loss: what was missed is told, or not known any more
-        try:
+        with suppress(MeshError):
             document = client.get("/api/status")
-        except MeshError:
-            document = None
     with lock:
         watching.lost_at = None
         if document is not None:

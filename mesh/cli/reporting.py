@@ -5,6 +5,7 @@ be wrong is said before anything is submitted; afterwards a report that can't be
 made.
 """
 
+import argparse
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -45,6 +46,10 @@ HELP = (
     f"write a report when the run has ended: {', '.join(OURS)}, or one of a plugin; {AUTO!r}: those of the CI service "
     f"that this is; {NONE!r}: not even those that the project names; may be repeated"
 )
+
+
+def add_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--report", action="append", default=[], metavar="KIND[:PATH]", help=HELP)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,7 @@ from mesh.cli.companion import home_for_once
 from mesh.cli.follow import follow
 from mesh.cli.output import print_json
 from mesh.cli.progress import MODES
-from mesh.cli.reporting import HELP as HELP_REPORT
-from mesh.cli.reporting import choose, make_reports
+from mesh.cli.reporting import add_flag, choose, make_reports
 from mesh.cli.run import LATER, NONCE_BYTES
 from mesh.cli.session import connect
 from mesh.cli.signals import termination_interrupts
@@ -35,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=checked(parse_run), metavar="RUN")
     parser.add_argument("--detach", action="store_true", help="submit and leave; `mesh watch` follows")
     parser.add_argument("--progress", choices=MODES, default="auto", help="how to show progress")
-    parser.add_argument("--report", action="append", default=[], metavar="KIND[:PATH]", help=HELP_REPORT)
+    add_flag(parser)
 
 
 def run(args: argparse.Namespace) -> int:

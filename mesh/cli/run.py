@@ -79,7 +79,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--detach", action="store_true", help="submit and leave; `mesh watch` follows")
     parser.add_argument("--junitxml", type=Path, metavar="FILE", help="write the report's junit.xml there")
     parser.add_argument("--report-dir", type=Path, metavar="DIR", help="write the whole report there")
-    parser.add_argument("--report", action="append", default=[], metavar="KIND[:PATH]", help=reporting.HELP)
+    reporting.add_flag(parser)
     parser.add_argument("-n", type=slots, default=None, metavar="N", help="slots, when no node runs here; or auto")
     parser.add_argument("--env", choices=ENVIRONMENTS, default="ambient", help="where the suite's packages come from")
     parser.add_argument(

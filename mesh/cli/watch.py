@@ -8,8 +8,7 @@ from pathlib import Path
 from mesh.api.checks import parse_run
 from mesh.cli.arguments import checked
 from mesh.cli.progress import MODES
-from mesh.cli.reporting import HELP as HELP_REPORT
-from mesh.cli.reporting import choose, make_reports
+from mesh.cli.reporting import add_flag, choose, make_reports
 from mesh.cli.session import connect
 from protocols.errors import UsageError
 
@@ -19,7 +18,7 @@ HELP = "Follow a run to its end, with its exit code; without RUN, watch the whol
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", nargs="?", type=checked(parse_run), metavar="RUN")
     parser.add_argument("--progress", choices=MODES, default="auto", help="how to show progress of a run")
-    parser.add_argument("--report", action="append", default=[], metavar="KIND[:PATH]", help=HELP_REPORT)
+    add_flag(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -22,11 +22,7 @@ class AlertDesk:
         return state
 
     def listing(self) -> dict[str, Any]:
-        state = self._state
-        return {
-            "alerts": alerts.alert_documents(state.alerts.values()),
-            "quarantine": alerts.quarantine_documents(state),
-        }
+        return alerts.alerts_document(self._state)
 
     async def know(self, request: KnowAlert) -> dict[str, Any]:
         applied = await self._log.propose(AcknowledgeAlert(request.alert, request.by, self._clock.now()))

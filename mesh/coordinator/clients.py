@@ -226,8 +226,8 @@ class ClientDesk:
             return {"cid": await self._replicas.offer(FILE_NAME, file)}
         if view == "run" and argument.isdecimal():
             run = self._run(RunId(int(argument)))
-            names = {peer: worker.name for peer, worker in self._state.workers.items()}
-            return {**self._run_documents([run])[0], **documents.run_details(run, names)}
+            details = documents.run_details(run, self._state.worker_names())
+            return {**self._run_documents([run])[0], **details}
         if view == "why":
             return await self._why.why(argument)
         if view in PAST_VIEWS:

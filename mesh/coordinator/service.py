@@ -246,10 +246,7 @@ class TestCoordinator:
         if code != MeshFailed.exit_code or not reasons:
             return code, text
         codes = self._fleet.unfit_codes(run, trio.current_time())
-        return codes.pop() if len(codes) == 1 else code, f"{text}; {told_alike(reasons, self._worker_names())}"
-
-    def _worker_names(self) -> dict[PeerId, str]:
-        return {peer: worker.name for peer, worker in self._state.workers.items()}
+        return codes.pop() if len(codes) == 1 else code, f"{text}; {told_alike(reasons, self._state.worker_names())}"
 
     def _look_after_runs(self, state: CoordinatorState) -> None:
         for run in state.runs.values():
@@ -278,7 +275,7 @@ class TestCoordinator:
     async def _close(self, run_id: RunId) -> None:
         """Build the report, have it held twice, and finish the run."""
         try:
-            run, names = self._state.runs[run_id], self._worker_names()
+            run, names = self._state.runs[run_id], self._state.worker_names()
             ended = await endings.end(self._network, run_id, run.workers)
             finish = await self._reports.finish(run, self._clock.now(), self._name, names, ended)
             if finish.report is not None:

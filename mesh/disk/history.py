@@ -80,8 +80,7 @@ class HistoryFile(Database):
     def _look_over(self, connection: sqlite3.Connection) -> None:
         known = connection.execute("SELECT runs.key, results.key IS NOT NULL FROM runs LEFT JOIN results USING (key)")
         self._known = {key: bool(whole) for key, whole in known}
-        sizes = "SELECT (SELECT total(length(body)) FROM results) + (SELECT total(length(body)) FROM names)"
-        self._bytes = int(connection.execute(sizes).fetchone()[0])
+        self._bytes = _bytes(connection)
 
     def has(self, key: str, whole: bool = False) -> bool:
         """Whether the run is kept; `whole`: with its results."""
@@ -114,8 +113,7 @@ class HistoryFile(Database):
             whole = True
         self._known[run.key] = whole
         self._trim(connection, now)
-        sizes = "SELECT (SELECT total(length(body)) FROM results) + (SELECT total(length(body)) FROM names)"
-        self._bytes = int(connection.execute(sizes).fetchone()[0])
+        self._bytes = _bytes(connection)
 
     def _trim(self, connection: sqlite3.Connection, now: float) -> None:
         old = [key for (key,) in connection.execute("SELECT key FROM runs WHERE at < ?", (now - self._seconds_max,))]
@@ -180,16 +178,16 @@ class HistoryFile(Database):
         names: dict[bytes, list[str]] = {}
         tests = 0
         for run in self._runs(connection, project, limit):
-            row = connection.execute("SELECT digest, crc, body FROM results WHERE key = ?", (run.key,)).fetchone()
-            if row is None:
+            kept = self._results(connection, run)
+            if kept is None:
                 continue
             tests += run.tests
             if found and tests > tests_max:
                 break
-            digest, crc, body = row
+            digest, packed = kept
             if digest not in names:
                 names[digest] = unpack_names(self._names(connection, digest))
-            found.append(Whole(run, digest, unpack_results(self._sound(run.key, crc, body), run.tests)))
+            found.append(Whole(run, digest, unpack_results(packed, run.tests)))
         return found, names
 
     async def test(self, project: str, test: str, limit: int) -> list[Seen]:
@@ -202,20 +200,25 @@ class HistoryFile(Database):
         for run in self._runs(connection, project, self._runs_max):
             if len(found) >= limit:
                 break
-            row = connection.execute("SELECT digest, crc, body FROM results WHERE key = ?", (run.key,)).fetchone()
-            if row is None:
+            kept = self._results(connection, run)
+            if kept is None:
                 continue
-            digest, crc, body = row
+            digest, packed = kept
             if digest not in places:
                 places[digest] = place_of(test, self._names(connection, digest))
             place = places[digest]
             if place is None or place >= run.tests:
                 continue
-            seen = unpack_results(self._sound(run.key, crc, body), run.tests)
+            seen = unpack_results(packed, run.tests)
             if seen.outcomes[place] != NO_VERDICT:
                 columns = (seen.outcomes, seen.durations, seen.workers, seen.attempts)
                 found.append(Seen(run, place, *(column[place] for column in columns)))
         return found
+
+    def _results(self, connection: sqlite3.Connection, run: PastRun) -> tuple[bytes, bytes] | None:
+        """(digest of the tests, packed results); None: they are not kept."""
+        row = connection.execute("SELECT digest, crc, body FROM results WHERE key = ?", (run.key,)).fetchone()
+        return None if row is None else (row[0], self._sound(run.key, *row[1:]))
 
     def _names(self, connection: sqlite3.Connection, digest: bytes) -> bytes:
         row = connection.execute("SELECT body FROM names WHERE digest = ?", (digest,)).fetchone()
@@ -235,6 +238,12 @@ class HistoryFile(Database):
                 return await trio.to_thread.run_sync(self.read, work)
             except RemoteProtocolError as error:
                 raise StorageError(self.damage(str(error))) from None
+
+
+def _bytes(connection: sqlite3.Connection) -> int:
+    """Of results and names."""
+    sizes = "SELECT (SELECT total(length(body)) FROM results) + (SELECT total(length(body)) FROM names)"
+    return int(connection.execute(sizes).fetchone()[0])
 
 
 def open_history(home: Path) -> HistoryFile | None:

@@ -16,6 +16,7 @@ import trio
 from mesh.monitoring import otlp
 from mesh.monitoring.metrics import program_version
 from mesh.ports import Content, ReplicatedLog
+from mesh.state.feed import EVENT_BYTES_MAX, EVENTS_MAX
 from mesh.state.model import Completion, CoordinatorState, Run
 from mesh.views import spans
 from mesh.views.spans import Moments, Ran, Span
@@ -32,9 +33,6 @@ RECORDS_READ_MAX = 20_000
 SEND_SECONDS_MAX = 10.0
 GRACE_SECONDS = 3.0
 """For a trace, while this node works, and when it stops."""
-
-EVENTS_MAX = 10_000
-EVENT_BYTES_MAX = 8 * 1024 * 1024
 
 log = logging.getLogger(__name__)
 
@@ -92,10 +90,9 @@ class Tracing:
         parent = parse_traceparent(run.spec.trace) if run is not None else None
         if run is None or (parent is not None and not parent.sampled):
             return
-        names = {peer: worker.name for peer, worker in state.workers.items()}
         try:
             ran = await self._read(run)
-            told = spans.run_spans(run, ran, _moments(group, run), names)
+            told = spans.run_spans(run, ran, _moments(group, run), state.worker_names())
             sent = await trio.to_thread.run_sync(self._send, group.mesh, run, told, abandon_on_cancel=True)
         except MeshError as error:
             log.warning("the trace of run %d can't be told: %s", run_id, error)

@@ -34,7 +34,7 @@ class PastDesk:
         if view == "seen":
             test = str(asked.get("test", ""))
             seen = await self._history.test(project, test, max(1, min(limit, trends.SEEN_MAX)))
-            return trends.test_document(project, test, seen)
+            return trends.seen_document(project, test, seen)
         raise UsageError(f"the history has no view {view!r}")
 
     async def _trend(self, project: str, limit: int) -> dict[str, Any]:

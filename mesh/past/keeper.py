@@ -81,10 +81,9 @@ class PastKeeper:
             run = state.runs.get(run_id) or state.archive.get(run_id)
             if run is None:
                 continue
-            names = {peer: worker.name for peer, worker in state.workers.items()}
             peers = run.workers if isinstance(run, Run) else ()
             slots = sum(state.workers[peer].slots for peer in peers if peer in state.workers)
-            past = past_run(replica.mesh, run, names, self._started.get(run_id), slots)
+            past = past_run(replica.mesh, run, state.worker_names(), self._started.get(run_id), slots)
             if isinstance(run, Run) and run.tests and not self._history.has(past.key, whole=True):
                 results, tests = results_of(run), await self._tests(run)
                 await self._history.add(past, tests or (), None if tests is None else results, self._clock.now())

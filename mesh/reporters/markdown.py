@@ -4,6 +4,7 @@ All that comes from a suite stands in code, where Markdown has no meaning of its
 (`BYTES_MAX`, below what GitHub takes as a step's summary), failures first.
 """
 
+import html
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -112,9 +113,7 @@ def _failures(report: Report) -> Iterator[str]:
 
 def _html(record: dict[str, Any]) -> str:
     """A test's name where Markdown is not read."""
-    text = human.clean(human.short(record["test"], 200))
-    for character, name in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
-        text = text.replace(character, name)
+    text = html.escape(human.clean(human.short(record["test"], 200)), quote=False)
     return f"{SIGNS[record['outcome']]} <code>{text}</code>"
 
 

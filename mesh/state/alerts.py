@@ -83,7 +83,12 @@ def alert_documents(alerts: Iterable[Alert]) -> list[dict[str, Any]]:
     return [alert_document(alert) for alert in ordered]
 
 
-def quarantine_documents(state: CoordinatorState) -> list[dict[str, Any]]:
+def alerts_document(state: CoordinatorState) -> dict[str, Any]:
+    """The mesh's alerts, and who is in quarantine."""
+    return {"alerts": alert_documents(state.alerts.values()), "quarantine": _quarantined(state)}
+
+
+def _quarantined(state: CoordinatorState) -> list[dict[str, Any]]:
     return [
         {
             "worker": held.worker,

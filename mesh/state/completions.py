@@ -26,9 +26,9 @@ def save_completion(done: Completion) -> SavedCompletion:
         chunk=done.chunk,
         worker=done.worker,
         lease=done.lease,
-        tests=_pack(done.tests),
+        tests=pack(done.tests),
         outcomes=done.outcomes,
-        durations=_pack(done.durations),
+        durations=pack(done.durations),
         attempts=done.attempts,
     )
 
@@ -38,21 +38,22 @@ def restore_completion(saved: SavedCompletion) -> Completion:
         chunk=saved.chunk,
         worker=saved.worker,
         lease=saved.lease,
-        tests=_unpack("I", saved.tests),
+        tests=unpack("I", saved.tests),
         outcomes=saved.outcomes,
-        durations=_unpack("q", saved.durations),
+        durations=unpack("q", saved.durations),
         attempts=saved.attempts,
     )
 
 
-def _pack(numbers: "array[int]") -> bytes:
+def pack(numbers: "array[int]") -> bytes:
+    """Little-endian."""
     if sys.byteorder == "big":
         numbers = numbers[:]
         numbers.byteswap()
     return numbers.tobytes()
 
 
-def _unpack(kind: str, data: bytes) -> "array[int]":
+def unpack(kind: str, data: bytes | bytearray) -> "array[int]":
     numbers: array[int] = array(kind)
     numbers.frombytes(data)
     if sys.byteorder == "big":

@@ -354,6 +354,9 @@ class CoordinatorState:
     pin_changes: int = field(default=0, compare=False)
     """Of `pins`, as far as this copy of the state has seen: so that nobody need look again."""
 
+    def worker_names(self) -> dict[PeerId, str]:
+        return {peer: worker.name for peer, worker in self.workers.items()}
+
     def open_tests(self, peer: PeerId) -> int:
         """Tests that a worker holds."""
         worker = self.workers.get(peer)

@@ -6,12 +6,13 @@ beside them, once for all runs of the same tests.
 """
 
 import hashlib
-import sys
 import zlib
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
+from mesh.state.completions import pack, unpack
 from mesh.state.model import NO_VERDICT, NO_WORKER, Run, RunPhase, RunSummary
 from mesh.state.report import who_ran
 from protocols.errors import RemoteProtocolError
@@ -27,6 +28,20 @@ WORKERS_MAX = 255
 """Of a run, that are told apart."""
 NOBODY = 255
 """In `Results.workers`: no worker ended it, or one beyond those that are told apart."""
+
+GOOD, BAD, NEITHER = 0, 1, 2
+_KIND = {
+    Outcome.PASSED: GOOD,
+    Outcome.XFAILED: GOOD,
+    Outcome.XPASSED: GOOD,
+    Outcome.FAILED: BAD,
+    Outcome.ERROR: BAD,
+    Outcome.SKIPPED: NEITHER,
+}
+KINDS = bytes(_KIND[Outcome.of_code(code)] if code < len(Outcome) else NEITHER for code in range(256))
+"""By an outcome's code, or for `translate`: what it says of a test. `NO_VERDICT` says as little as a skip."""
+TIMED = (Outcome.PASSED.code, Outcome.XPASSED.code)
+"""Outcomes whose durations can be compared: what fails ends early, or late."""
 
 SEPARATOR = "\0"
 """Between test IDs; in one it would be replaced."""
@@ -130,9 +145,14 @@ def results_of(run: Run) -> Results:
     return Results(bytes(run.outcomes), run.durations[:], workers, attempts.tobytes())
 
 
+def flips_of(kinds: Sequence[int]) -> int:
+    """How often a test changed from good to bad or back."""
+    return sum(one != other for one, other in pairwise(kinds))
+
+
 def pack_results(results: Results) -> bytes:
     durations = array("Q", (min(max(each, 0), DURATION_MAX) for each in results.durations))
-    raw = _little(durations).tobytes()
+    raw = pack(durations)
     planes = (raw[plane::8] for plane in range(DURATION_PLANES))
     return zlib.compress(b"".join((results.outcomes, results.workers, results.attempts, *planes)), _LEVEL)
 
@@ -151,16 +171,7 @@ def unpack_results(data: bytes, tests: int) -> Results:
     spread = bytearray(8 * tests)
     for plane, column in enumerate(columns[3:]):
         spread[plane::8] = column
-    durations = array("Q")
-    durations.frombytes(spread)
-    return Results(columns[0], _little(durations), columns[1], columns[2])
-
-
-def _little(numbers: "array[int]") -> "array[int]":
-    if sys.byteorder == "big":
-        numbers = numbers[:]
-        numbers.byteswap()
-    return numbers
+    return Results(columns[0], unpack("Q", spread), columns[1], columns[2])
 
 
 def pack_names(tests: Sequence[str]) -> tuple[bytes, bytes]:

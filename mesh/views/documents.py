@@ -12,7 +12,7 @@ from mesh.state.model import Run, RunPhase, RunSummary
 from mesh.state.report import counts
 from mesh.views.human import plural
 from protocols.ids import PeerId
-from protocols.manifests import Manifest, Outcome, RunSpec
+from protocols.manifests import Manifest, Outcome, Record, RunSpec
 from protocols.presence import NodeState, Presence
 
 OVERVIEW_VERDICTS_MAX = 20_000
@@ -22,6 +22,12 @@ REASONS_MAX = 100
 """Workers of one kind of waiting tests in a document, which has to fit a message."""
 REASON_LINES_MAX = 12
 """And of these in its explanation."""
+
+
+def record_document(record: Record) -> dict[str, Any]:
+    document = dataclasses.asdict(record)
+    del document["reports"]  # pytest's, told with a run's events to those who ask
+    return document
 
 
 def run_document(

@@ -92,7 +92,7 @@ def gantt(document: Mapping[str, Any]) -> Gantt:
     lanes, shown = [], ""
     wanted = set(critical)
     for slot in slots:
-        name = human.clean(str(slot.get("name") or human.peer(str(slot["worker"]))))
+        name = _name(slot)
         bars = _bars(slot["spans"], wanted, (last - first) / FINENESS)
         label = "" if slot["worker"] == shown else name
         lanes.append(Lane(label, name, tuple(bars), tuple(gaps[slot["worker"], slot["slot"]])))
@@ -130,11 +130,16 @@ def _bars(spans: Sequence[Sequence[Any]], critical: set[int], least: float) -> I
         yield joined
 
 
+def _name(slot: Mapping[str, Any]) -> str:
+    """Of its worker."""
+    return human.clean(str(slot.get("name") or human.peer(str(slot["worker"]))))
+
+
 def _steps(slots: Sequence[Mapping[str, Any]], critical: Sequence[int]) -> Iterable[Step]:
     where: dict[int, Step] = {}
     wanted = set(critical)
     for slot in slots:
-        name = human.clean(str(slot.get("name") or human.peer(str(slot["worker"]))))
+        name = _name(slot)
         for index, start, seconds, *_ in slot["spans"]:
             if index in wanted:
                 where[index] = Step(int(index), name, float(start), float(seconds))

@@ -7,7 +7,7 @@ another thread, if the run is large), and only the page's rows are made into doc
 import heapq
 import itertools
 from array import array
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,6 +145,7 @@ def _flags(codes: Collection[int]) -> bytes:
 def _sorted(known: Table, wanted: Wanted, found: Sequence[int], most: int) -> list[int]:
     """The first of them; equals by index."""
     sign = 1 if wanted.order == "asc" else -1
+    keys: Iterable[tuple[float, int]]
     if wanted.sort == "duration":
         durations = known.durations
         keys = ((sign * durations[index], index) for index in found)
@@ -153,7 +154,7 @@ def _sorted(known: Table, wanted: Wanted, found: Sequence[int], most: int) -> li
         keys = ((sign * ranks[index], index) for index in found)
     else:
         expected = known.expected if known.expected is not None else [0.0] * len(known.outcomes)
-        keys = ((sign * expected[index], index) for index in found)  # type: ignore[misc]
+        keys = ((sign * expected[index], index) for index in found)
     return [index for _, index in heapq.nsmallest(most, keys)]
 
 

@@ -7,11 +7,9 @@ draws nothing 25 MB.
 
 import statistics
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
-from mesh.state.model import NO_VERDICT
-from mesh.state.past import Seen, Whole
+from mesh.state.past import BAD, GOOD, KINDS, NEITHER, NOBODY, TIMED, Seen, Whole, flips_of
 from protocols.history import PastRun
 from protocols.ids import PeerId
 from protocols.manifests import Outcome
@@ -33,22 +31,6 @@ SLOWER_SECONDS = 0.05
 
 SEEN_MAX = 1_000
 RUNS_MAX = 500
-
-_GOOD, _BAD, _NEITHER = 0, 1, 2
-_KIND = {
-    Outcome.PASSED: _GOOD,
-    Outcome.XFAILED: _GOOD,
-    Outcome.XPASSED: _GOOD,
-    Outcome.FAILED: _BAD,
-    Outcome.ERROR: _BAD,
-    Outcome.SKIPPED: _NEITHER,
-}
-KINDS = bytes(_KIND[Outcome.of_code(code)] if code < len(Outcome) else _NEITHER for code in range(256))
-"""For `translate`: what an outcome's code says of a test."""
-assert KINDS[NO_VERDICT] == _NEITHER
-
-_TIMED = (Outcome.PASSED.code, Outcome.XPASSED.code)
-"""Outcomes whose durations can be compared: what fails ends early, or late."""
 
 
 def projects_document(projects: Sequence[tuple[str, int, PastRun]]) -> list[dict[str, Any]]:
@@ -90,7 +72,7 @@ def _sums(run: PastRun) -> tuple[int, int]:
     sums = [0, 0, 0]
     for code, count in enumerate(run.counts):
         sums[KINDS[code]] += count
-    return sums[_GOOD], sums[_BAD]
+    return sums[GOOD], sums[BAD]
 
 
 def trends_document(
@@ -123,12 +105,11 @@ class Pasts:
 
     def _add(self, whole: Whole, names: Sequence[str]) -> None:
         kinds = whole.results.outcomes.translate(KINDS)
-        columns = (names, whole.results.outcomes, kinds, whole.results.durations, whole.results.attempts)
-        nobody = NO_VERDICT
-        for name, outcome, kind, micros, _, worker in zip(*columns, whole.results.workers, strict=True):
-            if kind != _NEITHER:
+        columns = (names, whole.results.outcomes, kinds, whole.results.durations, whole.results.workers)
+        for name, outcome, kind, micros, worker in zip(*columns, strict=True):
+            if kind != NEITHER:
                 self.kinds.setdefault(name, []).append(kind)
-            if outcome in _TIMED and worker != nobody and micros:
+            if outcome in TIMED and worker != NOBODY and micros:
                 self.seconds.setdefault(name, []).append(micros / 1e6)
         for index in whole.run.flaky:
             if index < len(names):
@@ -142,12 +123,12 @@ class Pasts:
         ]
 
     def flakiest(self) -> list[dict[str, Any]]:
-        found = []
+        found: list[dict[str, Any]] = []
         for test, kinds in self.kinds.items():
             flips = flips_of(kinds) + self.retried.get(test, 0)
             if flips > 1:  # one is a test that was broken, or mended
                 found.append({"test": test, "rate": round(flips / len(kinds), 4), "flips": flips, "runs": len(kinds)})
-        found.sort(key=lambda one: (-float(one["rate"]), one["test"]))  # type: ignore[arg-type]
+        found.sort(key=lambda one: (-one["rate"], one["test"]))
         return found[:TESTS_LISTED]
 
     def slower(self) -> list[dict[str, Any]]:
@@ -163,14 +144,9 @@ class Pasts:
         return found[:TESTS_LISTED]
 
 
-def flips_of(kinds: Sequence[int]) -> int:
-    """How often a test changed from good to bad or back."""
-    return sum(one != other for one, other in pairwise(kinds))
-
-
-def test_document(project: str, test: str, seen: Sequence[Seen]) -> dict[str, Any]:
+def seen_document(project: str, test: str, seen: Sequence[Seen]) -> dict[str, Any]:
     """A test over time; `seen`: the newest first."""
-    kinds = [kind for one in reversed(seen) if (kind := KINDS[one.outcome]) != _NEITHER]
+    kinds = [kind for one in reversed(seen) if (kind := KINDS[one.outcome]) != NEITHER]
     retried = sum(one.index in one.run.flaky for one in seen)
     flips = flips_of(kinds) + retried
     return {
@@ -178,17 +154,14 @@ def test_document(project: str, test: str, seen: Sequence[Seen]) -> dict[str, An
         "test": test,
         "results": [_result(one) for one in seen],
         "flaky": {"rate": round(flips / len(kinds), 4) if kinds else 0.0, "flips": flips},
-        "bad": sum(kind == _BAD for kind in kinds),
+        "bad": sum(kind == BAD for kind in kinds),
         "duration": duration_document([one.duration / 1e6 for one in seen if _timed(one)]),
         "hosts": _hosts(seen),
     }
 
 
-test_document.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest thinks of its name
-
-
 def _timed(one: Seen) -> bool:
-    return one.outcome in _TIMED and bool(one.host[0]) and one.duration > 0
+    return one.outcome in TIMED and bool(one.host[0]) and one.duration > 0
 
 
 def _result(one: Seen) -> dict[str, Any]:
@@ -231,7 +204,7 @@ def _hosts(seen: Sequence[Seen]) -> list[dict[str, Any]]:
             "peer": worker,
             "name": names[worker],
             "runs": len(ran),
-            "bad": sum(KINDS[one.outcome] == _BAD for one in ran),
+            "bad": sum(KINDS[one.outcome] == BAD for one in ran),
             "median": duration_document([one.duration / 1e6 for one in ran if _timed(one)])["median"],
         }
         for worker, ran in by_host.items()

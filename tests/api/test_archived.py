@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from mesh import archived
-from mesh.archived import Archive, _cid_of
+from mesh.archived import Archive
 from mesh.details import Details
 from mesh.entries import ContentEntry, ContentKind, NamedContent
 from mesh.run_views import ONLY_A_REPORT, argument_of
-from mesh.state.verify import SEAL_FILE
+from mesh.state.verify import SEAL_FILE, record_cid
 from mesh.views.tests_table import Wanted
 from protocols.codec import encode, encode_block
 from protocols.errors import ContentNotFound, UsageError
@@ -71,7 +71,7 @@ def report() -> Report:
     reused = record(3, passed, W, reused=REPORT)
     told = [record(0, passed, W), record(1, passed, V, 2), record(2, failed, V), reused, record(4, skipped, C)]
     attempts = (1, 2, 1, 1, 1)
-    tests = [{"record": _cid_of(data), "attempt": attempt} for data, attempt in zip(told, attempts, strict=True)]
+    tests = [{"record": record_cid(data), "attempt": attempt} for data, attempt in zip(told, attempts, strict=True)]
     return Report(
         {
             "chunks/000000.cbor": chunk(V, 12, (1, told[1]), (2, told[2])),

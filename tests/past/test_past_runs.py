@@ -228,7 +228,7 @@ def test_a_test_over_time() -> None:
         run, _ = past(number, [FAILED if bad else PASSED], [0.1 * number])
         outcome = SKIPPED if number == 6 else FAILED if bad else PASSED
         seen.insert(0, trends.Seen(run, 0, outcome.code, 100_000 * number, int(bad), 1))
-    document = trends.test_document("suite", "x", seen)
+    document = trends.seen_document("suite", "x", seen)
     assert [one["outcome"] for one in document["results"]] == [
         *("skipped", "passed", "failed", "passed", "failed", "passed"),
     ]
@@ -240,5 +240,5 @@ def test_a_test_over_time() -> None:
         {"peer": HOSTS[0], "name": "lab-1", "runs": 4, "bad": 0, "median": 0.3},
     ]
     unknown = trends.Seen(past(9, [PASSED], [1.0])[0], 0, PASSED.code, 5, NOBODY, 1)
-    assert trends.test_document("suite", "x", [unknown])["hosts"] == []
-    assert trends.test_document("suite", "x", [])["duration"] == {"median": None, "mad": None, "p95": None}
+    assert trends.seen_document("suite", "x", [unknown])["hosts"] == []
+    assert trends.seen_document("suite", "x", [])["duration"] == {"median": None, "mad": None, "p95": None}

@@ -16,11 +16,12 @@ const ALERTS_SHOWN = 3;
 export function Overview() {
   const queue = useLive("api/queue", { on: ["run-submitted", "run-progress", "run-finished", "run-leased"], every: 2000, poll: 10000 });
   const shown = focus();
+  const slowest = useLive(shown?.done ? slowestPath(shown.run) : null, { on: [shown?.run ?? ""], every: 3000 });
   return html`<h1 class="quiet" tabindex="-1">Overview</h1>
-    <${Tiles} queue=${queue.data} />
+    <${Tiles} queue=${queue.data} slowest=${slowest.data?.tests?.[0]} />
     <${Raised} />
     <div class="two wide-left">
-      <div class="stack"><${Runs} queue=${queue.data} /><${Failing} run=${shown} /><${Slowest} run=${shown} /><${Hardware} /></div>
+      <div class="stack"><${Runs} queue=${queue.data} /><${Failing} run=${shown} /><${Slowest} run=${shown} found=${slowest} /><${Hardware} /></div>
       <div class="stack"><${Topology} /><${Waiting} queue=${queue} /><${Latest} /></div>
     </div>`;
 }
@@ -32,7 +33,7 @@ function focus() {
 
 const etaOf = (queue, run) => queue?.runs.find((one) => one.run === run.run)?.eta_seconds ?? run.eta_seconds;
 
-function Tiles({ queue }) {
+function Tiles({ queue, slowest }) {
   const all = nodes.value;
   const here = all.filter((node) => node.state === "alive").length;
   const away = ["dead", "suspect", "draining"].map((state) => [state, all.filter((node) => node.state === state).length]).filter(([, count]) => count);
@@ -59,12 +60,11 @@ function Tiles({ queue }) {
       <div class="value"><${Shape} of=${broken ? "failed" : lost ? "error" : "good"} size=${16} />${broken ? plural(broken, "test") : lost ? `run ${lost.run}` : "nothing"}</div>
       <div class="note cut">${lost ? lost.reason : broken ? `in run ${failing.map((run) => run.run).slice(0, 3).join(", ")}` : running.length ? "so far" : "in the newest run"}${raised.value.length ? ` · ${plural(raised.value.length, "alert")}` : ""}</div></a>
     <a class="tile" href=${oldest ? `#/runs/${oldest.run}/timeline` : "#/trends"}><div class="label">What is slow</div>
-      <${SlowTile} run=${focus()} /></a>
+      <${SlowTile} slowest=${slowest} /></a>
   </section>`;
 }
 
-function SlowTile({ run }) {
-  const slowest = useLive(run && slowestPath(run.run), { on: [run?.run ?? ""], every: 3000 }).data?.tests?.[0];
+function SlowTile({ slowest }) {
   if (!slowest?.duration) return html`<div class="value"><${Shape} of="pending" size=${16} />nothing yet</div><div class="note">no test has ended</div>`;
   return html`<div class="value">${seconds(slowest.duration)}</div><div class="note cut" title=${slowest.test}>${slowest.test.split("::").pop()}</div>`;
 }
@@ -116,8 +116,7 @@ function Failing({ run }) {
     <${Rows} found=${found} run=${run.run} right=${(test) => html`<${Worker} peer=${test.worker} name=${test.name} />`} /><//>`;
 }
 
-function Slowest({ run }) {
-  const found = useLive(run && run.done ? slowestPath(run.run) : null, { on: [run?.run ?? ""], every: 3000 });
+function Slowest({ run, found }) {
   if (!run || !run.done) return html`<${Card} title="Slowest"><${Empty}>The slowest tests of the newest run appear here.<//><//>`;
   const guessed = new Set(found.data?.tests.map((test) => test.expected)).size < 2; // nothing is known of any of them
   return html`<${Card} title=${`Slowest in run ${run.run}`} end=${html`<a href=${`#/runs/${run.run}/tests?sort=duration&order=desc`}>All by time</a>`}>
