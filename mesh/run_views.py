@@ -106,23 +106,18 @@ class RunViews:
         return await self._paced.get((view, argument), partial(self._look, view, argument))
 
     async def _look(self, view: str, argument: str) -> bytes:
-        try:
-            asked = json.loads(argument) if argument else {}
-            assert isinstance(asked, dict)
-            run = RunId(int(asked.pop("run", 0)))
-            if run in self._state().archive:
-                return ONLY_A_REPORT
-            if view == "tests":
-                return _json(await self._tests(self._run(run), Wanted(**asked)))
-            if view == "test":
-                return _json(await self._test(self._run(run), int(asked["index"])))
-        except (ValueError, TypeError, KeyError, AssertionError):
-            raise UsageError(f"there is no view {view!r} of {argument[:80]!r}") from None
-        if view == "timeline":
-            return await self._timeline(self._run(run))
-        if view == "queue":
-            return _json(self._queue())
-        raise UsageError(f"there is no view {view!r} of {argument[:80]!r}")
+        run, wanted, index = _asked(view, argument)
+        if run in self._state().archive:
+            return ONLY_A_REPORT
+        match view:
+            case "tests":
+                return _json(await self._tests(self._run(run), wanted))
+            case "test":
+                return _json(await self._test(self._run(run), index))
+            case "timeline":
+                return await self._timeline(self._run(run))
+            case _:
+                return _json(self._queue())
 
     def etas(self, runs: Iterable[Run | RunSummary]) -> dict[RunId, float | None]:
         """Seconds until open runs have ended, about; of those that are over there is nothing to tell."""
@@ -150,9 +145,6 @@ class RunViews:
         """Those that the log still has there."""
         leases = self._state().leases
         return [one for one in self._running() if one[1] in leases and leases[one[1]].run == run.id]
-
-    def _names(self) -> dict[PeerId, str]:
-        return {peer: worker.name for peer, worker in self._state().workers.items()}
 
     def _places_of(self, run: Run) -> Places:
         known = self._places.get(run.id)
@@ -184,7 +176,7 @@ class RunViews:
         else:
             matching, page = await trio.to_thread.run_sync(tests_table.chosen, known, wanted)
             run = self._run(run.id)
-        rows = tests_table.rows(run, known, page, self._places_of(run), self._names(), where)
+        rows = tests_table.rows(run, known, page, self._places_of(run), self._state().worker_names(), where)
         return tests_table.document(run, known, matching, rows)
 
     async def _test(self, run: Run, index: int) -> dict[str, Any]:
@@ -194,7 +186,7 @@ class RunViews:
         manifest = await self._manifest(run.manifest, tuple(run.workers))
         run = self._run(run.id)
         where: dict[int, PeerId] = {test: peer for peer, _, test, _ in self._running_of(run)}
-        known, names = self._known(run, manifest, where.keys()), self._names()
+        known, names = self._known(run, manifest, where.keys()), self._state().worker_names()
         done = self._places_of(run).of(index)
         tries = [_try(tried, index) for tried in run.tries if index in tried.tests]
         if done is not None:
@@ -218,7 +210,7 @@ class RunViews:
             until = trio.current_time() + READ_SECONDS
             known.seen = await self._read(known, run.chunks, known.seen, until)
             known.tried = await self._read(known, run.tries, known.tried, until)
-            names = self._names()
+            names = self._state().worker_names()
             cut = known.spans.full or trio.current_time() > until
             stands = (known.seen, known.tried, cut, run.finished_at, run.tests, names)
             if known.told[0] != stands:
@@ -297,3 +289,15 @@ def _try(done: Completion, index: int) -> dict[str, Any]:
 def argument_of(run: RunId, **asked: Any) -> str:
     """What a `Query` names."""
     return json.dumps({"run": run, **asked})
+
+
+def _asked(view: str, argument: str) -> tuple[RunId, Wanted, int]:
+    """The run, the page of its tests, and the test, as far as the view has them. `UsageError`: it makes no sense."""
+    try:
+        if view not in RunViews.NAMES:
+            raise ValueError(view)
+        asked = json.loads(argument) if argument else {}
+        run = RunId(int(asked.pop("run", 0)))
+        return run, Wanted(**asked) if view == "tests" else Wanted(), int(asked["index"]) if view == "test" else 0
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        raise UsageError(f"there is no view {view!r} of {argument[:80]!r}") from None
