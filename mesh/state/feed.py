@@ -115,8 +115,12 @@ class Ring:
     """The newest events, and the stretch of the log, `floor` < index <= `head`, that they are all the events of."""
 
     def __init__(self, floor: int = 0) -> None:
-        self.floor = self.head = floor
         self._events: list[FeedEvent] = []
+        self._begin(floor)
+
+    def _begin(self, floor: int) -> None:
+        self.floor = self.head = floor
+        self._events.clear()
         self._first = 0
         """Of `_events`, those before it are gone."""
         self._bytes = 0
@@ -142,7 +146,7 @@ class Ring:
 
     def restart(self, floor: int) -> None:
         """The log goes on after `floor`, and what was before it is not known here."""
-        self.__init__(floor)  # type: ignore[misc]
+        self._begin(floor)
         if floor == FOUNDING:
             self.floor = 0
 
@@ -315,28 +319,27 @@ def _pins(state: CoordinatorState, index: int, command: Command, result: Applied
     return "pins-changed", NO_RUN, {}
 
 
-def _alert(alert: Alert | None) -> Told | None:
-    return ("alert", NO_RUN, {"alert": alert_document(alert)}) if alert is not None else None
+def _alerts(alerts: Iterable[Alert | None]) -> list[Told]:
+    return [("alert", NO_RUN, {"alert": alert_document(alert)}) for alert in alerts if alert is not None]
 
 
 def _alerts_raised(
     state: CoordinatorState, index: int, command: RaiseAlerts, result: Applied, before: Held | None
-) -> Told | None:
-    """Of the first: a coordinator raises one by one."""
-    first = command.findings[0]
-    return _alert(active(state).get((first.kind, first.subject)))
+) -> list[Told]:
+    known = active(state)
+    return _alerts(known.get((finding.kind, finding.subject)) for finding in command.findings)
 
 
 def _alerts_cleared(
     state: CoordinatorState, index: int, command: ClearAlerts, result: Applied, before: Held | None
-) -> Told | None:
-    return _alert(state.alerts.get(command.alerts[0]))
+) -> list[Told]:
+    return _alerts(state.alerts.get(alert) for alert in command.alerts)
 
 
 def _alert_known(
     state: CoordinatorState, index: int, command: AcknowledgeAlert, result: Applied, before: Held | None
-) -> Told | None:
-    return _alert(state.alerts.get(command.alert))
+) -> list[Told]:
+    return _alerts([state.alerts.get(command.alert)])
 
 
 _MAKERS: dict[type[Any], Callable[[CoordinatorState, int, Any, Applied, Held | None], Told | list[Told] | None]] = {

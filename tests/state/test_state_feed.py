@@ -10,6 +10,15 @@ from mesh.state import feed
 from mesh.state.apply import apply
 from mesh.state.feed import PROGRESS, Feed, Ring, held, merged
 from mesh.state.model import CoordinatorState
+from protocols.alerts import (
+    AcknowledgeAlert,
+    AlertKind,
+    ClearAlerts,
+    Finding,
+    RaiseAlerts,
+    Severity,
+    alert_id,
+)
 from protocols.client import FeedEvent
 from protocols.commands import (
     Cancel,
@@ -20,6 +29,7 @@ from protocols.commands import (
     Finish,
     Found,
     Grant,
+    RaiseFormat,
     Register,
     Return,
     Submit,
@@ -92,6 +102,25 @@ def test_a_run_from_its_submission_to_its_end() -> None:
     assert (data[12]["state"], data[12]["bad"]) == ("reporting", [])
     finished = {"run": "4", "state": "cancelled", "exit_code": 2, "wall_seconds": 21.5, "reason": "enough"}
     assert data[13] == data[13] | finished | {"at": 61.5, "report": TREE, "tests": 4}
+
+
+def test_each_alert_of_a_command_is_told() -> None:
+    slow = Finding(AlertKind.SLOW_TEST, "suite a::x", Severity.WARNING, "slow")
+    flaky = Finding(AlertKind.FLAKY_TEST, "suite a::y", Severity.INFO, "flips")
+    both = (alert_id(3, 0), alert_id(3, 1))
+    events = told(
+        RaiseFormat(5),
+        RaiseAlerts((slow, flaky), 10.0),
+        AcknowledgeAlert(both[1], "ada", 11.0),
+        ClearAlerts(both, 12.0),
+    )
+    assert [(index, name, data["alert"]["id"]) for index, name, data in events] == [
+        *((3, "alert", str(one)) for one in both),
+        (4, "alert", str(both[1])),
+        *((5, "alert", str(one)) for one in both),
+    ]
+    assert [data["alert"]["cleared_at"] for _, _, data in events] == [None, None, None, 12.0, 12.0]
+    assert [data["alert"]["acknowledged_by"] for _, _, data in events] == ["", "", "ada", "", "ada"]
 
 
 def test_what_changes_nothing_tells_nothing() -> None:
