@@ -11,11 +11,6 @@ export class ApiError extends Error {
     this.status = status;
     this.exitCode = exitCode;
   }
-
-  /** The node is of a version that has no such route. */
-  get missing() {
-    return this.status === 404 && /^the API has no /.test(this.message);
-  }
 }
 
 export const token = signal(null);

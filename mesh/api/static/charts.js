@@ -1,7 +1,7 @@
 // Series over runs, by uPlot: one way to draw them all. A table with the same numbers stands beside each for who can't see.
 
 import { html, useEffect, useRef } from "./vendor/ui.js";
-import { dark } from "./theme.js";
+import { dark, inks } from "./theme.js";
 
 const HEIGHT = 170;
 const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500];
@@ -16,13 +16,7 @@ function style() {
   document.head.append(sheet);
 }
 
-const colour = (name) => {
-  const probe = document.body.appendChild(document.createElement("span"));
-  probe.style.color = `var(--${name})`;
-  const found = getComputedStyle(probe).color;
-  probe.remove();
-  return found;
-};
+const colourOf = (one) => one.colour ?? "xpassed";
 
 /**
  * `names`: what each place on the x axis is called; `series`: [{label, values, colour, line, points}], a value for each;
@@ -38,9 +32,9 @@ export function Series({ label, names, series, show = String, axis: named = show
     let observer;
     import("./vendor/charts.js").then(({ uPlot }) => {
       if (!here) return;
-      const soft = colour("soft");
-      const line = { stroke: colour("line"), width: 1 };
-      const axis = { stroke: soft, grid: line, ticks: line, font: `11px ${getComputedStyle(document.body).fontFamily}` };
+      const colours = inks(["soft", "line", ...series.map(colourOf)]);
+      const line = { stroke: colours.line, width: 1 };
+      const axis = { stroke: colours.soft, grid: line, ticks: line, font: `11px ${getComputedStyle(document.body).fontFamily}` };
       const options = {
         width: element.clientWidth,
         height: HEIGHT,
@@ -52,10 +46,10 @@ export function Series({ label, names, series, show = String, axis: named = show
           { label: "run", value: (_, value) => names[value] ?? "–" },
           ...series.map((one) => ({
             label: one.label,
-            stroke: colour(one.colour ?? "xpassed"),
+            stroke: colours[colourOf(one)],
             width: one.line === false ? 0 : 1.6,
             spanGaps: true,
-            points: { show: one.points ?? names.length < 60, size: 6, fill: colour(one.colour ?? "xpassed") },
+            points: { show: one.points ?? names.length < 60, size: 6, fill: colours[colourOf(one)] },
             value: (_, value) => (value == null ? "–" : show(value)),
           })),
         ],

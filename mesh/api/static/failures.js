@@ -6,7 +6,7 @@ import { bad, isOver, plural, seconds } from "./format.js";
 import { useLive } from "./live.js";
 import { Record } from "./record.js";
 import { nameOf } from "./store.js";
-import { Card, Empty, Shape, TestName, Turn, testHref } from "./widgets.js";
+import { Awaited, Card, Empty, Shape, TestName, Turn, testHref } from "./widgets.js";
 
 const PAGE = 50;
 
@@ -15,7 +15,7 @@ export function Failures({ run }) {
   const path = bad(run) ? `api/runs/${run.run}/tests${query({ outcome: "bad", limit: shown })}` : null;
   const { data, error } = useLive(path, { on: [`${run.run} bad`, "run-finished"], every: 1000 });
   if (!path) return html`<${Card} title="Failures"><${Empty}>${isOver(run) ? (run.state === "passed" ? "Everything passed." : run.reason || "No test failed.") : "Nothing has failed so far. What does is here at once, with its output."}<//><//>`;
-  if (!data) return html`<${Card} title="Failures"><${Empty}>${error ? (error.missing ? "This node has no list of tests: it is of an older version." : error.message) : "…"}<//><//>`;
+  if (!data) return html`<${Card} title="Failures"><${Awaited} error=${error} /><//>`;
   return html`<${Card} title="Failures" note=${plural(data.matching, "test")}>
     ${data.tests.map((test) => html`<${Failure} key=${test.index} run=${run.run} test=${test} only=${data.matching === 1} />`)}
     ${data.matching > shown && html`<p><button onClick=${() => setShown(Math.min(shown + PAGE, 1000))}>Show more</button></p>`}
@@ -33,6 +33,6 @@ function Failure({ run, test, only }) {
 
 function Loaded({ run, index, attempt }) {
   const { data, error } = useLive(`api/runs/${run}/tests/${index}${query({ attempt })}`);
-  if (!data) return html`<${Empty}>${error ? error.message : "…"}<//>`;
+  if (!data) return html`<${Awaited} error=${error} />`;
   return html`<${Record} record=${data.record} brief=${true} />`;
 }

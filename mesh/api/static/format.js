@@ -84,6 +84,9 @@ export const BAR_ORDER = ["failed", "error", "passed", "xpassed", "xfailed", "sk
 
 export const OVER = new Set(["passed", "failed", "cancelled", "error"]);
 
+/** Whether nothing is known of any of these tests: all are expected to take the same. */
+export const areGuessed = (tests) => new Set(tests.map((test) => test.expected)).size < 2;
+
 export const isOver = (run) => OVER.has(run.state);
 
 export const bad = (run) => (run.counts?.failed ?? 0) + (run.counts?.error ?? 0);

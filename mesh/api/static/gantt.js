@@ -1,14 +1,14 @@
 // Draws a timeline on a canvas: only the rows and the part of time that are in view, so that 20,000 spans stay smooth.
 
 import { OUTCOMES, tick as named } from "./format.js";
-import { dark } from "./theme.js";
+import { dark, inks } from "./theme.js";
 
 const AXIS = 22;
 const LABEL = 118;
 const ROW_MAX = 22;
 const ROW_MIN = 9;
 const VIEW_MAX = 520; // px
-const COLOURS = [...OUTCOMES, "leased", "ink", "soft", "line", "card", "sunk"];
+const COLOURS = [...OUTCOMES, "ink", "soft", "line", "card", "sunk"];
 
 /** `on.point(tip | null)`: a span under the pointer or the cursor; `on.choose(index)`: it was clicked. */
 export function gantt(scroller, on) {
@@ -40,18 +40,8 @@ export function gantt(scroller, on) {
     scroller.style.maxHeight = `${VIEW_MAX}px`;
     filler.style.height = `${total - view}px`;
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-    palette();
+    colours = { ...inks(COLOURS), font: getComputedStyle(scroller).fontFamily };
     later();
-  }
-
-  function palette() {
-    const probe = scroller.appendChild(document.createElement("span"));
-    colours = Object.fromEntries(COLOURS.map((name) => {
-      probe.style.color = `var(--${name})`;
-      return [name, getComputedStyle(probe).color];
-    })); // prettier-ignore
-    colours.font = getComputedStyle(scroller).fontFamily;
-    probe.remove();
   }
 
   function later() {
@@ -105,8 +95,7 @@ export function gantt(scroller, on) {
       const right = Math.max(Math.min(x(span[1] + span[2]), canvas.clientWidth - 2), left + 0.7);
       if (right <= end && !drawn.chain.has(span[0]) && span[3] === 0) continue; // covered already
       end = right;
-      const outcome = OUTCOMES[span[3]];
-      pen.fillStyle = colours[outcome ?? "leased"];
+      pen.fillStyle = colours[OUTCOMES[span[3]]];
       const wide = right - left;
       pen.fillRect(left, top, wide > 3 ? wide - 0.6 : wide, thick);
       if ((span[3] === 1 || span[3] === 2) && wide > 7 && thick > 7) cross(left + wide / 2, top + thick / 2);
@@ -181,8 +170,8 @@ export function gantt(scroller, on) {
     if (!found || event.clientX - box.left < label() || event.clientY - box.top < AXIS) return null;
     const when = at(event.clientX - box.left);
     const slack = ((to - from) / canvas.clientWidth) * 2;
-    const index = found.spans.findIndex((span) => span[1] - slack <= when && when <= span[1] + span[2] + slack);
-    return index < 0 ? null : { span: found.spans[index], name: found.name, slot: found.slot, x: event.clientX, y: event.clientY };
+    const span = found.spans[firstAfter(found.spans, when - slack)];
+    return !span || span[1] - slack > when ? null : { span, name: found.name, slot: found.slot, x: event.clientX, y: event.clientY };
   }
 
   let held = null;
@@ -286,7 +275,8 @@ function firstAfter(spans, when) {
 }
 
 function nice(step) {
+  const minutes = step >= 30 && [60, 120, 240].find((one) => step <= one);
+  if (minutes) return minutes;
   const power = 10 ** Math.floor(Math.log10(Math.max(step, 1e-6)));
-  for (const factor of step >= 30 ? [3, 6, 12] : [1, 2, 5]) if (step >= 30 && step <= factor * 20) return factor * 20;
   return [1, 2, 5, 10].map((factor) => factor * power).find((one) => one >= step * 0.999);
 }

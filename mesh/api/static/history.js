@@ -23,13 +23,12 @@ export function History() {
 function Told({ data }) {
   const oldest = useMemo(() => [...data.results].reverse(), [data]);
   const charts = useMemo(() => chartOf(oldest), [oldest]);
-  const { flaky, duration, results, hosts } = data;
-  const wrong = results.filter((one) => one.outcome === "failed" || one.outcome === "error").length;
+  const { flaky, duration, results, hosts, bad } = data;
   return html`<section class="tiles" aria-label="At a glance">
       <div class="tile"><div class="label">Newest</div><div class="value"><${State} of=${results[0].outcome} /></div><div class="note">${moment(results[0].at)}</div></div>
-      <div class="tile"><div class="label">Went wrong</div><div class="value">${wrong} of ${plural(results.length, "run")}</div><div class="note">${percent(wrong / results.length)}</div></div>
+      <div class="tile"><div class="label">Went wrong</div><div class="value">${bad} of ${plural(results.length, "run")}</div><div class="note">${percent(bad / results.length)}</div></div>
       <div class="tile"><div class="label">Flakiness</div><div class="value">${percent(flaky.rate)}</div><div class="note">${plural(flaky.flips, "flip")} between passing and not</div></div>
-      <div class="tile"><div class="label">Takes, when it passes</div><div class="value">${seconds(duration.median)}</div><div class="note">± ${seconds(duration.mad)}; 95 % under ${seconds(duration.p95)}</div></div>
+      <div class="tile"><div class="label">Takes, when it passes</div><div class="value">${seconds(duration.median)}</div><div class="note">${duration.median == null ? "it has not passed" : `± ${seconds(duration.mad)}; 95 % under ${seconds(duration.p95)}`}</div></div>
       <div class="tile"><div class="label">Hosts</div><div class="value">${whole(hosts.length)}</div><div class="note">${hosts.filter((host) => host.bad).length ? `went wrong on ${hosts.filter((host) => host.bad).length}` : "on none did it go wrong"}</div></div>
     </section>
     <${Card} title="Outcomes" note="oldest first"><div class="steps">${oldest.map((one) => html`<a key=${one.run + one.at} href=${`#/runs/${one.run}`} aria-label=${`run ${one.run}: ${one.outcome}`} title=${`run ${one.run}, ${moment(one.at)}: ${one.outcome} in ${seconds(one.duration)}`}><${Shape} of=${one.outcome} size=${17} /></a>`)}</div><//>

@@ -38,7 +38,6 @@ export function useLive(path, { on = [], every = 1000, poll = 0 } = {}) {
       } catch (error) {
         if (error.name === "AbortError") return;
         setState((before) => ({ path, data: before.path === path ? before.data : null, error }));
-        if (error.missing) return;
         mine.again = !(error.status >= 400 && error.status < 500); // what is wrong stays wrong, until something happens
         mine.due = Date.now() + 3000;
       }

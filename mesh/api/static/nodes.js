@@ -2,14 +2,14 @@
 
 import { html } from "./vendor/ui.js";
 import { post } from "./api.js";
-import { bytes, percent, plural, whole } from "./format.js";
+import { bytes, milliseconds, percent, plural, whole } from "./format.js";
 import { Devices } from "./hardware.js";
 import { useLive } from "./live.js";
 import { narrow, route } from "./route.js";
 import { alerts, loads, mesh, nameOf, nodes } from "./store.js";
 import { Topology } from "./topology.js";
 import { AlertRow } from "./alerts.js";
-import { Card, Deed, Empty, Sparkline, State, Table, Th } from "./widgets.js";
+import { Awaited, Card, Deed, Empty, Sparkline, State, Table, Th } from "./widgets.js";
 
 const role = (node) => (node.peer === mesh.value.coordinator ? "coordinator" : node.raft || node.role);
 
@@ -53,7 +53,7 @@ function abilities(has) {
 
 function Group() {
   const { data, error } = useLive("api/raft", { poll: 5000, every: 3000 });
-  if (!data) return html`<${Card} title="The group that keeps the log"><${Empty}>${error ? error.message : "…"}<//><//>`;
+  if (!data) return html`<${Card} title="The group that keeps the log"><${Awaited} error=${error} /><//>`;
   const health = data.health;
   return html`<${Card} title="The group that keeps the log" note=${data.by_leader ? "as its leader sees it" : `as ${nameOf(data.seen_by)} sees it`}>
     <p><${State} of=${health.state === "ok" ? "good" : health.quorum ? "warn" : "critical"} text=${health.state} /></p>
@@ -102,5 +102,5 @@ function Links({ peer }) {
   const links = (data?.links ?? []).filter((link) => link.a === peer || link.b === peer);
   return html`<${Card} title="Connections" note=${plural(links.length, "node")}>
     ${links.length ? html`<${Table} caption="Connections" head=${html`<${Th}>To<//><${Th} number>Round trip<//>`}>
-      ${links.map((link) => { const other = link.a === peer ? link.b : link.a; return html`<tr key=${other}><th scope="row"><a href=${`#/nodes/${other}`}>${nameOf(other)}</a></th><td class="number">${link.rtt == null ? "–" : `${(link.rtt * 1000).toFixed(1)} ms`}</td></tr>`; })}<//>` : html`<${Empty}>It reports none.<//>`}<//>`;
+      ${links.map((link) => { const other = link.a === peer ? link.b : link.a; return html`<tr key=${other}><th scope="row"><a href=${`#/nodes/${other}`}>${nameOf(other)}</a></th><td class="number">${milliseconds(link.rtt)}</td></tr>`; })}<//>` : html`<${Empty}>It reports none.<//>`}<//>`;
 }

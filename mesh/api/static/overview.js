@@ -2,12 +2,12 @@
 
 import { html } from "./vendor/ui.js";
 import { query } from "./api.js";
-import { about, ago, bad, clock, iso, isOver, plural, seconds, short, spent, whole } from "./format.js";
+import { about, ago, areGuessed, bad, clock, iso, isOver, plural, seconds, short, spent, whole } from "./format.js";
 import { Hardware } from "./hardware.js";
 import { useLive } from "./live.js";
 import { latest, mesh, nameOf, newest, nodes, now, open, raised } from "./store.js";
 import { Topology } from "./topology.js";
-import { Card, Empty, RunBar, Shape, State, Table, TestName, Th, Worker, eta, testHref } from "./widgets.js";
+import { Awaited, Card, Empty, RunBar, Shape, State, Table, TestName, Th, Worker, eta, testHref } from "./widgets.js";
 
 const RUNS_SHOWN = 8;
 const LIST_MAX = 6;
@@ -118,15 +118,13 @@ function Failing({ run }) {
 
 function Slowest({ run, found }) {
   if (!run || !run.done) return html`<${Card} title="Slowest"><${Empty}>The slowest tests of the newest run appear here.<//><//>`;
-  const guessed = new Set(found.data?.tests.map((test) => test.expected)).size < 2; // nothing is known of any of them
+  const guessed = areGuessed(found.data?.tests ?? []);
   return html`<${Card} title=${`Slowest in run ${run.run}`} end=${html`<a href=${`#/runs/${run.run}/tests?sort=duration&order=desc`}>All by time</a>`}>
     <${Rows} found=${found} run=${run.run} right=${(test) => html`<b>${seconds(test.duration)}</b>${test.expected && !guessed ? html` <span class="soft small">expected ${seconds(test.expected)}</span>` : ""}`} /><//>`;
 }
 
 function Rows({ found, run, right }) {
-  if (found.error?.missing) return html`<${Empty}>This node has no list of tests yet: it is of an older version.<//>`;
-  if (found.error && !found.data) return html`<${Empty}>${found.error.message}<//>`;
-  if (!found.data) return html`<${Empty}>…<//>`;
+  if (!found.data) return html`<${Awaited} error=${found.error} />`;
   return html`<ul class="plain">${found.data.tests.map((test) => html`<li key=${test.index} class="row" style=${{ flexWrap: "nowrap" }}>
     <${Shape} of=${test.outcome ?? test.state} /><a class="cut" style=${{ flex: 1 }} href=${testHref(run, test.index)} title=${test.test}><${TestName} test=${test.test} /></a>
     <span class="nowrap small">${right(test)}</span></li>`)}</ul>`;
@@ -134,7 +132,7 @@ function Rows({ found, run, right }) {
 
 function Waiting({ queue }) {
   const { data, error } = queue;
-  if (error && !data) return html`<${Card} title="Queue"><${Empty}>${error.missing ? "This node does not tell of the queue: it is of an older version." : error.message}<//><//>`;
+  if (error && !data) return html`<${Card} title="Queue"><${Awaited} error=${error} /><//>`;
   const pending = data?.by_priority?.reduce((sum, one) => sum + one.pending, 0) ?? 0;
   if (!pending) return html`<${Card} title="Queue"><${Empty}>Nothing waits.<//><//>`;
   const most = Math.max(...data.by_priority.map((one) => one.pending + one.leased), 1);

@@ -1,7 +1,7 @@
 // What was recorded of one attempt at a test: why it failed, and what it printed.
 
 import { html } from "./vendor/ui.js";
-import { seconds } from "./format.js";
+import { plural, seconds, whole } from "./format.js";
 import { Empty, Shape } from "./widgets.js";
 
 const SHOWN_MAX = 60000; // characters of one text that are put on the page at first
@@ -19,15 +19,15 @@ export function Record({ record, brief }) {
     ${record.signal > 0 && html`<p>Its process was ended by signal ${record.signal}.</p>`}
     ${texts.map(([title, text]) => html`<${Output} key=${title} title=${title} text=${text} open=${title === "Traceback" || texts.length === 1 || !brief} />`)}
     ${!texts.length && !record.message && html`<${Empty}>It printed nothing.<//>`}
-    ${record.dropped > 0 && html`<p class="soft small">${record.dropped.toLocaleString("en")} bytes of output were left out.</p>`}
-    ${record.warnings?.length > 0 && html`<details class="more"><summary>${record.warnings.length} warnings</summary><pre class="output" tabindex="0">${record.warnings.join("\n")}</pre></details>`}`;
+    ${record.dropped > 0 && html`<p class="soft small">${whole(record.dropped)} bytes of output were left out.</p>`}
+    ${record.warnings?.length > 0 && html`<details class="more"><summary>${plural(record.warnings.length, "warning")}</summary><pre class="output" tabindex="0">${record.warnings.join("\n")}</pre></details>`}`;
 }
 
 function Output({ title, text, open }) {
   const cut = text.length > SHOWN_MAX;
   return html`<details class="more" open=${open}><summary>${title}</summary>
     <pre class="output" tabindex="0" aria-label=${title}>${lines(cut ? text.slice(-SHOWN_MAX) : text)}</pre>
-    ${cut && html`<p class="soft small">The last ${SHOWN_MAX.toLocaleString("en")} of ${text.length.toLocaleString("en")} characters.</p>`}</details>`;
+    ${cut && html`<p class="soft small">The last ${whole(SHOWN_MAX)} of ${whole(text.length)} characters.</p>`}</details>`;
 }
 
 /** pytest's own marks at the start of a line: what was raised, and where. */

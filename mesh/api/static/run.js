@@ -2,7 +2,7 @@
 
 import { html } from "./vendor/ui.js";
 import { post, query } from "./api.js";
-import { bad, isOver, moment, plural, seconds, spent, whole } from "./format.js";
+import { areGuessed, bad, isOver, moment, plural, seconds, spent, whole } from "./format.js";
 import { useLive } from "./live.js";
 import { route } from "./route.js";
 import { nameOf, now, runs } from "./store.js";
@@ -11,7 +11,7 @@ import { Tests } from "./tests.js";
 import { Timeline } from "./timeline.js";
 import { Why } from "./why.js";
 import { Workers } from "./workers.js";
-import { Card, ContentLink, Counts, Deed, Empty, RunBar, Shape, State, TestName, eta, testHref } from "./widgets.js";
+import { Awaited, Card, ContentLink, Counts, Deed, Empty, RunBar, Shape, State, TestName, eta, testHref } from "./widgets.js";
 
 const TABS = [
   ["", "Failures"],
@@ -27,7 +27,7 @@ export function Run({ id, tab = "" }) {
   // The feed knows the numbers first; the document knows the rest.
   const heard = runs.value.get(id);
   const run = heard ? { ...told.data, ...heard, eta_seconds: told.data?.eta_seconds, queue: told.data?.queue ?? null } : told.data;
-  if (!run) return html`<h1 tabindex="-1">Run ${id}</h1><${Empty}>${told.error ? told.error.message : "…"}<//>`;
+  if (!run) return html`<h1 tabindex="-1">Run ${id}</h1><${Awaited} error=${told.error} />`;
   const over = isOver(run);
   return html`<${Head} run=${run} spec=${told.data?.spec} over=${over} />
     <nav aria-label=${`Run ${id}`}><ul class="seg">${TABS.map(([name, text]) => html`<li key=${name}>
@@ -62,7 +62,7 @@ function Slowest({ run }) {
   const path = run.done ? `api/runs/${run.run}/tests${query({ sort: "duration", order: "desc", limit: SLOWEST })}` : null;
   const { data } = useLive(path, { on: [run.run], every: 2000 });
   const tests = data?.tests ?? [];
-  const guessed = new Set(tests.map((test) => test.expected)).size < 2; // nothing is known of any of them
+  const guessed = areGuessed(tests);
   const most = Math.max(...tests.map((test) => test.duration ?? 0), 1e-9);
   return html`<${Card} title="Slowest tests" end=${html`<a href=${`#/runs/${run.run}/tests?sort=duration&order=desc`}>All by time</a>`}>
     ${tests.length ? html`<ul class="plain">${tests.map((test) => html`<li key=${test.index}>

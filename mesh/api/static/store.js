@@ -5,7 +5,7 @@
 import { batch, computed, signal } from "./vendor/ui.js";
 import { ApiError, get } from "./api.js";
 import { follow } from "./stream.js";
-import { bad, isOver } from "./format.js";
+import { DASH, bad, isOver, short } from "./format.js";
 
 const LOADS_MAX = 240; // samples of a node's load
 const LOAD_MS = 2000;
@@ -37,7 +37,7 @@ export const open = computed(() => newest.value.filter((run) => !isOver(run)));
 export const raised = computed(() => (alerts.value ?? []).filter((alert) => !alert.cleared_at));
 export const nodes = computed(() => mesh.value?.nodes ?? []);
 export const names = computed(() => new Map(nodes.value.map((node) => [node.peer, node.name])));
-export const nameOf = (peer, otherwise = "") => names.value.get(peer) || otherwise || (peer ? `…${peer.slice(-6)}` : "–");
+export const nameOf = (peer, otherwise = "") => names.value.get(peer) || otherwise || short(peer) || DASH;
 
 export function pulse(key) {
   if (!pulses.has(key)) pulses.set(key, signal(0));

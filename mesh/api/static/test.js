@@ -7,11 +7,11 @@ import { useLive } from "./live.js";
 import { runs } from "./store.js";
 import { Phases, Record } from "./record.js";
 import { Why } from "./why.js";
-import { Card, ContentLink, Empty, State, TestName, Worker } from "./widgets.js";
+import { Awaited, Card, ContentLink, State, TestName, Worker } from "./widgets.js";
 
 export function Test({ run, index }) {
   const { data, error } = useLive(`api/runs/${run}/tests/${index}`, { on: [run], every: 2000 });
-  if (!data) return html`<p><a href=${`#/runs/${run}`}>Run ${run}</a></p><h1 tabindex="-1">Test ${index}</h1><${Empty}>${error ? error.message : "…"}<//>`;
+  if (!data) return html`<p><a href=${`#/runs/${run}`}>Run ${run}</a></p><h1 tabindex="-1">Test ${index}</h1><${Awaited} error=${error} />`;
   const record = data.record;
   const project = runs.value.get(run)?.project;
   const done = data.outcome != null;
@@ -30,12 +30,5 @@ export function Test({ run, index }) {
     ${done ? html`<${Card} title="What it said"><${Record} record=${record} /><//>` : html`<${Why} target=${data.test} />`}
     ${data.artifacts?.length > 0 && html`<${Card} title="Artifacts"><ul class="plain">${data.artifacts.map((one) => html`<li key=${one.name} class="row">
       <${ContentLink} cid=${record?.artifacts ?? one.cid} path=${record?.artifacts ? one.name : ""}>${one.name}<//><span class="soft small">${bytes(one.size)}</span><code class="small soft any end">${one.cid}</code></li>`)}</ul><//>`}
-    ${tries.length > 0 && html`<${Card} title="Earlier tries" note="that went wrong">${tries.map((one, place) => html`<details key=${place} class="more"><summary>attempt ${one.attempt}: ${one.outcome} on <${Worker} peer=${one.worker} /></summary><${TryRecord} record=${one.record} /></details>`)}<//>`}`;
-}
-
-function TryRecord({ record }) {
-  const { data, error } = useLive(typeof record === "string" ? `api/records/${record}` : null);
-  if (typeof record !== "string") return html`<${Record} record=${record} />`;
-  if (!data) return html`<${Empty}>${error ? error.message : "…"}<//>`;
-  return html`<${Record} record=${data} />`;
+    ${tries.length > 0 && html`<${Card} title="Earlier tries" note="that went wrong">${tries.map((one, place) => html`<details key=${place} class="more"><summary>attempt ${one.attempt}: ${one.outcome} on <${Worker} peer=${one.worker} /></summary><${Record} record=${one.record} /></details>`)}<//>`}`;
 }

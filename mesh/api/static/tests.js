@@ -5,7 +5,7 @@ import { query } from "./api.js";
 import { OUTCOMES, plural, seconds, whole } from "./format.js";
 import { useLive } from "./live.js";
 import { narrow, route } from "./route.js";
-import { Card, Empty, State, Table, TestName, Th, Worker, testHref } from "./widgets.js";
+import { Awaited, Card, Empty, State, Table, TestName, Th, Worker, testHref } from "./widgets.js";
 
 const LIMIT = 100;
 
@@ -26,7 +26,7 @@ export function Tests({ run }) {
       <label class="field">Outcome<select value=${outcome} onChange=${(event) => narrow({ outcome: event.target.value, offset: null })}>
         ${["", "bad", ...OUTCOMES, "running", "pending"].map((one) => html`<option key=${one} value=${one}>${{ "": "any", bad: "failed or error" }[one] ?? one}</option>`)}</select></label>
     </form>
-    ${!data ? html`<${Empty}>${error ? (error.missing ? "This node has no list of tests: it is of an older version." : error.message) : "…"}<//>` : !data.tests.length ? html`<${Empty}>No test is like that.<//>` : html`
+    ${!data ? html`<${Awaited} error=${error} />` : !data.tests.length ? html`<${Empty}>No test is like that.<//>` : html`
       <${Table} caption=${`Tests ${first + 1} to ${first + data.tests.length} of ${data.matching}`} head=${html`<${Sorted} name="outcome">Outcome<//><${Sorted} name="index">Test<//><${Sorted} name="duration" number>Time<//><${Sorted} name="expected" number className="phone-no">Expected<//><${Th} className="phone-no">Worker<//><${Th} number className="phone-no">Attempt<//>`}>
         ${data.tests.map((test) => html`<tr key=${test.index}>
           <td><${State} of=${test.outcome ?? test.state} /></td>

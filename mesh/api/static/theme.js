@@ -13,6 +13,17 @@ export const theme = signal(THEMES.includes(localStorage.getItem("theme")) ? loc
 /** What is in force; pictures that are no markup are drawn anew when it changes. */
 export const dark = computed(() => (theme.value === "system" ? systemDark.value : theme.value === "dark"));
 
+/** The theme's colours as they are now, for such pictures. */
+export function inks(names) {
+  const probe = document.body.appendChild(document.createElement("span"));
+  const found = names.map((name) => {
+    probe.style.color = `var(--${name})`;
+    return [name, getComputedStyle(probe).color];
+  });
+  probe.remove();
+  return Object.fromEntries(found);
+}
+
 export function turn() {
   theme.value = THEMES[(THEMES.indexOf(theme.value) + 1) % THEMES.length];
   localStorage.setItem("theme", theme.value);

@@ -2,25 +2,26 @@
 
 import { html, useEffect, useMemo, useRef, useState } from "./vendor/ui.js";
 import { get } from "./api.js";
-import { OUTCOMES, isOver, percent, plural, seconds, split } from "./format.js";
+import { OUTCOMES, isOver, percent, plural, seconds } from "./format.js";
 import { gantt } from "./gantt.js";
 import { useLive } from "./live.js";
 import { go } from "./route.js";
 import { nameOf } from "./store.js";
-import { Card, Empty, Shape, Table, TestName, Th, Worker, testHref } from "./widgets.js";
+import { Awaited, Card, Empty, Shape, Table, TestName, Th, Worker, testHref } from "./widgets.js";
 
 const CRITICAL_SHOWN = 60;
 const IDLE_SHOWN = 30;
+const NAMES_MAX = 2000;
+const TIP_MS = 120; // before the name under the pointer is asked for
 
 export function Timeline({ run }) {
   const { data, error } = useLive(`api/runs/${run.run}/timeline`, { on: [run.run], every: 2000, poll: isOver(run) ? 0 : 3000 });
   const drawn = useMemo(() => data && prepare(data), [data]);
-  if (!data) return html`<${Card} title="Timeline"><${Empty}>${error ? (error.missing ? "This node has no timeline: it is of an older version." : error.message) : "…"}<//><//>`;
+  if (!data) return html`<${Card} title="Timeline"><${Awaited} error=${error} /><//>`;
   if (!drawn.rows.length) return html`<${Card} title="Timeline"><${Empty}>No test has run yet.<//><//>`;
   return html`<${Card} title="Timeline" note=${`${plural(drawn.rows.length, "slot")}, ${seconds(drawn.whole)}, ${percent(drawn.used)} in use${data.cut ? "; only the first spans are shown" : ""}`}>
       <${Chart} run=${run.run} drawn=${drawn} />
       <ul class="legend" style=${{ marginTop: ".6rem" }} aria-label="What the bars mean">${OUTCOMES.filter((_, code) => drawn.codes.has(code)).map((outcome) => html`<li key=${outcome}><${Shape} of=${outcome} />${outcome}</li>`)}
-        ${drawn.running && html`<li><${Shape} of="running" />running</li>`}
         <li><svg width="16" height="10" aria-hidden="true"><path d="M1 9 9 1M6 10 14 2" stroke="var(--soft)" /></svg>idle</li>
         <li><svg width="16" height="10" aria-hidden="true"><rect x="1" y="1" width="14" height="6" fill="var(--passed)" /><rect x="1" y="7.5" width="14" height="2" fill="var(--ink)" /></svg>on the critical path</li></ul>
     <//>
@@ -43,11 +44,10 @@ function prepare({ slots, idle, critical, start, end }) {
       codes.add(span[3]);
       if (chain.has(span[0])) spanOf.set(span[0], { span, row: place });
     }
-    row.idle = idle.filter((gap) => gap.worker === row.worker && gap.slot === row.slot).map((gap) => [gap.start > 1e8 ? gap.start - start : gap.start, gap.seconds]);
+    row.idle = idle.filter((gap) => gap.worker === row.worker && gap.slot === row.slot).map((gap) => [gap.start, gap.seconds]);
   }
   const chained = critical.map((index) => spanOf.get(index)).filter(Boolean).sort((a, b) => a.span[1] - b.span[1]);
-  const running = [...codes].some((code) => code == null || code < 0 || code >= OUTCOMES.length);
-  return { rows, chain, chained, codes, running, whole: last, used: last ? busy / (last * Math.max(rows.length, 1)) : 0 };
+  return { rows, chain, chained, codes, whole: last, used: last ? busy / (last * Math.max(rows.length, 1)) : 0 };
 }
 
 function Chart({ run, drawn }) {
@@ -69,20 +69,25 @@ function Chart({ run, drawn }) {
 
 const known = new Map();
 
-function Tip({ run, tip }) {
-  const [test, setTest] = useState("");
-  const key = tip ? `${run} ${tip.span[0]}` : "";
+/** A test's name, "" as long as it is not known: it is then asked for, once `wait` ms have passed. */
+function useName(run, index, wait = 0) {
+  const key = `${run} ${index}`;
+  const [told, setTold] = useState({});
   useEffect(() => {
-    setTest(known.get(key) ?? "");
-    if (!key || known.has(key)) return undefined;
-    const timer = setTimeout(() => get(`api/runs/${run}/tests/${tip.span[0]}`).then((found) => {
-      if (known.size > 2000) known.clear();
-      known.set(key, found.test);
-      setTest(found.test);
-    }, () => {}), 120);
+    if (index == null || known.has(key)) return undefined;
+    const timer = setTimeout(() => get(`api/runs/${run}/tests/${index}`).then(({ test }) => {
+      if (known.size >= NAMES_MAX) known.delete(known.keys().next().value);
+      known.set(key, test);
+      setTold({ key, test });
+    }, () => {}), wait);
     return () => clearTimeout(timer);
   }, [key]);
-  const said = tip && `${test ? split(test).join("") : `test ${tip.span[0] + 1}`}: ${OUTCOMES[tip.span[3]] ?? "running"}, ${seconds(tip.span[2])} from ${seconds(tip.span[1])} on, ${tip.name} slot ${tip.slot}`;
+  return (told.key === key ? told.test : known.get(key)) ?? "";
+}
+
+function Tip({ run, tip }) {
+  const test = useName(run, tip?.span[0], TIP_MS);
+  const said = tip && `${test || `test ${tip.span[0] + 1}`}: ${OUTCOMES[tip.span[3]]}, ${seconds(tip.span[2])} from ${seconds(tip.span[1])} on, ${tip.name} slot ${tip.slot}`;
   return html`<div role="status" class="quiet">${tip?.keyed ? said : ""}</div>
     ${tip && html`<div class="tip" aria-hidden="true" style=${{ left: `${Math.min(tip.x + 12, innerWidth - 290)}px`, top: `${tip.y + 16}px` }}>${said}</div>`}`;
 }
@@ -99,15 +104,7 @@ function Critical({ run, drawn }) {
 }
 
 function Named({ run, index }) {
-  const key = `${run} ${index}`;
-  const [test, setTest] = useState(known.get(key) ?? "");
-  useEffect(() => {
-    if (test) return;
-    get(`api/runs/${run}/tests/${index}`).then((found) => {
-      known.set(key, found.test);
-      setTest(found.test);
-    }, () => {});
-  }, [key]);
+  const test = useName(run, index);
   return test ? html`<${TestName} test=${test} />` : `test ${index + 1}`;
 }
 
@@ -117,6 +114,6 @@ function Idle({ data, drawn }) {
   const sum = gaps.reduce((total, gap) => total + gap.seconds, 0);
   return html`<${Card} title="Idle slots" note=${`${seconds(sum)} in ${plural(gaps.length, "gap")}, ${percent(sum / Math.max(drawn.whole * drawn.rows.length, 1e-9))} of the slots' time`}>
     <${Table} tall caption="Longest gaps" head=${html`<${Th}>Worker<//><${Th} number>Slot<//><${Th} number>From<//><${Th} number>Idle for<//>`}>
-      ${gaps.slice(0, IDLE_SHOWN).map((gap, place) => html`<tr key=${place}><th scope="row"><${Worker} peer=${gap.worker} /></th><td class="number">${gap.slot}</td><td class="number">${seconds(gap.start > 1e8 ? gap.start - data.start : gap.start)}</td><td class="number">${seconds(gap.seconds)}</td></tr>`)}<//>
+      ${gaps.slice(0, IDLE_SHOWN).map((gap, place) => html`<tr key=${place}><th scope="row"><${Worker} peer=${gap.worker} /></th><td class="number">${gap.slot}</td><td class="number">${seconds(gap.start)}</td><td class="number">${seconds(gap.seconds)}</td></tr>`)}<//>
   <//>`;
 }

@@ -4,7 +4,7 @@ import { html, useEffect, useMemo, useState } from "./vendor/ui.js";
 import { milliseconds, plural } from "./format.js";
 import { useLive } from "./live.js";
 import { mesh, nameOf, nodes } from "./store.js";
-import { Card, Empty, Table, Th } from "./widgets.js";
+import { Awaited, Card, Empty, Table, Th } from "./widgets.js";
 
 const WIDTH = 560;
 const HEIGHT = 360;
@@ -21,7 +21,7 @@ export function Topology() {
   const live = nodes.value;
   const links = data?.links ?? [];
   const places = useLayout(live, links);
-  if (error && !data) return html`<${Card} title="Topology"><${Empty}>${error.message}<//><//>`;
+  if (error && !data) return html`<${Card} title="Topology"><${Awaited} error=${error} /><//>`;
   const drawn = links.filter((link) => places?.has(link.a) && places.has(link.b));
   return html`<${Card} title="Topology" note=${`${plural(live.length, "node")}, ${plural(links.length, "link")}`}>
     ${places ? html`<${Picture} nodes=${live} links=${drawn} places=${places} />` : html`<${Empty}>…<//>`}

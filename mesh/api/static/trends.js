@@ -25,7 +25,6 @@ export function Trends() {
 
 export const said = (found, error, some) => {
   const failure = found.error ?? error;
-  if (failure?.missing) return "This node keeps no history: it is of an older version.";
   if (failure) return failure.message;
   return found.data && !some ? "No run has ended yet. Each that does adds a point here." : "…";
 };

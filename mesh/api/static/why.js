@@ -3,11 +3,11 @@
 import { html } from "./vendor/ui.js";
 import { plural, whole } from "./format.js";
 import { useLive } from "./live.js";
-import { Card, Empty, Table, Th, Worker } from "./widgets.js";
+import { Awaited, Card, Table, Th, Worker } from "./widgets.js";
 
 export function Why({ target, title = "Why it waits" }) {
   const { data, error } = useLive(`api/why/${encodeURIComponent(target)}`, { on: [target], every: 2000, poll: 5000 });
-  if (!data) return html`<${Card} title=${title}><${Empty}>${error ? error.message : "…"}<//><//>`;
+  if (!data) return html`<${Card} title=${title}><${Awaited} error=${error} /><//>`;
   const [first, ...rest] = data.explanation;
   return html`<${Card} title=${title}>
     <p class="any"><b>${first}</b></p>

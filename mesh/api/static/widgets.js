@@ -50,6 +50,9 @@ export function Card({ title, note, end, children, id, level = 2 }) {
 
 export const Empty = ({ children }) => html`<p class="empty">${children}</p>`;
 
+/** In place of what is asked for, until it is here; or why it does not come. */
+export const Awaited = ({ error }) => html`<${Empty}>${error ? error.message : "…"}<//>`;
+
 /** A table that may be wider than the screen: it scrolls by itself, by keys too. */
 export function Table({ caption, head, children, tall }) {
   return html`<div class=${tall ? "scroll tall" : "scroll"} tabindex="0" role="region" aria-label=${caption}><table>

@@ -3,11 +3,11 @@
 import { html } from "./vendor/ui.js";
 import { percent, seconds, whole } from "./format.js";
 import { useLive } from "./live.js";
-import { Card, Empty, Shape, Table, Th, Worker } from "./widgets.js";
+import { Awaited, Card, Empty, Shape, Table, Th, Worker } from "./widgets.js";
 
 export function Workers({ run }) {
   const { data, error } = useLive(`api/runs/${run.run}/timeline`, { on: [run.run], every: 2000 });
-  if (!data) return html`<${Card} title="Workers"><${Empty}>${error ? (error.missing ? "This node has no timeline: it is of an older version." : error.message) : "…"}<//><//>`;
+  if (!data) return html`<${Card} title="Workers"><${Awaited} error=${error} /><//>`;
   const rows = compare(data);
   if (!rows.length) return html`<${Card} title="Workers"><${Empty}>No worker has run a test of it yet.<//><//>`;
   const most = Math.max(...rows.map((row) => row.busy), 1e-9);
