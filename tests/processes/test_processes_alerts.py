@@ -1,5 +1,5 @@
-"""Alerts with real nodes: quiet runs raise none; a slowed test and a sick host raise theirs within one run, once; and a
-history that is lost comes back, from the log and from reports."""
+"""Alerts with real nodes: quiet runs raise none; a jump in failures, a slowed test and a sick host raise theirs within one
+run, once, and are over with their cause; and a history that is lost comes back, from the log and from reports."""
 
 import json
 import time
@@ -29,6 +29,7 @@ def test_one():
 
 def test_other():
     time.sleep(0.1)
+    assert not told("broken")
     assert not (told("sick") and "SICK" in os.environ)
 
 def test_work():
@@ -112,8 +113,16 @@ def test_what_changes_is_told_and_nothing_else(three: Lab) -> None:
     time.sleep(4.5)  # two looks of the coordinator: what it would have raised is there
     assert active(three) == []
 
+    finished = run(three, "broken", code=1)
+    three.until(lambda: bool(active(three)), "the jump in failures is told")
+    (alert,) = active(three)
+    assert (alert["kind"], alert["run"]) == ("failures", finished["run"]), "a commit, and neither hosts nor tests"
+    assert alert["summary"].startswith("15 of 45 tests of suite that passed before fail")
+
     run(three, "slow")
-    three.until(lambda: bool(active(three)), "the slow test is told")
+    three.until(
+        lambda: [one["kind"] for one in active(three)] == ["slow-test"], "the slow test is told, the jump is over"
+    )
     (alert,) = active(three)
     assert (alert["kind"], alert["test"]) == ("slow-test", "test_5.py::test_work")
 
@@ -126,7 +135,7 @@ def test_what_changes_is_told_and_nothing_else(three: Lab) -> None:
     assert "in quarantine" in three.mesh("alerts", home="c").stdout
 
     three.until(lambda: "bad-host" in raised(three), "the sink is told")
-    assert raised(three) == ["slow-test", "bad-host"], "each once, whoever coordinates"
+    assert raised(three) == ["failures", "slow-test", "bad-host"], "each once, whoever coordinates"
     assert three.mesh("alerts", "--ack", alert["id"], "--by", "ada", home="a").stdout.endswith("by ada\n")
     assert not ask(three, "b", "/api/alerts")["quarantine"]
 
