@@ -1,5 +1,5 @@
-"""Alerts with real nodes: quiet runs raise none; a jump in failures, a slowed test and a sick host raise theirs within one
-run, once, and are over with their cause; and a history that is lost comes back, from the log and from reports."""
+"""Alerts with real nodes: quiet runs raise none; a jump in failures, a slowed test and a sick host raise theirs within
+one run, once, and are over with their cause; and a history that is lost comes back, from the log and from reports."""
 
 import json
 import time
