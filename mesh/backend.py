@@ -16,6 +16,7 @@ import trio
 from mesh.details import Details
 from mesh.feeds import Feeds
 from mesh.live import LiveOutput
+from mesh.loads import Loads
 from mesh.node_alerts import NodeAlerts
 from mesh.past_looker import Own, PastLooker, Rebuild
 from mesh.pins import NodePins
@@ -129,6 +130,7 @@ class MeshBackend:
             now=time.time,
             as_of=lambda: self.feed.as_of,
         )
+        self.loads = Loads(nodes)
         self._past = PastLooker(self._look, past, lambda: self.feed.as_of, rebuild, replica)
 
     # Looking
@@ -228,6 +230,12 @@ class MeshBackend:
 
     async def past(self, view: str, asked: Mapping[str, Any]) -> dict[str, Any]:
         return await self._past.document(view, asked)
+
+    async def node_history(self, node: str, hours: int) -> dict[str, Any]:
+        return {**self.loads.document(self._resolve(node), hours), "seen_by": self._network.peer_id}
+
+    async def node_runs(self, node: str, limit: int) -> dict[str, Any]:
+        return await self._past.document("host", {"host": self._resolve(node), "limit": limit})
 
     # Doing
 
@@ -409,7 +417,7 @@ class MeshBackend:
     def _resolve(self, node: str) -> PeerId:
         """A peer by its ID, an unambiguous beginning or end of one, or a name."""
         views = self._nodes.nodes()
-        if node in views:
+        if node in views or self.loads.knows(node):
             return PeerId(node)
         named = [peer for peer, view in sorted(views.items()) if view.presence.name == node]
         found = named or [peer for peer in sorted(views) if node and (peer.startswith(node) or peer.endswith(node))]

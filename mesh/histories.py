@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from mesh.state.parts import Part
 from mesh.state.past import Results, Seen, Whole
 from protocols.history import PastRun
+from protocols.ids import PeerId
 
 
 class RunHistory(Protocol):
@@ -33,6 +35,10 @@ class RunHistory(Protocol):
     ) -> tuple[Sequence[Whole], Mapping[bytes, Sequence[str]]]:
         """Runs of a project with their results, the newest first, as many as have at most `tests_max` tests together
         (the newest in any case); and the tests of each digest."""
+
+    async def parts(self, host: PeerId, limit: int, tests_max: int) -> Sequence[Part]:
+        """What a host did of the newest runs of all projects that it had a part in; at most `limit` of them, and with
+        at most `tests_max` tests together (the newest in any case)."""
 
     async def test(self, project: str, test: str, limit: int) -> Sequence[Seen]:
         """A test in past runs of a project that have a verdict of it, the newest first."""

@@ -288,6 +288,7 @@ class Node:
         nursery.start_soon(self._keeping.run)
         nursery.start_soon(self._alerting.run)
         nursery.start_soon(self._backend.feed.run)
+        nursery.start_soon(self._backend.loads.run)
         if self._agent is not None:
             nursery.start_soon(self._agent.run)
         if self._options.api != "off":

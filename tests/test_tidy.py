@@ -56,6 +56,7 @@ LAYERS = {
     "mesh.hardware": (SERVICE, "hardware"),
     "mesh.listening": (SERVICE, "backend"),
     "mesh.live": (SERVICE, "backend"),
+    "mesh.loads": (SERVICE, "backend"),
     "mesh.log_home": (SERVICE, "consensus"),
     "mesh.membership": (SERVICE, "membership"),
     "mesh.monitoring": (SERVICE, "monitoring"),

@@ -19,6 +19,7 @@ from mesh.api.checks import digits, parse_cid, parse_run
 from mesh.api.dashboard import Dashboard
 from mesh.api.details import DetailRoutes
 from mesh.api.gateway import Gateway, GatewayError
+from mesh.api.nodes import NodeRoutes
 from mesh.api.openapi import openapi
 from mesh.api.past import PastRoutes
 from mesh.api.port import Backend, Metrics
@@ -61,7 +62,7 @@ class Api:
     def app(self) -> Starlette:
         get, post, delete = ["GET"], ["POST"], ["DELETE"]
         past, alerts = PastRoutes(self._backend), AlertRoutes(self._backend)
-        details = DetailRoutes(self._backend, self._peer)
+        details, nodes = DetailRoutes(self._backend, self._peer), NodeRoutes(self._backend)
         table: list[tuple[str, Handler, list[str]]] = [
             ("/", self._dashboard.page, get),
             ("/static/{build}/{name:path}", self._dashboard.file, get),
@@ -74,6 +75,8 @@ class Api:
             ("/api/topology", self.topology, get),
             ("/api/overview", self.overview, get),
             ("/api/raft", self.raft, get),
+            ("/api/nodes/{node}/history", nodes.history, get),
+            ("/api/nodes/{node}/runs", nodes.runs, get),
             ("/api/events", self.feed, get),
             ("/api/snapshot", self.snapshot, get),
             ("/api/runs", self.runs, get),

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from mesh.api import schemas
+from mesh.api.nodes import HOURS_MAX
 from mesh.api.schemas import CID, FLAG, TEXT, WHOLE, Schema, listed, may, of, the
 from mesh.views import tests_table
 
@@ -38,6 +39,7 @@ PATHS: dict[str, tuple[Schema, str]] = {
     "build": (TEXT, "a hash of all files"),
     "name": (TEXT, "of a file"),
     "alert": (TEXT, "an alert's ID"),
+    "node": (TEXT, "a name, a peer ID, or an unambiguous beginning or end of one"),
 }
 """What stands in paths."""
 
@@ -84,6 +86,11 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/topology", "mesh", "Who is connected to whom", the("Topology")),
     Route("GET", "/api/overview", "mesh", "Nodes, runs and verdicts of the newest runs", the("Overview")),
     Route("GET", "/api/raft", "mesh", "The group that keeps the log", the("Raft")),
+    Route(
+        "GET", "/api/nodes/{node}/history", "mesh", "How busy a node was, by what this one heard", the("NodeHistory"),
+        query=(("hours", {"type": "integer", "minimum": 1, "maximum": HOURS_MAX}, "the last ones"),),
+    ),
+    Route("GET", "/api/nodes/{node}/runs", "past", "What it did of past runs", the("NodeRuns"), query=(_LIMIT,)),
     Route(
         "GET", "/api/events", "mesh", "What happens in the mesh, from an event's ID on (also: Last-Event-ID)",
         media=STREAM, query=(("after", WHOLE, "the ID of the last event seen"),),

@@ -12,7 +12,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from mesh.api.checks import parse_cid
+from mesh.api.checks import digits, parse_cid
 from mesh.scheduler.environments import ENVIRONMENTS, checked_python, with_needs
 from mesh.scheduler.requirements import parse as parse_requirement
 from protocols.client import PLANNED_RUNS_MAX
@@ -52,6 +52,15 @@ _SPEC_FIELDS: dict[str, tuple[str, ...]] = {
     "number": ("timeout", "deadline"),
     "map": ("variables",),
 }
+
+
+def asked_number(request: Request, name: str, default: int, most: int) -> int:
+    """A whole number of the query, from 1 to `most`."""
+    given = request.query_params.get(name, str(default))
+    number = digits(given, 8)
+    if number is None or not 1 <= number <= most:
+        raise UsageError(f"{name!r} must be a whole number from 1 to {most}, not {given[:40]!r}")
+    return number
 
 
 async def body(request: Request, bytes_max: int = BODY_BYTES_MAX) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from mesh.api import parse
-from mesh.api.checks import digits, parse_cid
+from mesh.api.checks import parse_cid
+from mesh.api.parse import asked_number
 from mesh.api.port import Backend
 from protocols.errors import UsageError
 
@@ -25,14 +26,14 @@ class PastRoutes:
         return JSONResponse(await self._backend.past("projects", {}))
 
     async def trends(self, request: Request) -> Response:
-        asked = {"project": _text(request, "project"), "limit": _limit(request, RUNS_DEFAULT, RUNS_MAX)}
+        asked = {"project": _text(request, "project"), "limit": asked_number(request, "limit", RUNS_DEFAULT, RUNS_MAX)}
         return JSONResponse(await self._backend.past("trends", asked))
 
     async def tests(self, request: Request) -> Response:
         asked = {
             "project": _text(request, "project"),
             "test": _text(request, "test"),
-            "limit": _limit(request, SEEN_DEFAULT, SEEN_MAX),
+            "limit": asked_number(request, "limit", SEEN_DEFAULT, SEEN_MAX),
         }
         return JSONResponse(await self._backend.past("seen", asked))
 
@@ -50,11 +51,3 @@ def _text(request: Request, name: str) -> str:
     if not 0 < len(given) <= TEXT_CHARACTERS_MAX:
         raise UsageError(f"{name!r} must be given in the query, with at most {TEXT_CHARACTERS_MAX} characters")
     return given
-
-
-def _limit(request: Request, default: int, most: int) -> int:
-    given = request.query_params.get("limit", str(default))
-    limit = digits(given, 8)
-    if limit is None or not 1 <= limit <= most:
-        raise UsageError(f"'limit' must be a whole number from 1 to {most}, not {given[:40]!r}")
-    return limit

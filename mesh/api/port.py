@@ -102,7 +102,14 @@ class Backend(Protocol):
 
     async def past(self, view: str, asked: Mapping[str, Any]) -> dict[str, Any]:
         """Of finished runs: "projects"; "trends" of a "project", its newest "limit" runs; "seen": results of a "test"
-        of a "project" in as many."""
+        of a "project" in as many; "host": what a "host" did of as many."""
+
+    async def node_history(self, node: str, hours: int) -> dict[str, Any]:
+        """How busy a node was in the last hours, and in which state, by what this node heard. `UsageError`: it knows no
+        such node."""
+
+    async def node_runs(self, node: str, limit: int) -> dict[str, Any]:
+        """What a node did of the newest finished runs, at most so many. `UsageError` as above."""
 
     async def rebuild(self, reports: Sequence[Cid] | None) -> dict[str, Any]:
         """Fill this node's history from reports: these, or those of all runs that the log knows. `UsageError`: it keeps

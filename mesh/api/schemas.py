@@ -91,6 +91,13 @@ SPAN: Schema = {
     f"{', '.join(OUTCOMES)}, the attempt",
 }
 
+NODE_STATES = ["alive", "suspect", "dead", "draining"]
+
+SHARES: Schema = {
+    **or_null(listed(or_null(NUMBER))),
+    "description": "0 to 1, one a step; a gap is null; null in place of all: never known",
+}
+
 REASON = of(text=TEXT, tests=WHOLE)
 
 SCHEMAS: dict[str, Schema] = {
@@ -100,7 +107,7 @@ SCHEMAS: dict[str, Schema] = {
         peer=PEER,
         name=TEXT,
         role={"enum": ["auto", "coordinator", "worker", "client"]},
-        state={"enum": ["alive", "suspect", "dead", "draining"]},
+        state={"enum": NODE_STATES},
         addresses=listed(TEXT),
         slots=WHOLE,
         busy=WHOLE,
@@ -130,6 +137,35 @@ SCHEMAS: dict[str, Schema] = {
         **AS_OF,
     ),
     "Topology": of(mesh=TEXT, nodes=listed(the("Node")), links=listed(of(a=PEER, b=PEER, rtt=SECONDS))),
+    "NodeHistory": of(
+        peer=PEER,
+        step_seconds=WHOLE,
+        start={**or_null(TIME), "description": "of the first step; null: nothing is known"},
+        cpu=SHARES,
+        memory=SHARES,
+        slots=SHARES,
+        gpu=SHARES,
+        gpu_memory=SHARES,
+        states=listed(of(state=or_null({"enum": NODE_STATES}), since=TIME, until=or_null(TIME))),
+        seen_by=PEER,
+    ),
+    "NodeRuns": of(
+        host=PEER,
+        runs=listed(
+            of(
+                run=TEXT,
+                at=TIME,
+                project=TEXT,
+                name=TEXT,
+                state=TEXT,
+                tests=or_null(WHOLE),
+                bad=or_null(WHOLE),
+                retried=WHOLE,
+                seconds=or_null(SECONDS),
+            )
+        ),
+        **AS_OF,
+    ),
     "Overview": of(nodes=listed(the("Node")), runs=listed(the("Run")), verdicts=listed(ANY)),
     "Raft": of(mesh=TEXT, seen_by=PEER, by_leader=FLAG, leader=or_null(PEER), health=ANY),
     "TestRow": TEST_ROW,

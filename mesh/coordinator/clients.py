@@ -59,7 +59,7 @@ from protocols.work import Ack, Refused
 RUNS_SHOWN_MAX = 500
 """Newest runs in one answer."""
 
-PAST_VIEWS = ("projects", "trends", "seen")
+PAST_VIEWS = ("projects", "trends", "seen", "host")
 Past = Callable[[str, str], Awaitable[dict[str, Any]]]
 """Answers one of these views of finished runs, from what this node keeps of them."""
 

@@ -15,10 +15,12 @@ import trio
 
 from mesh.disk.database import Database, checksum
 from mesh.state.model import NO_VERDICT
+from mesh.state.parts import Part, part_of, place_in
 from mesh.state.past import Results, Seen, Whole, pack_names, pack_results, place_of, unpack_names, unpack_results
 from protocols.codec import decode, encode
 from protocols.errors import RemoteProtocolError, StorageError
 from protocols.history import PastRun
+from protocols.ids import PeerId
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,9 @@ BYTES_MAX = 512 * 2**20
 """Of results and names."""
 
 PROJECTS_SHOWN_MAX = 500
+
+RUNS_LOOKED_AT_MAX = 1_000
+"""The newest of all projects, for those that one host had a part in."""
 
 
 class HistoryFile(Database):
@@ -189,6 +194,31 @@ class HistoryFile(Database):
                 names[digest] = unpack_names(self._names(connection, digest))
             found.append(Whole(run, digest, unpack_results(packed, run.tests)))
         return found, names
+
+    async def parts(self, host: PeerId, limit: int, tests_max: int) -> list[Part]:
+        """What a host did of the newest runs of all projects that it had a part in; at most `limit` of them, and with
+        at most `tests_max` tests together (the newest in any case)."""
+        return await self._ask(lambda connection: self._parts(connection, host, limit, tests_max))
+
+    def _parts(self, connection: sqlite3.Connection, host: PeerId, limit: int, tests_max: int) -> list[Part]:
+        found: list[Part] = []
+        tests = 0
+        rows = connection.execute(
+            "SELECT key, crc, body FROM runs ORDER BY at DESC, key LIMIT ?", (RUNS_LOOKED_AT_MAX,)
+        )
+        for key, crc, body in rows:
+            run = decode(self._sound(key, crc, body), PastRun)
+            place = place_in(run, host)
+            if place is None:
+                continue
+            kept = self._results(connection, run)
+            tests += run.tests if kept else 0
+            if len(found) >= limit or (found and tests > tests_max):
+                break
+            part = part_of(run, place, unpack_results(kept[1], run.tests) if kept else None)
+            if not part.is_empty:
+                found.append(part)
+        return found
 
     async def test(self, project: str, test: str, limit: int) -> list[Seen]:
         """A test in past runs of a project that have a verdict of it, the newest first."""

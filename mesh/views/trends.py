@@ -1,4 +1,5 @@
-"""Past runs, as pages and scripts see them: a project's trends, a test over time. Pure, on what a voter's history has.
+"""Past runs, as pages and scripts see them: a project's trends, a test over time, what a host ran. Pure, on what a
+voter's history has.
 
 Medians and medians of absolute deviations throughout: one run on a loaded host moves no line. The standard library's
 `statistics` computes them: a thousand tests in twenty runs take a few milliseconds, and numpy would cost a node that
@@ -9,6 +10,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mesh.state.parts import Part
 from mesh.state.past import BAD, GOOD, KINDS, NEITHER, NOBODY, TIMED, Seen, Whole, flips_of
 from protocols.history import PastRun
 from protocols.ids import PeerId
@@ -30,6 +32,7 @@ SLOWER_SECONDS = 0.05
 """A test is listed as slower when it takes so many times as long, and so much longer."""
 
 SEEN_MAX = 1_000
+PARTS_MAX = 200
 RUNS_MAX = 500
 
 
@@ -177,6 +180,26 @@ def _result(one: Seen) -> dict[str, Any]:
         "attempts": one.attempt,
         "flaky": one.index in one.run.flaky,
         "record": None,
+    }
+
+
+def host_document(host: PeerId, parts: Sequence[Part]) -> dict[str, Any]:
+    """What a host did of finished runs; `parts`: the newest first."""
+    return {"host": host, "runs": [_part(part) for part in parts]}
+
+
+def _part(part: Part) -> dict[str, Any]:
+    run = part.run
+    return {
+        "run": str(run.run),
+        "at": run.at,
+        "project": run.project,
+        "name": run.name,
+        "state": run.state,
+        "tests": part.tests,
+        "bad": part.bad,
+        "retried": part.retried,
+        "seconds": None if part.microseconds is None else part.microseconds / 1e6,
     }
 
 

@@ -17,7 +17,7 @@ from protocols.ids import NO_RUN, Cid, PeerId, RunId
 from protocols.manifests import Outcome, Phase, Record, RunSpec
 from protocols.raft import Configuration, Snapshot
 from protocols.work import CommandVerb
-from tests.api.fake_views import ALERT, PEER, FakeDetails, FakeFeed
+from tests.api.fake_views import ALERT, PEER, FakeDetails, FakeFeed, host_runs, load_history
 
 OTHER = PeerId("12D3KooWNodeTwo")
 TREE = Cid("bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi")
@@ -259,6 +259,15 @@ class FakeBackend:
     async def past(self, view: str, asked: Mapping[str, Any]) -> dict[str, Any]:
         self._check()
         return {"view": view, "asked": dict(asked), "agreed": True, "as_of": 1_000.0}
+
+    async def node_history(self, node: str, hours: int) -> dict[str, Any]:
+        self._check()
+        if node not in (PEER, OTHER, "one", "two"):
+            raise UsageError(f"no node answers to {node!r}: give a name or a peer ID of `mesh nodes`")
+        return load_history(hours)
+
+    async def node_runs(self, node: str, limit: int) -> dict[str, Any]:
+        return {"host": node, "runs": host_runs()[:limit], "agreed": True, "as_of": 1_000.0}
 
     async def record(self, cid: Cid) -> Record:
         if cid != RECORD:

@@ -68,6 +68,46 @@ ALERT: dict[str, Any] = {
 }
 
 
+NOON = 1.8e9
+"""A whole number of steps of a load history."""
+
+
+def load_history(hours: int) -> dict[str, Any]:
+    """Of a node with GPUs that was away from 60 minutes ago to 30 minutes ago, and has drained for the last ten."""
+    steps = 60 * hours
+    away = range(steps - 60, steps - 30)
+
+    def figure(most: float) -> list[float | None]:
+        return [None if step in away else most * (step % 50) / 50 for step in range(steps)]
+
+    start = NOON - 60.0 * steps
+    states = [("alive", start), ("dead", NOON - 3_600), ("alive", NOON - 1_800), ("draining", NOON - 600)]
+    ends = [since for _, since in states[1:]]
+    return {
+        "peer": PEER,
+        "step_seconds": 60,
+        "start": start,
+        "cpu": figure(0.9),
+        "memory": figure(0.5),
+        "slots": figure(1.0),
+        "gpu": figure(0.7),
+        "gpu_memory": figure(0.25),
+        "states": [
+            {"state": state, "since": since, "until": until}
+            for (state, since), until in zip(states, [*ends, None], strict=True)
+        ],
+        "seen_by": PEER,
+    }
+
+
+def host_runs() -> list[dict[str, Any]]:
+    what = {"project": "suite", "name": "suite", "at": NOON - 7_200}
+    return [
+        {"run": "17", "state": "failed", "tests": 120, "bad": 3, "retried": 1, "seconds": 75.5, **what},
+        {"run": "12", "state": "passed", "tests": None, "bad": None, "retried": 0, "seconds": None, **what},
+    ]
+
+
 class FakeDetails:
     """`Details`: what was asked for, and one test."""
 

@@ -27,8 +27,16 @@ def test_it_names_every_route() -> None:
     assert {(route.method, route.path) for route in ROUTES} == {one for one in served if one[0] != "HEAD"}
 
 
-@pytest.mark.parametrize("path", ["/readyz", "/healthz", "/api/ticket", "/api/topology", "/api/raft", "/api/pins"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/readyz", "/healthz", "/api/ticket", "/api/topology", "/api/raft", "/api/pins"),
+        *("/api/nodes/{node}/history", "/api/nodes/{node}/runs"),
+    ],
+)
 async def test_an_answer_is_what_it_says(api: Served, path: str) -> None:
     described: Any = (await api.http.get("/api/openapi.json")).json()
     schema = described["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
-    Draft202012Validator({**schema, "components": described["components"]}).validate((await api.http.get(path)).json())
+    Draft202012Validator({**schema, "components": described["components"]}).validate(
+        (await api.http.get(path.format(node=PEER))).json()
+    )

@@ -137,6 +137,19 @@ async def test_past_runs(api: Served) -> None:
         assert named in sentence
 
 
+async def test_a_nodes_history_and_runs(api: Served) -> None:
+    assert len((await api.http.get("/api/nodes/one/history")).json()["cpu"]) == 24 * 60
+    assert len((await api.http.get(f"/api/nodes/{PEER}/history?hours=2")).json()["cpu"]) == 2 * 60
+    assert [run["run"] for run in (await api.http.get("/api/nodes/one/runs?limit=1")).json()["runs"]] == ["17"]
+    for path, named in (
+        ("one/history?hours=25", "'hours' must be a whole number from 1 to 24, not '25'"),
+        ("one/history?hours=-1", "'hours' must be a whole number from 1 to 24, not '-1'"),
+        ("one/runs?limit=201", "'limit' must be a whole number from 1 to 200, not '201'"),
+        ("three/history", "no node answers to 'three': give a name or a peer ID of `mesh nodes`"),
+    ):
+        assert error(await api.http.get(f"/api/nodes/{path}")) == (400, 4, named)
+
+
 async def test_a_history_is_rebuilt_from_reports(api: Served) -> None:
     assert (await api.http.post("/api/history/rebuild", json={})).json()["added"] == ["17"]
     assert (await api.http.post("/api/history/rebuild", json={"reports": [TREE]})).json()["added"] == [TREE]

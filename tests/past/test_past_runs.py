@@ -26,6 +26,7 @@ from mesh.state.past import (
 )
 from mesh.views import trends
 from protocols.errors import NoQuorum, RemoteProtocolError, StorageError
+from protocols.history import PastRun
 from protocols.manifests import Outcome
 from tests.coordinator.test_coordinator_history import Lab
 from tests.past.past_runs import HOSTS, past
@@ -106,6 +107,34 @@ async def test_when_the_bytes_are_over_the_oldest_results_go_and_the_numbers_sta
         assert [run.run for run in await file.runs("suite", 10)] == [2, 1]
         assert not file.has("bafyreport1", whole=True)
         assert file.has("bafyreport2", whole=True), "the newest stay whatever their size"
+
+
+async def test_what_a_host_ran_lately(tmp_path: Path) -> None:
+    outcomes, seconds = [PASSED, FAILED, SKIPPED, PASSED], [0.5, 1.0, 0.0, 2.0]
+    with HistoryFile(tmp_path / "h.sqlite") as file:
+        for number in range(1, 4):
+            run, results = past(number, outcomes, seconds, (0, 1, 1, 0), project=f"p{number}", tries=((0, 1), (3, 0)))
+            await file.add(run, ["a", "b", "c", "d"], results)
+        await file.add(past(4, outcomes, seconds)[0])
+        await file.add(*_idle(5))
+        desk = PastDesk(file)
+        document = await desk.look("host", json.dumps({"host": HOSTS[1], "limit": 3}))
+        assert [(one["run"], one["project"], one["at"]) for one in document["runs"]] == [
+            *(("4", "suite", 4_000.0), ("3", "p3", 3_000.0), ("2", "p2", 2_000.0)),
+        ], "of all projects, without what it had no part in"
+        numbers = [tuple(one[name] for name in ("tests", "bad", "retried", "seconds")) for one in document["runs"]]
+        assert numbers == [(None, None, 0, None), (2, 1, 1, 1.0), (2, 1, 1, 1.0)], "what is not known is null"
+        assert len(await file.parts(HOSTS[1], 10, 5)) == 2, "no more tests than asked for"
+        assert (await desk.look("host", json.dumps({"host": "12D3KooWnobody", "limit": 3})))["runs"] == []
+        await file.add(*_idle(6))
+        again = await desk.look("host", json.dumps({"host": HOSTS[0], "limit": 1}))
+        assert again["runs"][0]["run"] == "6"
+
+
+def _idle(number: int) -> tuple[PastRun, list[str], Results]:
+    """A run of which the first host did all."""
+    run, results = past(number, [PASSED], [0.1])
+    return run, ["a"], results
 
 
 async def test_a_damaged_history_costs_history_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
