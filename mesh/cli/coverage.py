@@ -16,8 +16,9 @@ from typing import Any, TextIO
 
 from mesh.cli.client import Client
 from mesh.cli.output import note
-from mesh.reporters.coverage import DATA, combine
+from mesh.reporters.coverage import combine
 from protocols.errors import UsageError
+from protocols.history import COVERAGE_DATA
 
 EXIT_FAILED = 1
 """pytest-cov's, when `--cov-fail-under` is not reached."""
@@ -32,6 +33,7 @@ def wanted(arguments: Sequence[str]) -> argparse.Namespace | None:
     parser.add_argument("--cov-fail-under", type=float)
     parser.add_argument("--cov-append", action="store_true")
     parser.add_argument("--no-cov", action="store_true")
+    parser.add_argument("--no-cov-on-fail", action="store_true")
     try:
         options, _ = parser.parse_known_args(list(arguments))
     except SystemExit:
@@ -77,7 +79,7 @@ def _combine(measured: Any, client: Client, report: str, root: Path) -> bool:
     with tempfile.TemporaryDirectory(prefix="mesh-coverage-") as folder:
         target = Path(folder) / "report"
         client.post("/api/checkout", {"cid": report, "target": str(target)})
-        if not combine(measured, (target / "artifacts").rglob(f"{DATA}*"), root, root.name or "root"):
+        if not combine(measured, (target / "artifacts").rglob(f"{COVERAGE_DATA}*"), root, root.name or "root"):
             return False
         measured.save()
         return True

@@ -128,8 +128,9 @@ def run_on(args: argparse.Namespace, running: Client | None, joining: Joining | 
             return worst(ended) or max(codes)
         finished = follow(args, client, submitted[0], cancel=True)
         code = outputs[pythons[0]].save(client, finished, args.json)
-        if coverage is not None:
-            code = code or report_coverage(client, finished, submission.root, coverage, args.json)
+        if coverage is not None and not (code and coverage.no_cov_on_fail):
+            uncovered = report_coverage(client, finished, submission.root, coverage, args.json)
+            code = code or uncovered
         _print_way(args, finished, inside=client is not running and joining is None)
         return code
 
