@@ -37,7 +37,7 @@ class PastRun:
     tries: tuple[tuple[int, int], ...] = ()
     """Bad tries before a verdict: the test, and its worker's place in `workers` (at most `TRIES_MAX`)."""
     coverage: float | None = None
-    """Part of the lines that ran, 0 to 1; None: not measured."""
+    """Part of the lines that ran (and of the branches, where they were measured), 0 to 1; None: not known."""
 
     @property
     def wall_seconds(self) -> float:
@@ -52,3 +52,8 @@ class PastRun:
 
 FLAKY_MAX = 1_000
 TRIES_MAX = 5_000
+
+COVERAGE_FILE = "coverage.json"
+"""In the report of a run that measured its coverage: `{"percent": 0 to 100}`."""
+COVERAGE_DATA = ".coverage."
+"""How the names of coverage.py's data files begin, among what tests leave."""

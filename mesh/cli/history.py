@@ -99,7 +99,10 @@ def _trends(document: Mapping[str, Any]) -> str:
     for one in document["runs"]:
         rate = "" if one["pass_rate"] is None else f"{one['pass_rate']:.1%} pass"
         took = human.duration(one["wall_seconds"])
-        lines.append(f"  run {one['run']}  {_day(one['at'])}  {one['state']:<9} {one['tests']} tests  {rate}  {took}")
+        covered = "" if one["coverage"] is None else f"  {one['coverage']:.1%} covered"
+        lines.append(
+            f"  run {one['run']}  {_day(one['at'])}  {one['state']:<9} {one['tests']} tests  {rate}  {took}{covered}"
+        )
     for name, entries in (("slower than before", document["slower"]), ("flaky", document["flakiest"])):
         if entries:
             lines += [f"{name}:", *(f"  {human.clean(one['test'])}" for one in entries[:5])]

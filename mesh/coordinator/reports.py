@@ -4,9 +4,10 @@
 order; `tries.jsonl` those of tries that `--retries` had followed by others, and `retried.json` what both say together;
 `artifacts/<test>/` what tests left; `warnings.json` each warning once; `teardowns.json` what fixtures raised after the
 last test; `collection.txt` (and packed, for pytest itself, `collection.notes`) what pytest said when nothing could be
-collected; and what it takes to check all that (`sealing.py`). It is made of the log's completions and their chunks
-alone, so any coordinator makes the same one, but for its signature. Long documents are written to files in a thread,
-piece by piece: a run of a hundred thousand tests never stands in memory decoded.
+collected; `coverage.json` what the tests covered together (`covering.py`), where that can be told here; and what it
+takes to check all that (`sealing.py`). It is made of the log's completions and their chunks alone, so any coordinator
+makes the same one, but for its signature. Long documents are written to files in a thread, piece by piece: a run of a
+hundred thousand tests never stands in memory decoded.
 """
 
 import hashlib
@@ -24,6 +25,7 @@ from urllib.parse import quote
 import trio
 
 from mesh.content.unixfs.cid import as_raw
+from mesh.coordinator.covering import covered
 from mesh.coordinator.history import History
 from mesh.coordinator.reuse import Readings, Reuser
 from mesh.coordinator.sealing import Evidence, seal
@@ -37,6 +39,7 @@ from mesh.together import together
 from protocols.codec import decode, encode
 from protocols.commands import Finish
 from protocols.errors import ContentNotFound, MeshFailed, RemoteProtocolError
+from protocols.history import COVERAGE_FILE
 from protocols.ids import Cid, PeerId, TestIndex
 from protocols.manifests import Chunk, Manifest, Origin, Outcome, Record, Uncollected
 
@@ -155,6 +158,10 @@ class ReportBuilder:
             if manifest is not None and manifest.environment is not None and manifest.environment.distributions:
                 files["distributions.txt"] = manifest.environment.distributions
             files = await search.those_here({**files, **material.evidence.files(run)})
+            left = [root for name, root in files.items() if name.startswith("artifacts/") and isinstance(root, str)]
+            told = await covered(self._content, run, left, folder)
+            if told is not None:
+                files[COVERAGE_FILE] = told
             root = await self._content.add_files(files)
             root = await seal(self._network, self._content, root, run, material.evidence, files, now, names)
         finally:

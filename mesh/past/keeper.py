@@ -1,14 +1,17 @@
 """Fills a voter's history: each run as it finishes, and after a restart all that finished meanwhile.
 
-A run's numbers come from the state, its tests' names from its manifest, which is content. When a test of it was first
-with a worker stands nowhere in the log: each voter notes it as it sees it, and knows nothing of what it slept through.
+A run's numbers come from the state, its tests' names from its manifest and what they covered from its report, which are
+content. When a test of it was first with a worker stands nowhere in the log: each voter notes it as it sees it, and
+knows nothing of what it slept through.
 """
 
 import logging
+from dataclasses import replace
 
 import trio
 
 from mesh.histories import RunHistory
+from mesh.past.covered import coverage
 from mesh.ports import Clock, Content, ReplicatedLog
 from mesh.state.model import CoordinatorState, Run, RunPhase
 from mesh.state.past import past_run, results_of
@@ -24,6 +27,9 @@ LOOK_SECONDS = 0.1
 
 MANIFEST_SECONDS = 30.0
 """For which the list of a run's tests is looked for; without it only the run's numbers are kept."""
+
+COVERAGE_SECONDS = 10.0
+"""For which a report that has just been made is asked what the run covered."""
 
 REST_SECONDS = 60.0
 """After a failure of the disk, before the next attempt."""
@@ -86,6 +92,8 @@ class PastKeeper:
             past = past_run(replica.mesh, run, state.worker_names(), self._started.get(run_id), slots)
             if isinstance(run, Run) and run.tests and not self._history.has(past.key, whole=True):
                 results, tests = results_of(run), await self._tests(run)
+                if tests is not None and run.report is not None:
+                    past = replace(past, coverage=await coverage(self._content, run.report, COVERAGE_SECONDS))
                 await self._history.add(past, tests or (), None if tests is None else results, self._clock.now())
             elif not self._history.has(past.key):
                 await self._history.add(past, now=self._clock.now())

@@ -3,11 +3,13 @@
 import json
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import trio
 
 from mesh.histories import RunHistory
+from mesh.past.covered import coverage
 from mesh.ports import Clock, Content
 from mesh.state.model import NO_VERDICT
 from mesh.state.past import DURATION_MAX, NOBODY, WORKERS_MAX, Results
@@ -53,9 +55,10 @@ class Rebuilding:
         origin = decode(await self._file(report, ORIGIN_FILE), Origin)
         data = await self._file(report, REPORT_FILE)
         try:
-            return await trio.to_thread.run_sync(_past, report, json.loads(data), seal, manifest, origin)
+            run, tests, results = await trio.to_thread.run_sync(_past, report, json.loads(data), seal, manifest, origin)
         except (ValueError, KeyError, TypeError) as error:
             raise RemoteProtocolError(f"{report} is no report ({type(error).__name__})") from None
+        return replace(run, coverage=await coverage(self._content, report, FETCH_SECONDS)), tests, results
 
     async def _file(self, report: Cid, path: str) -> bytes:
         try:

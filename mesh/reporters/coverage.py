@@ -2,19 +2,20 @@
 and `html/`.
 
 Slots leave their data among their tests' artifacts. Sources are those of the tree that was submitted: here if it is
-here, else as the run had it. The tree's own settings of coverage.py hold (branches, omitted files, contexts).
+here, else as the run had it. The tree's own settings of coverage.py hold (branches, omitted files, contexts), but for
+those by which a tree from elsewhere would have code run, or files written, outside of it.
 """
 
 import contextlib
+import io
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from mesh.reporters.model import NothingToReport, Output, Report, Written
-
-DATA = ".coverage."
-"""How the names of data files begin."""
+from protocols.history import COVERAGE_DATA
 
 
 def combine(measured: Any, files: Iterable[Path], root: Path, name: str) -> bool:
@@ -27,6 +28,19 @@ def combine(measured: Any, files: Iterable[Path], root: Path, name: str) -> bool
     return True
 
 
+def opened(root: Path, data_file: Path, settings: str = "", ours: bool = True) -> Any:
+    """A `coverage.Coverage` for the tree `root`, which is the current directory. `settings`: `--cov-config`, if there
+    is one in the tree. `ours`: the tree is the user's own."""
+    import coverage
+
+    named = bool(settings) and (root / settings).resolve().is_relative_to(root.resolve())
+    measured = coverage.Coverage(config_file=settings if named else True, data_file=str(data_file))
+    if not ours:
+        for option, value in (("run:plugins", []), ("run:debug", []), ("run:debug_file", None)):
+            measured.set_option(option, value)
+    return measured
+
+
 class Coverage:
     target = "coverage/"
 
@@ -35,7 +49,7 @@ class Coverage:
             import coverage
         except ImportError:
             raise NothingToReport("there is no coverage.py beside mesh") from None
-        files = report.files.artifacts(DATA)
+        files = report.files.artifacts(COVERAGE_DATA)
         if not files:
             raise NothingToReport(
                 "no test left coverage data: was the run's pytest given --cov, and is pytest-cov installed?"
@@ -46,9 +60,7 @@ class Coverage:
             raise NothingToReport("the sources are not here, and no node that has them")
         with tempfile.TemporaryDirectory(prefix="mesh-coverage-") as folder, contextlib.chdir(root):
             made = Path(folder)
-            measured = coverage.Coverage(config_file=True, data_file=str(made / "data"))
-            if not report.root:  # a tree from elsewhere names no code that is run here
-                measured.set_option("run:plugins", [])
+            measured = opened(root, made / "data", ours=bool(report.root))
             combine(measured, files, root, root.name or "root")
             try:
                 measured.xml_report(outfile=str(made / "coverage.xml"))
@@ -70,3 +82,13 @@ def _written(made: Path, root: Path, here: bool) -> Iterator[Output]:
 
 
 COVERAGE = Coverage()
+
+
+def main() -> None:
+    """Print the percentage that the data files in a directory cover of a tree, which is the current directory:
+    `DATA NAME SETTINGS`, NAME being what the tree was called on the workers. An error is a traceback."""
+    data, name, settings = sys.argv[1:]
+    root = Path.cwd()
+    measured = opened(root, Path(data) / "combined", settings, ours=False)
+    combine(measured, Path(data).glob(f"{COVERAGE_DATA}*"), root, name)
+    print(measured.report(file=io.StringIO()))

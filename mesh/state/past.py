@@ -6,6 +6,7 @@ beside them, once for all runs of the same tests.
 """
 
 import hashlib
+import json
 import zlib
 from array import array
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from mesh.state.completions import pack, unpack
 from mesh.state.model import NO_VERDICT, NO_WORKER, Run, RunPhase, RunSummary
 from mesh.state.report import who_ran
 from protocols.errors import RemoteProtocolError
-from protocols.history import FLAKY_MAX, TRIES_MAX, PastRun
+from protocols.history import COVERAGE_FILE, FLAKY_MAX, TRIES_MAX, PastRun
 from protocols.ids import PeerId
 from protocols.manifests import Outcome
 
@@ -117,6 +118,17 @@ def past_run(
         flaky=_flaky(run) if isinstance(run, Run) else (),
         tries=_tries(run) if isinstance(run, Run) else (),
     )
+
+
+def covered_part(data: bytes) -> float:
+    """0 to 1, as a report's `COVERAGE_FILE` has it; `RemoteProtocolError` for what is none."""
+    try:
+        percent = float(json.loads(data)["percent"])
+    except (ValueError, KeyError, TypeError):
+        raise RemoteProtocolError(f"{COVERAGE_FILE} does not say how much was covered") from None
+    if not 0.0 <= percent <= 100.0:
+        raise RemoteProtocolError(f"{COVERAGE_FILE} says that {percent} % was covered")
+    return percent / 100.0
 
 
 def workers_of(run: Run) -> tuple[PeerId, ...]:

@@ -11,12 +11,21 @@ from typing import Any
 import pytest
 
 from mesh.cli.coverage import report_coverage, wanted
+from mesh.content.store import EmbeddedContent
+from mesh.coordinator.covering import covered
+from mesh.past.covered import coverage
 from mesh.ports import Finished
+from mesh.state.model import Run
 from mesh.worker.runner import PytestRunner
+from protocols.history import COVERAGE_FILE
+from protocols.ids import PeerId, RunId
+from protocols.manifests import RunSpec
+from tests.content.content_nodes import node_maker
 from tests.worker.runner_harness import collect, job, take, work, write
 
 PROJECT = {
     ".coveragerc": "[run]\nbranch = true\n",
+    "other.cfg": "[run]\nplugins = nosuch\ndebug_file = ../written\n[report]\nexclude_also = def never\n",
     "pkg/__init__.py": """
         import os
         def size(x):
@@ -58,6 +67,16 @@ def lines(report: Path) -> dict[str, Any]:
     return {name: (file["executed_lines"], file["executed_branches"]) for name, file in files.items()}
 
 
+async def told(content: EmbeddedContent, tree: Path, kept: Path, scratch: Path, *arguments: str) -> float | None:
+    """What a report with these artifacts says to the history of what the run covered."""
+    scratch.mkdir()
+    left = [await content.add_path(folder) for folder in sorted(kept.iterdir())]
+    spec = RunSpec(await content.add_path(tree), "tree", "tree", PeerId("client"), arguments=arguments)
+    file = await covered(content, Run(RunId(2), b"n", spec, 1.0), left, scratch)
+    report = await content.add_files({COVERAGE_FILE: file} if file is not None else {"report.json": b""})
+    return await coverage(content, report, 10.0)
+
+
 async def test_combined_as_in_a_plain_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine = write(tmp_path / "mine" / "tree", PROJECT)
     theirs = write(tmp_path / "node" / "bundles" / "bafy" / "tree", PROJECT)
@@ -76,6 +95,17 @@ async def test_combined_as_in_a_plain_run(tmp_path: Path, capsys: pytest.Capture
     assert report_coverage(report, {"report": "bafyreport"}, mine, options, False) == 1
     assert "TOTAL" in capsys.readouterr().out
     assert lines(mine / "mesh.json") == plain(mine)
+    percent = json.loads((mine / "mesh.json").read_text())["totals"]["percent_covered"]
+    async with node_maker(tmp_path)() as node:
+        given = (node.content, theirs, tmp_path / "kept")
+        part = await told(*given, tmp_path / "first")
+        with_settings = await told(*given, tmp_path / "second", "--cov-config", "other.cfg")
+        (tmp_path / "none").mkdir()
+        assert await told(node.content, theirs, tmp_path / "none", tmp_path / "third") is None
+    assert part == pytest.approx(percent / 100)
+    assert with_settings is not None
+    assert with_settings > part, "what is excluded does not count"
+    assert not list(tmp_path.rglob("written")), "a tree has nothing written outside of it"
     options.cov_fail_under = 10.0
     assert report_coverage(report, {"report": "bafyreport"}, mine, options, True) == 0
     assert capsys.readouterr().out == ""

@@ -13,6 +13,7 @@ import trio
 
 from mesh.content.unixfs.build import Built, build_tree
 from mesh.content.unixfs.cid import as_raw
+from mesh.entries import NamedContent
 from mesh.ports import ContentStat, KeptRoot, PinKey, PinOwner
 from protocols.errors import ContentNotFound, StorageError
 from protocols.ids import NO_RUN, Cid, PeerId, RunId, cid_text
@@ -132,6 +133,9 @@ class FakeContent:
 
     async def read(self, root: Cid, path: str = "") -> AsyncIterator[bytes]:
         yield await self.get(root)
+
+    async def entries(self, directory: Cid, most: int) -> Sequence[NamedContent]:
+        return []
 
     async def size(self, root: Cid) -> int:
         if not self._shelves.sound(self._peer, root):

@@ -13,7 +13,7 @@ import pytest
 import xmlschema
 import xunitparser
 
-from tests.processes.lab import lab
+from tests.processes.lab import Lab, lab
 from tests.reporters.test_reporters import SCHEMA, with_properties
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
@@ -77,6 +77,20 @@ def lines(xml: Path) -> dict[str, list[tuple[str | None, ...]]]:
     return found
 
 
+def coverage_is_in_the_history(mesh: Lab, report: str, percent: float) -> None:
+    """Of each voter, as soon as it has taken the run in; in the report itself; and in words."""
+
+    def part(name: str) -> float | None:
+        told = json.loads(mesh.mesh("history", "--project", "tree", "--json", home=name).stdout)["runs"]
+        return told[-1]["coverage"] if told else None
+
+    for name in "abc":
+        mesh.until(lambda name=name: part(name) is not None, f"{name} tells what was covered")  # type: ignore[misc]
+        assert part(name) == pytest.approx(percent / 100)
+    assert json.loads(mesh.mesh("cat", f"{report}/coverage.json", home="c").stdout) == {"percent": percent}
+    assert f"{percent:.1f}% covered" in mesh.mesh("history", home="a").stdout
+
+
 def test_coverage_over_three_nodes_and_every_form_of_report(tmp_path: Path) -> None:
     with lab(tmp_path) as mesh:
         mesh.start("a", "--label", "spot=a")
@@ -87,9 +101,11 @@ def test_coverage_over_three_nodes_and_every_form_of_report(tmp_path: Path) -> N
         for name, text in SUITE.items():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             (tree / name).write_text(textwrap.dedent(text))
-        done = mesh.mesh("run", "tree", "--json", "--", "--cov=pkg", "--cov-report=", home="b", check=False)
+        done = mesh.mesh("run", "tree", "--json", "--", "--cov=pkg", "--cov-report=json", home="b", check=False)
         assert done.returncode == 1, done.stderr
         finished = json.loads(done.stdout.splitlines()[-1])
+        total = json.loads((tree / "coverage.json").read_text())["totals"]["percent_covered"]
+        coverage_is_in_the_history(mesh, finished["report"], total)
         written = mesh.mesh("results", finished["report"], "-o", "fetched", "--report", "coverage:away", home="c")
         assert "coverage report: " in written.stderr
     report = json.loads((mesh.folder / "fetched" / "report.json").read_text())
