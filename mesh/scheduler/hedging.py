@@ -1,7 +1,8 @@
 """What is done about tests that take longer than expected, when workers are left with free slots.
 
-What is queued behind such a test on its worker is **asked back**, to be run by those who are free. Such a test itself
-is run by a second worker, too, and the first verdict counts (a **hedge**): only where the run asks for it (a test may
+What is queued behind such a test on its worker is **asked back**, to be run by those who are free; and so is the queue
+of a **late** lease, whose tests were thought short when it was granted, and are not. A straggling test itself is run by
+a second worker, too, and the first verdict counts (a **hedge**): only where the run asks for it (a test may
 do something to the world, and a hedge does it twice), only tests that hold nothing that is there once, and only with
 slots that nobody else wants. How long a test has run is soft state of the fleet: a new coordinator begins to count
 anew. Rejected: a hedge of a hedge (two are enough to rule out one slow host), ending the first one when the second
@@ -9,10 +10,9 @@ starts (it may be about to pass).
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from mesh.scheduler import feasibility
 from mesh.scheduler.desk import BACKLOG_SECONDS_MAX, Desk
 from mesh.scheduler.durations import Estimates
 from mesh.scheduler.fleet import WorkerView
@@ -21,7 +21,7 @@ from mesh.scheduler.supply import Lengths
 from mesh.state import ranges
 from mesh.state.model import CoordinatorState, Lease, Run, Task
 from protocols.commands import Hedge
-from protocols.ids import PeerId, RunId, TestIndex
+from protocols.ids import LeaseId, PeerId, RunId, TestIndex
 
 STRAGGLE_FACTOR = 2.0
 """Times its expected duration after which a test straggles,"""
@@ -55,19 +55,30 @@ def decide(
     views: Iterable[WorkerView],
     desks: Mapping[PeerId, Desk],
     lengths: Mapping[RunId, Lengths],
+    able_to: Callable[[Run, int], Container[PeerId]],
     may_join: Callable[[Run, Desk], bool],
     recalls: Sequence[Recall],
+    fat: Iterable[LeaseId],
 ) -> tuple[tuple[Hedge, ...], tuple[Recall, ...]]:
-    """The hedges to propose, and `recalls` with those of what waits behind stragglers. `desks`: with all on them that
-    the plan grants."""
-    views = tuple(views)
+    """The hedges to propose, and `recalls` with those of what waits behind stragglers and in late leases. `desks`: with
+    all on them that the plan grants; `able_to`: who could run tests of a run and a requirement of it; `fat`: leases of
+    much work, as it is known by now."""
     found = sorted(_stragglers(state, views, lengths), key=lambda one: (-one.seconds, one.lease.id, one.test))
-    free = {peer: _free_slots(desk) for peer, desk in desks.items()} if found else {}
     asked = {recall.lease: recall for recall in recalls}
+    fat = [lease for lease in fat if lease not in asked]
+    free = {peer: slots for peer, desk in desks.items() if (slots := _free_slots(desk)) > 0} if found or fat else {}
+    if not free:
+        return (), tuple(recalls)
+
+    def takers(run: Run, requirement: int) -> list[Desk]:
+        """Those with a free slot who could run such tests."""
+        able = able_to(run, requirement)
+        return [desks[peer] for peer, slots in free.items() if slots and peer in able and may_join(run, desks[peer])]
+
     hedges: list[Hedge] = []
     for one in found:
-        able = [desks[peer] for peer in _able(state, views, one) if free.get(peer, 0) > 0]
-        able = [desk for desk in able if may_join(one.run, desk)]
+        without = {one.lease.worker, *one.run.failed_on.get(one.test, ())}
+        able = [desk for desk in takers(one.run, one.requirement) if desk.view.peer not in without]
         if not able:
             continue
         if one.queued and len(asked) < RECALLS_PER_PLAN_MAX:
@@ -76,7 +87,27 @@ def decide(
             desk = min(able, key=lambda desk: (desk.load(), desk.view.load, desk.losses, desk.view.peer))
             free[desk.view.peer] -= 1
             hedges.append(Hedge(one.lease.id, one.test, desk.view.peer, desk.view.incarnation))
+    served: set[tuple[RunId, int]] = set()
+    for lease in _late(state, fat, lengths):
+        run, requirement = state.runs[lease.run], lease.open[-1].requirement
+        if (run.id, requirement) in served or len(asked) >= RECALLS_PER_PLAN_MAX:
+            continue
+        served.add((run.id, requirement))
+        for desk in takers(run, requirement):
+            asked.setdefault(lease.id, Recall(lease.id, run.id, None))
+            del free[desk.view.peer]
     return tuple(hedges), tuple(asked.values())
+
+
+def _late(state: CoordinatorState, fat: Iterable[LeaseId], lengths: Mapping[RunId, Lengths]) -> list[Lease]:
+    """Of these, those that may be asked back for others to run, the one with the most work first."""
+
+    def seconds(lease: Lease) -> float:
+        estimates, scale, _ = lengths[lease.run]
+        return scale * sum(estimates.total(task.first, task.count) for task in lease.open)
+
+    leases = [lease for lease in map(state.leases.__getitem__, fat) if not lease.needs.held and not lease.hedges]
+    return sorted(leases, key=lambda lease: (-seconds(lease), lease.id))
 
 
 def _stragglers(
@@ -135,15 +166,6 @@ def _may_be_hedged(state: CoordinatorState, lease: Lease) -> bool:
     if state.format < LOG_FORMAT_MIN or not run.spec.hedge or lease.needs.held:
         return False
     return not any((held.run, held.worker) == (run.id, lease.worker) for held in state.claims.values())
-
-
-def _able(state: CoordinatorState, views: Iterable[WorkerView], one: Straggler) -> list[PeerId]:
-    """Other workers that could run it, and where it was not bad."""
-    run = one.run
-    wanted = feasibility.need_of(run, one.requirement)
-    capable, _ = feasibility.split(state, views, wanted, run.id)
-    without = {one.lease.worker, *run.failed_on.get(one.test, ())}
-    return [view.peer for view in capable if view.peer not in without]
 
 
 def _free_slots(desk: Desk) -> int:

@@ -443,7 +443,12 @@ class _Planner:
         return desks.hold(desk, self._lengths, run.id, tasks, joins)
 
     def hedges(self, recalls: Sequence[Recall]) -> tuple[tuple[Hedge, ...], tuple[Recall, ...]]:
-        return hedging.decide(self._state, self._views, self._desks, self._lengths, self._may_join, recalls)
+        def able_to(run: Run, requirement: int) -> frozenset[PeerId]:
+            return self._able_to(run, feasibility.need_of(run, requirement)).peers
+
+        return hedging.decide(
+            self._state, self._views, self._desks, self._lengths, able_to, self._may_join, recalls, self.fat
+        )
 
     def grants(self) -> tuple[Grant, ...]:
         """All of them, in the order in which they were begun."""

@@ -7,7 +7,7 @@ from mesh.scheduler.durations import ByLength, Estimates
 from mesh.scheduler.hedging import HEDGE_SECONDS_MIN, SOON_SECONDS, STRAGGLE_FACTOR
 from mesh.scheduler.plan import Plan
 from mesh.state.model import Lease, Run, Task
-from protocols.commands import Claim, Grant, Hedge
+from protocols.commands import Claim, Grant, Hedge, Return
 from protocols.ids import PeerId, TestIndex
 from protocols.manifests import Dependency, Needs, Outcome
 
@@ -181,12 +181,60 @@ def test_what_waits_behind_it_is_asked_back(rig: Rig) -> None:
 
 @pytest.mark.parametrize(("seconds", "is_asked"), [(2.1, True), (1.9, False)])
 def test_that_needs_no_hedge(rig: Rig, seconds: float, is_asked: bool) -> None:
-    run, lease = begin(rig, tests=3, hedge=False)
+    run, lease = begin(rig, tests=2, hedge=False)
     runs_for(rig, lease, seconds)
     plan = rig.plan()
     assert plan.hedges == ()
-    expected = [(lease.id, run.id, None)] if is_asked else []
-    assert [(one.lease, one.run, one.grace) for one in plan.recalls] == expected
+    assert asked(plan) == ([(lease.id, run.id, None)] if is_asked else [])
+
+
+def asked(plan: Plan) -> list[tuple[int, int, float | None]]:
+    return [(one.lease, one.run, one.grace) for one in plan.recalls]
+
+
+def late(rig: Rig, **changes: object) -> tuple[Run, Lease]:
+    """A run of 26 tests that were thought to take 0.1 s: b has run 16 of them for 1 s each, and a has ten."""
+    run = rig.running([Task(0, 26)], [0.1] * 26, **changes)
+    lease = hold(rig, run, "a", Task(16, 10))
+    done = hold(rig, run, "b", Task(0, 16))
+    rig.complete(done.id, range(15), 1_000_000)
+    assert rig.plan().recalls == (), "it is not known yet"
+    rig.complete(done.id, [15], 1_000_000)
+    return run, lease
+
+
+def test_a_lease_that_was_thought_short_is_shared_with_who_has_nothing_left(rig: Rig) -> None:
+    run, lease = late(rig)
+    runs_for(rig, lease, 0.5, test=16)
+    plan = rig.plan()
+    assert (asked(plan), plan.hedges) == ([(lease.id, run.id, None)], ())
+    rig.accept(Return(lease.id, tuple(map(TestIndex, range(17, 26)))))
+    rig.follow(rig.plan())
+    held = [(one.worker, len(members(one.open))) for one in rig.state.leases.values()]
+    assert held == [("a", 1), ("b", 2), ("a", 2)], "and the rest waits"
+    assert rig.plan().recalls == (), "once"
+
+
+@pytest.mark.parametrize("other", [{"alive": False}, {"draining": True}])
+def test_a_late_lease_stays_where_nobody_could_take_of_it(rig: Rig, other: dict[str, object]) -> None:
+    run, lease = late(rig)
+    rig.see("b", slots=1, **other)
+    assert rig.plan().recalls == ()
+    rig.see("b", slots=1)
+    assert asked(rig.plan()) == [(lease.id, run.id, None)]
+
+
+def test_nor_is_more_asked_for_than_free_workers_can_take(rig: Rig) -> None:
+    rig.worker("c", slots=1)
+    run = rig.running([Task(0, 30)], [1.0] * 30)
+    leases = [hold(rig, run, "a", Task(0, 10)), hold(rig, run, "c", Task(10, 20))]
+    assert asked(rig.plan()) == [(leases[1].id, run.id, None)], "the one with the most work"
+
+
+def test_over_its_limit_of_workers_a_run_gets_no_more_by_being_late(rig: Rig) -> None:
+    rig.worker("c", slots=1)
+    late(rig, worker_count=1)
+    assert rig.plan().recalls == ()
 
 
 def test_nobody_waits_behind_a_test_that_was_thought_to_be_short(rig: Rig) -> None:
