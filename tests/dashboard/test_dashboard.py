@@ -64,6 +64,68 @@ def test_all_about_a_test(mesh: Lab, page: Page, failed: str) -> None:
     page.until_sees("12 dB")
 
 
+SPEAKING = """
+import sys
+import time
+from pathlib import Path
+
+
+def told(name):
+    for _ in range(6_000):
+        if Path({folder!r}, name).exists():
+            return
+        time.sleep(0.02)
+
+
+def test_sweep():
+    print("\\x1b[32m<b>warm</b>\\x1b[0m up")
+    print("10 %\\r20 %", end="")
+    told("on")
+    for place in range(2_200):
+        print(f"\\rpoint {{place:04}} was measured in time")
+    told("further")
+    print("the filter drifts", file=sys.stderr)
+    told("out")
+    print("all was measured")
+
+
+def test_report():
+    told("over")
+"""
+
+AT_END = "const e = document.querySelector('.lasting'); return e.scrollHeight - e.scrollTop - e.clientHeight < 4"
+
+
+def test_what_a_running_test_prints_is_seen_as_it_comes(mesh: Lab, page: Page) -> None:
+    """The newest of it, at whose end the page stays until the reader leaves it; then the record takes its place."""
+    folder = mesh.folder / "speaking"
+    folder.mkdir()
+    run = mesh.detached(mesh.suite("sweeps", SPEAKING.format(folder=str(folder))), "a")
+    page.open(api_of(mesh), f"#/runs/{run}")
+    page.click("section[aria-label='Running now'] a", "test_sweep")
+    page.until(lambda: page.text(".lasting") == "<b>warm</b> up\n20 %", "its lines, as a terminal has them")
+    (folder / "on").touch()
+    page.until_sees("point 2199", ".lasting")
+    assert not page.sees("point 0000", ".lasting")
+    page.until_sees("the beginning is cut", "section[aria-label='What it prints']")
+    assert len(page.driver.execute_script("return document.querySelector('.lasting').textContent")) <= 64 * 1024
+    assert page.driver.execute_script(AT_END)
+    page.find(".lasting").send_keys(Keys.HOME)
+    page.until(lambda: not page.find("input[type=checkbox]").is_selected(), "it no longer stays at the end")
+    (folder / "further").touch()
+    page.until_sees("the filter drifts", ".lasting .stderr")
+    assert not page.driver.execute_script(AT_END)
+    if AXE.exists():
+        assert page.faults() == []
+    page.find(".lasting").send_keys(Keys.END)
+    page.until(lambda: page.find("input[type=checkbox]").is_selected(), "it stays at the end again")
+    (folder / "out").touch()
+    page.until(lambda: "The test has passed" in page.driver.execute_script(SAID), "the end is said")
+    page.until_sees("all was measured", "section[aria-label='What it said']")
+    assert page.driver.switch_to.active_element.tag_name == "h1", "who was in the log is not lost"
+    (folder / "over").touch()
+
+
 def test_a_node_is_drained_and_dies(mesh: Lab, page: Page) -> None:
     mesh.start("d", "--join", mesh.ticket("a"), "--role", "worker", "--label", "name=spare")
     page.open(api_of(mesh), "#/nodes")

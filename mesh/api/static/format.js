@@ -80,6 +80,20 @@ export function split(test) {
 export const OUTCOMES = ["passed", "failed", "error", "skipped", "xfailed", "xpassed"];
 
 /** In the order of a bar: what is wrong first. */
+// Colours and other commands to a terminal (ECMA-48), also one that is not all there yet; and other control characters.
+const ESCAPES = /\x1b\[[0-?]*[ -/]*(?:[@-~]|$)|\x1b[\]P^_X][^\x07\x1b\n]*(?:\x07|\x1b\\|$)|\x1b[ -/]*(?:[0-~]|$)/g;
+const CONTROLS = /[\x00-\x08\x0b-\x1f\x7f-\x9f]/g;
+
+/** Of a line that was printed over itself, as progress is, what was printed last. */
+export function lastPrinted(line) {
+  let end = line.length;
+  while (end && line[end - 1] === "\r") end--;
+  return line.slice(line.lastIndexOf("\r", end - 1) + 1);
+}
+
+/** What a terminal would leave of a text: no commands, no colours. */
+export const printed = (text) => text.split("\n").map(lastPrinted).join("\n").replace(ESCAPES, "").replace(CONTROLS, "");
+
 export const BAR_ORDER = ["failed", "error", "passed", "xpassed", "xfailed", "skipped"];
 
 export const OVER = new Set(["passed", "failed", "cancelled", "error"]);

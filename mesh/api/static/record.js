@@ -1,7 +1,7 @@
 // What was recorded of one attempt at a test: why it failed, and what it printed.
 
 import { html } from "./vendor/ui.js";
-import { plural, seconds, whole } from "./format.js";
+import { plural, printed, seconds, whole } from "./format.js";
 import { Empty, Shape } from "./widgets.js";
 
 const SHOWN_MAX = 60000; // characters of one text that are put on the page at first
@@ -26,7 +26,7 @@ export function Record({ record, brief }) {
 function Output({ title, text, open }) {
   const cut = text.length > SHOWN_MAX;
   return html`<details class="more" open=${open}><summary>${title}</summary>
-    <pre class="output" tabindex="0" aria-label=${title}>${lines(cut ? text.slice(-SHOWN_MAX) : text)}</pre>
+    <pre class="output" tabindex="0" aria-label=${title}>${lines(printed(cut ? text.slice(-SHOWN_MAX) : text).trimEnd())}</pre>
     ${cut && html`<p class="soft small">The last ${whole(SHOWN_MAX)} of ${whole(text.length)} characters.</p>`}</details>`;
 }
 

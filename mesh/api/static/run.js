@@ -11,7 +11,7 @@ import { Tests } from "./tests.js";
 import { Timeline } from "./timeline.js";
 import { Why } from "./why.js";
 import { Workers } from "./workers.js";
-import { Awaited, Card, ContentLink, Counts, Deed, Empty, RunBar, Shape, State, TestName, eta, testHref } from "./widgets.js";
+import { Awaited, Card, ContentLink, Counts, Deed, Empty, RunBar, Shape, State, TestName, Worker, eta, testHref } from "./widgets.js";
 
 const TABS = [
   ["", "Failures"],
@@ -32,7 +32,7 @@ export function Run({ id, tab = "" }) {
   return html`<${Head} run=${run} spec=${told.data?.spec} over=${over} />
     <nav aria-label=${`Run ${id}`}><ul class="seg">${TABS.map(([name, text]) => html`<li key=${name}>
       <a href=${`#/runs/${id}${name ? "/" + name : ""}`} aria-current=${name === tab ? "page" : undefined}>${name !== "why" ? text : over ? "How it ended" : "Why it waits"}${name === "" && bad(run) ? html` <span class="tally">${whole(bad(run))}</span>` : ""}</a></li>`)}</ul></nav>
-    ${tab === "" && html`<div class="two wide-left"><${Failures} run=${run} /><${Slowest} run=${run} /></div>`}
+    ${tab === "" && html`<div class="two wide-left"><${Failures} run=${run} /><div class="stack">${!over && html`<${Running} run=${run} />`}<${Slowest} run=${run} /></div></div>`}
     ${tab === "tests" && html`<${Tests} run=${run} />`}
     ${tab === "timeline" && html`<${Timeline} run=${run} />`}
     ${tab === "workers" && html`<${Workers} run=${run} />`}
@@ -54,6 +54,21 @@ function Head({ run, spec, over }) {
     <p class="small soft any">${run.project && html`project <a href=${`#/trends${query({ project: run.project })}`}>${run.project}</a> · `}submitted ${moment(run.submitted_at)} by ${nameOf(run.submitter)}${asked.length ? ` · ${asked.join(" · ")}` : ""}</p>
     ${run.reason && html`<p class="row" style=${{ flexWrap: "nowrap", alignItems: "baseline" }}><${Shape} of="warn" /><span class="any">${run.reason}</span></p>`}
   </section>`;
+}
+
+const RUNNING = 8;
+
+/** A click from what they print. */
+function Running({ run }) {
+  const path = `api/runs/${run.run}/tests${query({ outcome: "running", limit: RUNNING })}`;
+  const { data, error } = useLive(run.tests ? path : null, { on: [run.run], every: 2000, poll: 5000 });
+  const tests = data?.tests ?? [];
+  const more = html`<a href=${`#/runs/${run.run}/tests?outcome=running`}>All that run</a>`;
+  return html`<${Card} title="Running now" note=${data ? plural(data.matching, "test") : ""} end=${data?.matching > RUNNING && more}>
+    ${tests.length ? html`<ul class="plain">${tests.map((test) => html`<li key=${test.index} class="row" style=${{ flexWrap: "nowrap" }}>
+      <${Shape} of="running" /><a class="cut" style=${{ flex: 1 }} href=${testHref(run.run, test.index)} title=${test.test}><${TestName} test=${test.test} /></a>
+      <span class="small nowrap"><${Worker} peer=${test.worker} name=${test.name} /></span></li>`)}</ul>` : error ? html`<${Awaited} error=${error} />` : html`<${Empty}>No test runs at this moment.<//>`}
+  <//>`;
 }
 
 const SLOWEST = 12;

@@ -147,12 +147,20 @@ function changedRun(run, event, data) {
       return { ...run, ...numbers, state: isOver(run) || run.state === "reporting" ? run.state : "running" };
     }
     case "run-leased":
-      return { ...run, state: run.state === "queued" ? "collecting" : run.state };
+      return { ...moved(run, data.hedge ? 0 : data.tests), state: run.state === "queued" ? "collecting" : run.state };
+    case "lease-ended":
+      return moved(run, -data.tests);
     case "run-finished":
       return { ...run, ...fields, pending: 0, leased: 0 };
     default:
       return run;
   }
+}
+
+/** So many tests more are with workers; the next progress has the numbers themselves. */
+function moved(run, tests) {
+  const count = Math.max(-run.leased, Math.min(tests, run.pending));
+  return { ...run, pending: run.pending - count, leased: run.leased + count };
 }
 
 function takeMesh(data) {

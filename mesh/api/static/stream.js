@@ -1,15 +1,15 @@
-// The feed of events: server-sent events read by `fetch`, since `EventSource` can't send a token.
+// Answers that last, and the first of them: the feed of events. Read by `fetch`, since `EventSource` can't send a token.
 //
-// It goes on where it was: each try names the last event that arrived, so that nothing is lost while the node restarts.
-// A page that nobody sees lets go of its connection after a while (a browser has six to a host, and the node has
-// work to do), one that was left lets go of it at once (browsers keep such pages alive), and both go on likewise.
+// The feed goes on where it was: each try names the last event that arrived, so that nothing is lost while the node restarts.
+// A page that nobody sees lets go of its connections after a while (a browser has six to a host, and the node has
+// work to do), one that was left lets go of them at once (browsers keep such pages alive), and both go on likewise.
 
 import { createParser, signal } from "./vendor/ui.js";
 import { forgetToken, headers } from "./api.js";
 
 const WAIT_MS_MIN = 250;
 const WAIT_MS_MAX = 8000;
-const SILENCE_MS_MAX = 25000; // the node says something every 10 s
+const SILENCE_MS_MAX = 25000; // the node says something every 10 s, in every such answer
 const HIDDEN_MS_MAX = 15000;
 
 /** {state: "connecting" | "live" | "reconnecting" | "refused", since: ms, text} */
@@ -23,34 +23,49 @@ function become(state, text = "") {
 /** Follow until the page is gone; `take(events)`: [{id, event, data}], several where several came together. */
 export async function follow(take) {
   let last = "";
-  let wait = WAIT_MS_MIN;
-  for (;;) {
-    await seen();
-    const began = Date.now();
+  await insist(async () => {
+    let events = [];
+    const parser = createParser({ onEvent: ({ id, event, data }) => events.push({ id, event, data: JSON.parse(data) }) });
+    const heard = (text) => {
+      parser.feed(text);
+      if (!events.length) return;
+      for (const { id, event, data } of events) {
+        if (id) last = id;
+        else if (event === "hello" && (!last || data.reset)) last = String(data.head);
+      }
+      become("live");
+      take(events);
+      events = [];
+    };
     try {
-      await read(last, (events) => {
-        for (const { id, event, data } of events) {
-          if (id) last = id;
-          else if (event === "hello" && (!last || data.reset)) last = String(data.head);
-        }
-        become("live");
-        take(events);
-      });
+      await listen("api/events", { accept: "text/event-stream", ...(last && { "last-event-id": last }) }, heard);
     } catch (error) {
       if (error.status === 401) {
         become("refused", error.message);
         forgetToken();
-        return;
+        return true;
       }
     }
+    if (!document.hidden) become("reconnecting");
+    return false;
+  });
+}
+
+/** Try again and again, until `attempt()` comes to true; not while nobody looks. */
+export async function insist(attempt) {
+  let wait = WAIT_MS_MIN;
+  for (;;) {
+    await seen();
+    const began = Date.now();
+    if (await attempt()) return;
     if (document.hidden) continue;
-    become("reconnecting");
     wait = Date.now() - began > 5000 ? WAIT_MS_MIN : Math.min(wait * 1.7, WAIT_MS_MAX);
     await pause(wait * (0.7 + 0.6 * Math.random()));
   }
 }
 
-async function read(last, take) {
+/** Give `take` an answer's text as it comes, to its end; less than that when the node falls silent, nobody looks, or `signal` says so. */
+export async function listen(path, more, take, signal) {
   const control = new AbortController();
   let alarm = 0;
   const heard = () => {
@@ -65,31 +80,25 @@ async function read(last, take) {
   const left = () => control.abort();
   document.addEventListener("visibilitychange", looked);
   addEventListener("pagehide", left);
+  signal?.addEventListener("abort", left);
   try {
     heard();
-    const answer = await fetch("api/events", {
-      headers: { ...headers(), accept: "text/event-stream", ...(last && { "last-event-id": last }) },
-      cache: "no-store",
-      signal: control.signal,
-    });
+    const answer = await fetch(path, { headers: { ...headers(), ...more }, cache: "no-store", signal: control.signal });
     if (!answer.ok) throw Object.assign(new Error((await answer.json()).error), { status: answer.status });
-    let events = [];
-    const parser = createParser({ onEvent: ({ id, event, data }) => events.push({ id, event, data: JSON.parse(data) }) });
     const text = new TextDecoder();
     const reader = answer.body.getReader();
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return;
       heard();
-      parser.feed(text.decode(value, { stream: true }));
-      if (events.length) take(events);
-      events = [];
+      take(text.decode(value, { stream: true }));
     }
   } finally {
     clearTimeout(alarm);
     clearTimeout(hiding);
     document.removeEventListener("visibilitychange", looked);
     removeEventListener("pagehide", left);
+    signal?.removeEventListener("abort", left);
     control.abort();
   }
 }

@@ -2,18 +2,22 @@
 
 import { html } from "./vendor/ui.js";
 import { query } from "./api.js";
-import { bytes, moment, seconds } from "./format.js";
+import { bytes, isOver, moment, seconds } from "./format.js";
 import { useLive } from "./live.js";
 import { runs } from "./store.js";
+import { Live } from "./output.js";
 import { Phases, Record } from "./record.js";
 import { Why } from "./why.js";
 import { Awaited, Card, ContentLink, State, TestName, Worker } from "./widgets.js";
 
 export function Test({ run, index }) {
-  const { data, error } = useLive(`api/runs/${run}/tests/${index}`, { on: [run], every: 2000 });
+  const known = runs.value.get(run);
+  const open = known != null && !isOver(known);
+  // That a test begins is no event.
+  const { data, error } = useLive(`api/runs/${run}/tests/${index}`, { on: [run], every: 2000, poll: open ? 5000 : 0 });
   if (!data) return html`<p><a href=${`#/runs/${run}`}>Run ${run}</a></p><h1 tabindex="-1">Test ${index}</h1><${Awaited} error=${error} />`;
   const record = data.record;
-  const project = runs.value.get(run)?.project;
+  const project = known?.project;
   const done = data.outcome != null;
   const tries = (data.tries ?? []).filter((one) => one.attempt !== data.attempt);
   return html`<section class="card" aria-label="Outcome">
@@ -27,7 +31,9 @@ export function Test({ run, index }) {
         <span class="end"><a href=${`#/tests${query({ project, test: data.test })}`}>Its history</a></span></div>
       <div style=${{ marginTop: ".5rem" }}><${Phases} record=${record} /></div>
     </section>
-    ${done ? html`<${Card} title="What it said"><${Record} record=${record} /><//>` : html`<${Why} target=${data.test} />`}
+    ${done && html`<${Card} title="What it said"><${Record} record=${record} /><//>`}
+    ${!done && open && html`<${Live} key=${Math.max(data.attempt, 1)} run=${run} test=${data.test} begun=${data.state !== "pending"} />`}
+    ${!done && data.state !== "running" && html`<${Why} target=${data.test} />`}
     ${data.artifacts?.length > 0 && html`<${Card} title="Artifacts"><ul class="plain">${data.artifacts.map((one) => html`<li key=${one.name} class="row">
       <${ContentLink} cid=${record?.artifacts ?? one.cid} path=${record?.artifacts ? one.name : ""}>${one.name}<//><span class="soft small">${bytes(one.size)}</span><code class="small soft any end">${one.cid}</code></li>`)}</ul><//>`}
     ${tries.length > 0 && html`<${Card} title="Earlier tries" note="that went wrong">${tries.map((one, place) => html`<details key=${place} class="more"><summary>attempt ${one.attempt}: ${one.outcome} on <${Worker} peer=${one.worker} /></summary><${Record} record=${one.record} /></details>`)}<//>`}`;
