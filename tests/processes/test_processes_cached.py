@@ -167,7 +167,7 @@ def test_a_lie_is_caught_and_its_test_is_not_believed_again(two: Lab) -> None:
 def test_pytest_shows_what_was_reused_as_passed(two: Lab) -> None:
     suite = two.suite("shown", "import pytest\n@pytest.mark.parametrize('n', range(5))\ndef test(n): ...\n")
     for reused in (0, 4):
-        options = ["--mesh", "--mesh-cached", "--mesh-home", str(two.home("b")), str(suite)]
+        options = ["-p", "mesh.pytest_plugin", "--mesh", "--mesh-cached", "--mesh-home", str(two.home("b")), str(suite)]
         done = subprocess.run([sys.executable, "-m", "pytest", *options], **two.options(), timeout=120, check=False)
         assert "5 passed" in done.stdout, done.stdout + done.stderr
         assert f"{reused} of 5 tests" in done.stdout

@@ -93,6 +93,7 @@ def coverage_is_in_the_history(mesh: Lab, report: str, percent: float) -> None:
 
 def test_coverage_over_three_nodes_and_every_form_of_report(tmp_path: Path) -> None:
     with lab(tmp_path) as mesh:
+        mesh.variables = {name: {"PYTEST_PLUGINS": "pytest_cov.plugin"} for name in "abc"}
         mesh.start("a", "--label", "spot=a")
         for name in "bc":
             mesh.start(name, "--join", mesh.ticket("a"), "--label", f"spot={name}")

@@ -103,6 +103,7 @@ class Awkward:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with lab(tmp_path_factory.mktemp("verdicts")) as made:
+        made.variables = {name: {"PYTEST_PLUGINS": "pytest_timeout"} for name in "ab"}
         made.form("a", "b")
         yield made
 
