@@ -38,6 +38,24 @@ def node(peer: PeerId, name: str, role: str = "auto", state: str = "alive") -> d
     }
 
 
+def gpu_node() -> dict[str, Any]:
+    """Node one, with two unlike GPUs, of which the second does not tell how busy it is."""
+    big = {"index": 0, "uuid": "GPU-0", "name": "NVIDIA H200", "memory": 141 * 2**30, "cuda": 12.4, "compute": 9.0}
+    small = {"index": 1, "uuid": "GPU-1", "name": "NVIDIA T400 4GB", "memory": 4 * 2**30}
+    load = {
+        "cpu.percent": 35.0,
+        "memory.available": 3 * 2**30,
+        "disk.free": 40 * 2**30,
+        "gpu": [
+            {"index": 1, "memory.free": 3 * 2**30},
+            {"index": 0, "percent": 92.0, "memory.free": 20 * 2**30},
+        ],
+    }
+    made = node(PEER, "one")
+    capabilities = {**made["capabilities"], "cpu.threads": 4, "disk.total": 100 * 2**30, "gpu": [big, small]}
+    return {**made, "raft": "voter", "capabilities": capabilities, "load": load}
+
+
 def verdict(test: str, outcome: str, duration: float = 0.01) -> dict[str, Any]:
     return {"event": "verdict", "test": test, "outcome": outcome, "duration": duration, "worker": PEER, "attempt": 1}
 

@@ -126,6 +126,16 @@ def test_what_a_running_test_prints_is_seen_as_it_comes(mesh: Lab, page: Page) -
     (folder / "over").touch()
 
 
+def test_what_a_node_ran_and_how_busy_it_was(mesh: Lab, page: Page, failed: str) -> None:
+    page.open(api_of(mesh), f"#/runs/{failed}/workers")
+    page.click("tbody th a")
+    page.until_sees(f"{failed} radio", "section[aria-label='What it ran lately']")
+    page.until_sees("CPU", "section[aria-label=Load] .chart")
+    page.click("summary", "Hour by hour")
+    page.until_sees("%, most", "section[aria-label=Load] td")
+    page.until_sees("never away in", "section[aria-label=States]")
+
+
 def test_a_node_is_drained_and_dies(mesh: Lab, page: Page) -> None:
     mesh.start("d", "--join", mesh.ticket("a"), "--role", "worker", "--label", "name=spare")
     page.open(api_of(mesh), "#/nodes")
@@ -139,6 +149,7 @@ def test_a_node_is_drained_and_dies(mesh: Lab, page: Page) -> None:
     page.until_sees("draining", "section[aria-label=Node]")
     mesh.kill("d")
     page.until_sees("dead", "section[aria-label=Node]")
+    page.until_sees("away for", "section[aria-label=States]")
     page.go("#/")
     page.until_sees("1 dead", ".tiles")
 

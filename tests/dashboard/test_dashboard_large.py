@@ -1,4 +1,4 @@
-"""The dashboard of a mesh that no test can start: 200 nodes, a run of 10,000 tests; and of one without a quorum.
+"""The dashboard of a mesh that no test can start: 200 nodes, a run of 10,000 tests, GPUs; and of one without a quorum.
 
 What is on the page is what costs: it stays small however much there is. How long things take is not asked here.
 """
@@ -12,10 +12,10 @@ import pytest
 
 from mesh.views.tests_table import Wanted
 from protocols.ids import RunId
-from tests.api.fake_backend import FakeBackend, node
+from tests.api.fake_backend import FakeBackend, gpu_node, node
 from tests.api.fake_views import PEER, FakeDetails
 from tests.cli.served_node import Node
-from tests.dashboard.page import MISSING, Page
+from tests.dashboard.page import AXE, DESKTOP, MISSING, PHONE, Page
 
 NODES, TESTS, SLOTS = 200, 10_000, 400
 ELEMENTS_MAX = 6_000
@@ -68,6 +68,7 @@ class LargeBackend(FakeBackend):
         nodes = [
             {**node(PEER, f"n{place}"), "peer": peer, "raft": "", "load": {}} for place, peer in enumerate(peers())
         ]
+        nodes[0] = gpu_node()
         known = {"agreed": self.agreed, "as_of": 1.8e9, "conflicts": []}
         return {**await super().status(), **known, "nodes": nodes, "runs": [RUN]}
 
@@ -148,3 +149,41 @@ def test_an_alert_is_acknowledged_by_name(large: Node, page: Page) -> None:
     page.click("button", "Acknowledge")
     page.until_sees("acknowledged by Ada", "section[aria-label=Active]")
     assert large.backend.raised[0]["acknowledged_by"] == "Ada"
+
+
+DEVICES = [
+    ("Slots", "1 of 2"),
+    ("CPU", "35 % of 4"),
+    ("Memory", "3.0 GiB free"),
+    ("Disk", "40.0 GiB free"),
+    ("GPU 0", "92 %"),
+    ("memory", "20.0 GiB free"),
+    ("GPU 1", "–"),
+    ("memory", "3.0 GiB free"),
+]
+
+CUT = """
+return [...document.querySelectorAll(".device .number, .device .soft")]
+  .filter(e => e.scrollWidth > e.clientWidth).map(e => e.textContent)
+"""
+
+
+def test_a_host_with_gpus_and_its_last_day(large: Node, page: Page) -> None:
+    opened(large, page, f"#/nodes/{PEER}?hours=24")
+    page.until(lambda: page.text("section[aria-label=Load] .chart").count("time") == 2, "both charts are drawn")
+    lines = page.text("section[aria-label='Use now'] .device").splitlines()
+    assert list(zip(lines[::2], lines[1::2], strict=True)) == DEVICES
+    page.until_sees("120", "section[aria-label='What it ran lately']")
+    states = page.text("section[aria-label=States] tbody th").split()
+    assert states == ["draining", "alive", "dead", "alive"]
+    page.click("summary", "Hour by hour")
+    assert len(page.text("section[aria-label=Load] th[scope=row]").splitlines()) in (24, 25)
+    for place in (f"#/nodes/{PEER}", "#/"):
+        page.go(place)
+        page.find(".device", "GPU 1")
+        for theme, size in (("light", PHONE), ("dark", DESKTOP)):
+            page.look(theme, size)
+            assert page.overhang() == 0
+            assert page.driver.execute_script(CUT) == []
+    assert not AXE.exists() or page.faults() == []
+    page.look()

@@ -2,6 +2,7 @@
 
 const NUMBER = new Intl.NumberFormat("en");
 const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const MINUTE = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
 const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 
 export const DASH = "–";
@@ -45,6 +46,8 @@ export const ago = (at, now) => `${spent(now - at)} ago`;
 export const spent = (value) => (value < 59.5 ? `${Math.max(0, Math.round(value))} s` : seconds(Math.round(value)));
 
 export const clock = (at) => (at ? CLOCK.format(at * 1000) : DASH);
+
+export const minute = (at) => MINUTE.format(at * 1000);
 
 export const moment = (at) => (at ? DAY.format(at * 1000) : DASH);
 

@@ -38,9 +38,13 @@ export function Devices({ node }) {
     <${Use} label="CPU" share=${cpu == null ? null : cpu / 100} text=${cpu == null ? undefined : `${percent(cpu / 100)} of ${has["cpu.threads"] ?? has["cpu.cores"] ?? "?"}`} />
     <${Use} label="Memory" share=${free == null || !has.memory ? null : 1 - free / has.memory} text=${free == null ? undefined : `${bytes(free)} free`} />
     <${Use} label="Disk" share=${disk == null || !has["disk.total"] ? null : 1 - disk / has["disk.total"]} text=${disk == null ? undefined : `${bytes(disk)} free`} />
-    ${gpus.map((gpu, place) => {
-      const use = (load.gpu ?? []).find((one) => one.index === gpu.index) ?? {};
-      return html`<${Use} key=${place} label=${`GPU ${gpu.index ?? place}`} share=${use.percent == null ? null : use.percent / 100}
-        text=${use["memory.free"] == null ? gpu.name : `${percent((use.percent ?? 0) / 100)}, ${bytes(use["memory.free"])} free`} />`;
-    })}`;
+    ${gpus.map((gpu, place) => html`<${Gpu} key=${place} gpu=${gpu} name=${`GPU ${gpu.index ?? place}`} use=${(load.gpu ?? []).find((one) => one.index === gpu.index) ?? {}} />`)}`;
+}
+
+function Gpu({ gpu, name, use }) {
+  const { percent: busy, "memory.free": left } = use;
+  const what = [name, gpu.name].filter(Boolean).join(", ");
+  return html`
+    <${Use} label=${name} title=${what} share=${busy == null ? null : busy / 100} />
+    <${Use} label="memory" title=${`${what}: memory`} share=${left == null || !gpu.memory ? null : 1 - left / gpu.memory} text=${left == null ? undefined : `${bytes(left)} free`} />`;
 }

@@ -27,7 +27,7 @@ export const said = signal("");
 export const trouble = signal("");
 /** Seconds since the epoch, once a second. */
 export const now = signal(Date.now() / 1000);
-/** Of runs (key: the run; with " bad": of its failures) and kinds of events (key: the event): how often something was heard. */
+/** Of runs (key: the run; with " bad": of its failures), nodes' states (key: the peer) and kinds of events (key: the event): how often something was heard. */
 const pulses = new Map();
 /** Up to this index of the log, events are in what was loaded. */
 let known = 0;
@@ -174,7 +174,9 @@ function takeMesh(data) {
     const sample = [at, (node.load?.["cpu.percent"] ?? 0) / 100, node.slots ? node.busy / node.slots : 0];
     kept.set(node.peer, due ? [...row.slice(1 - LOADS_MAX), sample] : row);
     const was = before.get(node.peer);
-    if (was && was !== node.state) remember(`node-${node.state}`, { at, node: node.peer, name: node.name });
+    if (!was || was === node.state) continue;
+    remember(`node-${node.state}`, { at, node: node.peer, name: node.name });
+    pulse(node.peer).value++;
   }
   loads.value = kept;
 }

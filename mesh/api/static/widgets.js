@@ -82,11 +82,12 @@ export function Counts({ run }) {
   </ul>`;
 }
 
-export function Use({ label, share, text }) {
+/** `title`: what it is, where the label alone does not say it. */
+export function Use({ label, title = label, share, text }) {
   const known = share != null && Number.isFinite(share);
   const width = Math.min(Math.max(share || 0, 0), 1);
-  return html`<div class="device"><span class="soft cut" title=${label}>${label}</span>
-    <span class="bar thin" role="img" aria-label=${`${label}: ${known ? percent(share) : "not known"}`}>
+  return html`<div class="device"><span class="soft cut" title=${title}>${label}</span>
+    <span class="bar thin" role="img" aria-label=${`${title}: ${known ? percent(share) : "not known"}`}>
       <i class=${width > 0.9 ? "b-high" : "b-use"} style=${{ width: `${100 * width}%` }}></i></span>
     <span class="number">${text ?? percent(share)}</span></div>`;
 }
