@@ -165,11 +165,11 @@ def figures_of(presence: Presence) -> tuple[float | None, ...]:
     """In the order of `FIGURES`, 0 to 1; None: not told. What a node tells may be anything."""
     load, has = presence.load, presence.capabilities
     percent, free = _number(load.get("cpu.percent")), _number(load.get("memory.available"))
-    memory = _number(has.get("memory"))
+    memory, slots = _number(has.get("memory")), _number(presence.slots)
     return (
         None if percent is None else _share(percent, 100),
         None if free is None or memory is None else _share(memory - free, memory),
-        _share(presence.busy, presence.slots),
+        _share(_number(presence.busy) or 0.0, slots or 0.0),
         *_gpus(load.get("gpu"), has.get("gpu")),
     )
 

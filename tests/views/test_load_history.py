@@ -120,8 +120,9 @@ def test_what_a_node_tells_may_be_anything(junk: Any) -> None:
     gpus = ({"index": junk, "percent": junk, "memory.free": junk},)
     for told in (load, {**load, "gpu": gpus}):
         for has in ({"memory": junk, "gpu": junk}, {"memory": 1, "gpu": ({"index": junk, "memory": junk},)}):
-            figures = figures_of(busy(0.0, load=told, capabilities=has, slots=-1))
-            assert all(figure is None or 0 <= figure <= 1 for figure in figures)
+            for slots in (-1, 1, 10**400):
+                figures = figures_of(busy(0.0, load=told, capabilities=has, slots=slots, busy=10**400))
+                assert all(figure is None or 0 <= figure <= 1 for figure in figures)
 
 
 def test_two_hundred_nodes_take_two_mebibytes_and_their_number_is_bounded() -> None:
