@@ -80,9 +80,6 @@ export function split(test) {
   return at < 0 ? ["", test] : [test.slice(0, at + 2), test.slice(at + 2)];
 }
 
-export const OUTCOMES = ["passed", "failed", "error", "skipped", "xfailed", "xpassed"];
-
-/** In the order of a bar: what is wrong first. */
 // Colours and other commands to a terminal (ECMA-48), also one that is not all there yet; and other control characters.
 const ESCAPES = /\x1b\[[0-?]*[ -/]*(?:[@-~]|$)|\x1b[\]P^_X][^\x07\x1b\n]*(?:\x07|\x1b\\|$)|\x1b[ -/]*(?:[0-~]|$)/g;
 const CONTROLS = /[\x00-\x08\x0b-\x1f\x7f-\x9f]/g;
@@ -97,6 +94,9 @@ export function lastPrinted(line) {
 /** What a terminal would leave of a text: no commands, no colours. */
 export const printed = (text) => text.split("\n").map(lastPrinted).join("\n").replace(ESCAPES, "").replace(CONTROLS, "");
 
+export const OUTCOMES = ["passed", "failed", "error", "skipped", "xfailed", "xpassed"];
+
+/** In the order of a bar: what is wrong first. */
 export const BAR_ORDER = ["failed", "error", "passed", "xpassed", "xfailed", "skipped"];
 
 export const OVER = new Set(["passed", "failed", "cancelled", "error"]);

@@ -23,7 +23,7 @@ export function gantt(scroller, on) {
   let colours = {};
   let frame = 0;
 
-  const label = () => (canvas.clientWidth < 480 ? 72 : LABEL);
+  const label = () => (canvas.clientWidth < 480 ? 84 : LABEL);
   const height = () => Math.max(ROW_MIN, Math.min(ROW_MAX, Math.floor((VIEW_MAX - AXIS) / Math.max(drawn.rows.length, 1))));
   const x = (at) => label() + ((at - from) / (to - from)) * (canvas.clientWidth - label() - 6);
   const at = (px) => from + ((px - label()) / (canvas.clientWidth - label() - 6)) * (to - from);
@@ -117,7 +117,7 @@ export function gantt(scroller, on) {
       pen.font = `${Math.min(11, high)}px ${colours.font}`;
       pen.textAlign = "right";
       const most = label() < 100 ? 8 : 14;
-      pen.fillText(`${name.length > most ? name.slice(0, most - 1) + "…" : name} · ${slot}`, label() - 8, top + thick / 2);
+      pen.fillText(`${name.length > most ? name.slice(0, most - 1) + "…" : name} · ${slot}`, label() - 8, top + thick / 2, label() - 12);
     }
   }
 

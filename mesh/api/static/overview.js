@@ -89,7 +89,7 @@ function Runs({ queue }) {
 }
 
 export function RunsTable({ runs, queue }) {
-  return html`<${Table} caption="Runs, newest first" head=${html`<${Th}>Run<//><${Th}>State<//><${Th}>Progress<//><${Th} number>Failing<//><${Th} number>Time<//>`}>
+  return html`<${Table} caption="Runs, newest first" head=${html`<${Th}>Run<//><${Th}>State<//><${Th}>Progress<//><${Th} number>Failing<//><${Th} number className="phone-no">Time<//>`}>
     ${runs.map((run) => html`<${RunRow} key=${run.run} run=${run} left=${etaOf(queue, run)} place=${run.queue} />`)}
   <//>`;
 }
@@ -100,10 +100,10 @@ function RunRow({ run, left, place }) {
     <th scope="row"><a href=${`#/runs/${run.run}`}>${run.run}</a> <span class="any">${run.name}</span>
       ${run.priority !== 50 && html` <span class="chip">priority ${run.priority}</span>`}</th>
     <td><${State} of=${run.state} /></td>
-    <td style=${{ minWidth: "9rem", width: "34%" }}><${RunBar} run=${run} />
-      <div class=${over && run.reason ? "small soft two-lines" : "small soft nowrap"} title=${over ? run.reason : ""}>${over ? run.reason || plural(run.tests, "test") : run.tests ? html`${whole(run.done)} of ${whole(run.tests)}${left != null ? ` · ${eta(run, left)}` : ""}${place ? ` · ${place.place} of ${place.of} in the queue` : ""}` : "being collected"}</div></td>
+    <td class="progress"><${RunBar} run=${run} />
+      <div class=${over && run.reason ? "small soft two-lines" : "small soft"} title=${over ? run.reason : ""}>${over ? run.reason || plural(run.tests, "test") : run.tests ? html`${whole(run.done)} of ${whole(run.tests)}${left != null ? ` · ${eta(run, left)}` : ""}${place ? ` · ${place.place} of ${place.of} in the queue` : ""}` : "being collected"}</div></td>
     <td class="number">${bad(run) ? html`<${State} of=${run.counts.failed ? "failed" : "error"} text=${whole(bad(run))} />` : html`<span class="soft">0</span>`}</td>
-    <td class="number">${over ? seconds(run.wall_seconds) : run.submitted_at ? spent(now.value - run.submitted_at) : ""}</td>
+    <td class="number phone-no">${over ? seconds(run.wall_seconds) : run.submitted_at ? spent(now.value - run.submitted_at) : ""}</td>
   </tr>`;
 }
 

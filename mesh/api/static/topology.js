@@ -6,8 +6,7 @@ import { useLive } from "./live.js";
 import { mesh, nameOf, nodes } from "./store.js";
 import { Awaited, Card, Empty, Table, Th } from "./widgets.js";
 
-const WIDTH = 560;
-const HEIGHT = 360;
+const [WIDTH, HEIGHT] = matchMedia("(max-width: 560px)").matches ? [340, 300] : [560, 360]; // names are as large on a phone
 const TICKS = 180;
 const NAMED_MAX = 40; // more names than that cover each other
 const NEAR = 0.005;

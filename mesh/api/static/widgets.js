@@ -94,7 +94,7 @@ export function Use({ label, title = label, share, text }) {
 
 export function TestName({ test }) {
   const [path, name] = split(test);
-  return html`<span class="name"><span class="path">${path}</span>${name}</span>`;
+  return html`<span class="name"><span class="path">${path}</span><wbr />${name}</span>`;
 }
 
 export const testHref = (run, index) => `#/runs/${run}/tests/${index}`;
