@@ -169,7 +169,7 @@ class RunViews:
             return tests_table.document(run, tests_table.table(run, (), (), (), None), 0, [])
         manifest = await self._manifest(run.manifest, tuple(run.workers))
         run = self._run(run.id)
-        where: dict[int, PeerId] = {test: peer for peer, _, test, _ in self._running_of(run)}
+        where = {int(test): (peer, seconds) for peer, _, test, seconds in self._running_of(run)}
         known = self._known(run, manifest, where.keys())
         if run.tests < THREAD_TESTS_MIN:
             matching, page = tests_table.chosen(known, wanted)
@@ -185,7 +185,7 @@ class RunViews:
             raise UsageError(f"run {run.id} has no test {index}: it has {run.tests}")
         manifest = await self._manifest(run.manifest, tuple(run.workers))
         run = self._run(run.id)
-        where: dict[int, PeerId] = {test: peer for peer, _, test, _ in self._running_of(run)}
+        where = {int(test): (peer, seconds) for peer, _, test, seconds in self._running_of(run)}
         known, names = self._known(run, manifest, where.keys()), self._state().worker_names()
         done = self._places_of(run).of(index)
         tries = [_try(tried, index) for tried in run.tries if index in tried.tests]

@@ -9,13 +9,13 @@ from mesh.cli.output import note
 from mesh.cli.progress import View, view
 from mesh.cli.summary import print_summary
 from mesh.cli.tally import Tally
-from protocols.errors import MeshError
 
 
-def follow(args: argparse.Namespace, client: Client, run: str, cancel: bool) -> dict[str, Any]:
-    """The `finished` event. Ctrl-C cancels the run if `cancel`, and only stops looking if not."""
+def follow(args: argparse.Namespace, client: Client, run: str, cancel: bool, already: float = 0.0) -> dict[str, Any]:
+    """The `finished` event. Ctrl-C cancels the run if `cancel`; if not, it only stops looking, and on a terminal the
+    whole screen is the run's until then. `already`: seconds since the run's submission."""
     tally = Tally(run)
-    shown = view(args.progress, args.json, tally, lambda: _names(client))
+    shown = view(args.progress, args.json, tally, client, whole=not cancel, already=already)
     try:
         shown.event({"event": "submitted", "run": run})
         try:
@@ -34,14 +34,6 @@ def follow(args: argparse.Namespace, client: Client, run: str, cancel: bool) -> 
     if tally.finished["state"] == "error":
         note(f"mesh: run {run}: {tally.finished.get('reason') or 'it failed'}")
     return tally.finished
-
-
-def _names(client: Client) -> dict[str, str]:
-    """Of the nodes, by peer; empty if they can't be had now."""
-    try:
-        return {str(node["peer"]): str(node["name"]) for node in client.get("/api/status")["nodes"]}
-    except MeshError:
-        return {}
 
 
 def _until_finished(client: Client, tally: Tally, shown: View) -> None:

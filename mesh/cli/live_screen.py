@@ -70,7 +70,7 @@ class Picture:
         watching = self._watching
         yield _head(watching, now)
         runs, nodes = watching.open_runs(), watching.nodes
-        shares = _shares(
+        rows = shares(
             height - 2,
             [
                 max(1, len(runs) + min(FINISHED_MAX, len(watching.runs) - len(runs))),
@@ -80,31 +80,32 @@ class Picture:
             ],
         )
         narrow = width < NARROW
-        yield from _part("RUNS", _runs(watching, shares[0], now, narrow))
-        if watching.failures and shares[1]:
-            yield from _part("FAILING", _failures(watching, shares[1]))
-        if watching.reasons and shares[2]:
-            yield from _part("WAITING", _reasons(watching, shares[2]))
-        if shares[3]:
-            yield from _part("NODES", _nodes(watching, shares[3], narrow))
+        yield from part("RUNS", _runs(watching, rows[0], now, narrow))
+        if watching.failures and rows[1]:
+            yield from part("FAILING", _failures(watching, rows[1]))
+        if watching.reasons and rows[2]:
+            yield from part("WAITING", _reasons(watching, rows[2]))
+        if rows[3]:
+            yield from part("NODES", _nodes(watching, rows[3], narrow))
 
 
-def _shares(height: int, wanted: Sequence[int]) -> list[int]:
+def shares(height: int, wanted: Sequence[int]) -> list[int]:
     """Lines for each part, its title not counted: in turn one line each, for as long as there are any."""
-    shares = [0] * len(wanted)
+    given = [0] * len(wanted)
     left = height
     while True:
         before = left
-        for part, most in enumerate(wanted):
-            cost = 1 if shares[part] else 3  # a blank line and a title before the first
-            if shares[part] < most and left >= cost:
-                shares[part] += 1
+        for number, most in enumerate(wanted):
+            cost = 1 if given[number] else 3  # a blank line and a title before the first
+            if given[number] < most and left >= cost:
+                given[number] += 1
                 left -= cost
         if left == before:
-            return shares
+            return given
 
 
-def _part(title: str, lines: RenderableType) -> Iterator[RenderableType]:
+def part(title: str, lines: RenderableType) -> Iterator[RenderableType]:
+    """With its title, and a blank line before it."""
     yield Text()
     yield Text(title, style="bold")
     yield lines
@@ -114,10 +115,10 @@ def _head(watching: Watching, now: float) -> RenderableType:
     mesh = watching.mesh
     if watching.lost_at is not None:
         old = human.duration(max(1.0, now - watching.lost_at))
-        return _line(f"NO ANSWER from this node, trying again; what follows is {old} old", BAD)
+        return line(f"NO ANSWER from this node, trying again; what follows is {old} old", BAD)
     if mesh.get("agreed") is False:
         old = human.duration(max(1.0, now - float(mesh.get("as_of") or now)))
-        return _line(f"NO QUORUM, nothing is decided; what follows is what this node knew {old} ago", BAD)
+        return line(f"NO QUORUM, nothing is decided; what follows is what this node knew {old} ago", BAD)
     nodes = watching.nodes
     states = [str(node.get("state")) for node in nodes]
     here = [node for node in nodes if node.get("state") != "dead"]
@@ -134,7 +135,8 @@ def _head(watching: Watching, now: float) -> RenderableType:
     return head
 
 
-def _line(text: str, style: str) -> Text:
+def line(text: str, style: str) -> Text:
+    """Cut where the screen ends."""
     return Text(text, style=style, no_wrap=True, overflow="ellipsis")
 
 
@@ -142,7 +144,8 @@ LAST: dict[str, Any] = {"ratio": 1}
 """The last column has what the others leave: what is too long is cut there."""
 
 
-def _grid(*columns: dict[str, Any]) -> Table:
+def grid(*columns: dict[str, Any]) -> Table:
+    """Columns side by side, as wide as the screen; a cell has one line."""
     table = Table.grid(padding=(0, 2, 0, 0), expand=True)
     for column in columns:
         table.add_column(**{"no_wrap": True, "overflow": "ellipsis", **column})
@@ -155,8 +158,8 @@ def _runs(watching: Watching, room: int, now: float, narrow: bool) -> Renderable
     shown = running[:room]
     done = watching.finished_runs(min(FINISHED_MAX, room - len(shown)))
     if not shown and not done:
-        return _line("none yet: mesh run PATH submits one", QUIET)
-    table = _grid({}, {}, {"min_width": BAR_COLUMNS // 2 if narrow else BAR_COLUMNS}, {}, LAST)
+        return line("none yet: mesh run PATH submits one", QUIET)
+    table = grid({}, {}, {"min_width": BAR_COLUMNS // 2 if narrow else BAR_COLUMNS}, {}, LAST)
     name_columns = 12 if narrow else NAME_COLUMNS
     for run in shown:
         table.add_row(*_open_run(watching, run, now, narrow))
@@ -180,7 +183,7 @@ def _open_run(watching: Watching, run: dict[str, Any], now: float, narrow: bool)
     style = BAD if bad else GOOD
     if run.get("state") == "running" and total:
         columns = BAR_COLUMNS // 2 if narrow else BAR_COLUMNS
-        where: RenderableType = _bar(done, total, columns, style)
+        where: RenderableType = bar(done, total, columns, style)
     else:
         where = Text(str(run.get("state") or ""), style=DOUBTFUL)
     left = watching.seconds_left(run, now)
@@ -206,14 +209,14 @@ def _bad(run: dict[str, Any]) -> int:
     return int(counts.get("failed") or 0) + int(counts.get("error") or 0)
 
 
-def _bar(done: int, total: int, columns: int, style: str) -> Text:
+def bar(done: int, total: int, columns: int, style: str) -> Text:
     """Without colours, too, one sees how far it is."""
     full = columns * done // total
     return Text("\N{FULL BLOCK}" * full, style=style).append("\N{LIGHT SHADE}" * (columns - full), style=QUIET)
 
 
 def _failures(watching: Watching, room: int) -> RenderableType:
-    table = _grid({}, {}, LAST)
+    table = grid({}, {}, LAST)
     for one in list(reversed(watching.failures))[:room]:
         word = "FAILED" if one.outcome == "failed" else "ERROR"
         where = watching.name_of(one.worker)
@@ -226,7 +229,7 @@ def _failures(watching: Watching, room: int) -> RenderableType:
 
 
 def _reasons(watching: Watching, room: int) -> RenderableType:
-    table = _grid({"justify": "right"}, LAST)
+    table = grid({"justify": "right"}, LAST)
     for one in watching.reasons[:room]:
         tests, text = human.number(int(one.get("tests") or 0)), human.clean(str(one.get("text") or ""))
         table.add_row(Text(tests, style=DOUBTFUL), Text(text))
@@ -236,7 +239,7 @@ def _reasons(watching: Watching, room: int) -> RenderableType:
 def _nodes(watching: Watching, room: int, narrow: bool) -> RenderableType:
     nodes = watching.nodes
     shown = nodes if len(nodes) <= room else nodes[: max(1, room - 1)]
-    table = _grid({}, {}, {}, {"justify": "right"}, {"justify": "right"}, LAST)
+    table = grid({}, {}, {}, {"justify": "right"}, {"justify": "right"}, LAST)
     leader, voters = watching.mesh.get("coordinator"), set(watching.mesh.get("voters") or ())
     for node in shown:
         peer, state, load = node.get("peer"), str(node.get("state")), node.get("load") or {}

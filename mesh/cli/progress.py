@@ -1,12 +1,13 @@
 """How a run looks while it runs: a live bar on a terminal, plain lines in a pipe, JSON events, or nothing.
 
-The bar reads the tally when the screen is redrawn, ten times a second, so a verdict costs no drawing.
+What is live (`run_screen.py`) reads the tally when the screen is redrawn, ten times a second, so a verdict costs no
+drawing.
 """
 
 import sys
-from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from mesh.cli.client import Client
 from mesh.cli.output import is_terminal, painted, print_json
 from mesh.cli.tally import Tally
 from mesh.views import human
@@ -19,12 +20,7 @@ PLAIN_SECONDS_LEAST = 1.0
 
 PLAIN_STEPS = 10
 
-RUNNING_LINES_MAX = 4
-NAME_COLUMNS = 20
-
 MODES = ("auto", "bar", "plain", "off")
-
-Names = Callable[[], Mapping[str, str]]
 
 
 class View(Protocol):
@@ -35,15 +31,27 @@ class View(Protocol):
     def close(self) -> None: ...
 
 
-def view(mode: str, as_json: bool, tally: Tally, names: Names = dict) -> View:
-    """`names`: asks for the names of workers, by peer."""
+def view(
+    mode: str,
+    as_json: bool,
+    tally: Tally,
+    client: Client | None = None,
+    whole: bool = False,
+    already: float = 0.0,
+) -> View:
+    """`client`: asked for what events do not tell. `whole`: on a terminal, the whole screen is taken; `already`:
+    seconds that the run was open before `tally` began."""
     if as_json:
         return JsonView()
     if mode == "auto":
         mode = "bar" if is_terminal(sys.stdout) else "plain"
     if mode == "off":
         return SilentView()
-    return BarView(tally, names) if mode == "bar" else PlainView(tally)
+    if mode == "plain":
+        return PlainView(tally)
+    from mesh.cli.run_screen import RunView
+
+    return RunView(tally, client, whole and is_terminal(sys.stdout), already)
 
 
 class JsonView:
@@ -103,73 +111,6 @@ class PlainView:
         pass
 
 
-class BarView:
-    """rich's live display: bar, counts, time left, and what runs longest, and where."""
-
-    def __init__(self, tally: Tally, names: Names) -> None:
-        from rich.console import Console
-        from rich.live import Live
-
-        self._tally = tally
-        self._ask = names
-        self._names: dict[str, str] = {}
-        self._console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-        self.draw = _bar(tally, self._names)
-        self._live = Live(
-            console=self._console,
-            get_renderable=self.draw,
-            refresh_per_second=10,
-            transient=True,
-            redirect_stderr=False,
-        )
-        self._live.start()
-
-    def event(self, event: dict[str, Any]) -> None:
-        if event["event"] == "started" and event["worker"] not in self._names:
-            self._names.setdefault(event["worker"], "")  # asked for once
-            self._names.update(self._ask())
-        line = failure_line(event) if event["event"] == "verdict" else opening_line(event)
-        if line:
-            self._console.print(line, style="red" if event["event"] == "verdict" else None)
-
-    def close(self) -> None:
-        self._live.stop()
-
-
-def _bar(tally: Tally, workers: Mapping[str, str]) -> Callable[[], Any]:
-    from rich.console import Group
-    from rich.progress_bar import ProgressBar
-    from rich.spinner import Spinner
-    from rich.table import Table
-    from rich.text import Text
-
-    waiting = Spinner("dots", style="cyan")
-
-    def draw() -> Any:
-        if not tally.total:
-            waiting.text = Text(f"waiting for its tests to be collected · {clock(tally.elapsed)}")
-            return waiting
-        line = Table.grid(padding=(0, 1))
-        line.add_column(no_wrap=True)
-        line.add_column(no_wrap=True, overflow="ellipsis")
-        style = "red" if tally.bad else "green"
-        bar = ProgressBar(total=tally.total, completed=tally.done, width=30, complete_style=style, finished_style=style)
-        line.add_row(bar, Text(f"{position(tally)} · {clock(tally.elapsed)}{time_left(tally)}"))
-        running = list(tally.running.items())[:RUNNING_LINES_MAX]
-        more = len(tally.running) - len(running)
-        named = [(human.clean(test), human.short(workers.get(worker, ""), NAME_COLUMNS)) for test, worker in running]
-        room = max((len(name) for _, name in named), default=0)
-        lines = [
-            Text(f"  {name:<{room}}{'  ' if room else ''}{test}", style="dim", no_wrap=True, overflow="ellipsis")
-            for test, name in named
-        ]
-        if more:
-            lines.append(Text(f"  and {more} more", style="dim"))
-        return Group(line, *lines)
-
-    return draw
-
-
 def position(tally: Tally) -> str:
     """ "690 of 6,908 tests, 2 failed"."""
     total = tally.total or 0
@@ -180,13 +121,13 @@ def position(tally: Tally) -> str:
     return ", ".join(parts)
 
 
-def time_left(tally: Tally) -> str:
-    """By the pace so far; nothing while that tells little."""
-    if not tally.total or tally.done < 3 or tally.elapsed < 1:
+def time_left(tally: Tally, elapsed: float) -> str:
+    """By the pace so far; nothing while that tells little. `elapsed`: seconds since the run's submission."""
+    if not tally.total or tally.done < 3 or elapsed < 1:
         return ""
     if tally.done >= tally.total:
         return ", the report is being made"
-    return f", {clock(tally.elapsed / tally.done * (tally.total - tally.done))} left"
+    return f", {clock(elapsed / tally.done * (tally.total - tally.done))} left"
 
 
 def clock(seconds: float) -> str:

@@ -10,6 +10,7 @@ from mesh.cli.arguments import checked
 from mesh.cli.progress import MODES
 from mesh.cli.reporting import add_flag, choose, make_reports
 from mesh.cli.session import connect
+from mesh.cli.signals import termination_interrupts
 from protocols.errors import UsageError
 
 HELP = "Follow a run to its end, with its exit code; without RUN, watch the whole mesh until Ctrl-C."
@@ -32,7 +33,9 @@ def run(args: argparse.Namespace) -> int:
 
     wanted = choose(args.report, (), Path.cwd(), os.environ)
     client = connect(args)
-    client.get(f"/api/runs/{args.run}")  # an unknown run is answered before anything is shown
-    finished = follow(args, client, str(args.run), cancel=False)
+    known = client.get(f"/api/runs/{args.run}")  # an unknown run is answered before anything is shown
+    already = float(known.get("wall_seconds") or 0.0)
+    with termination_interrupts():
+        finished = follow(args, client, str(args.run), cancel=False, already=already)
     code = make_reports(client, finished, wanted, None, args.json)
     return int(finished["exit_code"]) or code

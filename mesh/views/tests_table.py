@@ -164,9 +164,10 @@ def rows(
     page: Sequence[int],
     places: Places,
     names: Mapping[PeerId, str],
-    where: Mapping[int, PeerId],
+    where: Mapping[int, tuple[PeerId, float]],
 ) -> list[dict[str, Any]]:
-    """The documents of a page; fewer, if they would take too much room. `where`: the workers of running tests."""
+    """The documents of a page; fewer, if they would take too much room. `where`: of running tests their worker,
+    and for how many seconds."""
     made: list[dict[str, Any]] = []
     room = ROWS_BYTES_MAX
     for index in page:
@@ -183,13 +184,14 @@ def row(
     index: int,
     done: Completion | None,
     names: Mapping[PeerId, str],
-    where: Mapping[int, PeerId],
+    where: Mapping[int, tuple[PeerId, float]],
 ) -> dict[str, Any]:
     """One test: where it stands, or what came of it. `done`: the step with its verdict."""
-    worker = (done.worker or None) if done is not None else where.get(index)
+    running, seconds = where.get(index, (None, 0.0)) if done is None else (None, 0.0)
+    worker = (done.worker or None) if done is not None else running
     if done is not None:
         state = "done"
-    elif worker:
+    elif running:
         state = "running"
     else:
         state = "pending" if ranges.locate(known.leased, index) is None else "leased"
@@ -199,6 +201,7 @@ def row(
         "state": state,
         "outcome": Outcome.of_code(run.outcomes[index]).value if done is not None else None,
         "duration": round(run.durations[index] / 1e6, 6) if done is not None else None,
+        "running_seconds": round(seconds, 3) if running else None,
         "worker": worker,
         "name": names.get(worker) if worker else None,
         "attempt": run.attempts[index] + 1 if worker else run.attempts[index],

@@ -113,13 +113,15 @@ class FakeDetails:
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
+        self.rows: list[dict[str, Any]] = []
+        self.queued: list[dict[str, Any]] = []
 
     def _told(self, asked: Any, **fields: Any) -> bytes:
         self.asked.append(asked)
         return json.dumps({**fields, "agreed": True, "as_of": 1.8e9}).encode()
 
     async def tests(self, run: RunId, wanted: Wanted) -> bytes:
-        return self._told((run, wanted), run=str(run), total=3, matching=3, counts={}, tests=[])
+        return self._told((run, wanted), run=str(run), total=3, matching=3, counts={}, tests=self.rows)
 
     async def test(self, run: RunId, index: int) -> dict[str, Any]:
         if index > 2:
@@ -133,4 +135,4 @@ class FakeDetails:
         return self._told(run, run=str(run), slots=[], idle=[], critical=[], cut=False)
 
     async def queue(self) -> bytes:
-        return self._told("queue", runs=[], by_priority=[], by_reason=[])
+        return self._told("queue", runs=self.queued, by_priority=[], by_reason=[])

@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +16,9 @@ import pytest
 from rich.console import Console
 
 from mesh.cli import client as client_module
-from mesh.cli.progress import BarView
+from mesh.cli.run_screen import RunPicture
 from mesh.cli.tally import Tally
+from mesh.views.run_watching import RunWatching, Underway
 from tests.api.fake_backend import PEER, RECORD, TREE, verdict
 from tests.cli.served_node import ROOT, Ended, Node, command
 
@@ -280,14 +282,22 @@ def test_a_terminal_gets_a_bar_and_colours(node: Node, suite: Path) -> None:
     assert "200 passed in 1.50s" in text
 
 
-def test_the_bar_says_where_each_test_runs() -> None:
-    tally = Tally("17", total=10, running={"t.py::test_a": "p1", "t.py::test_b": "p2"})
-    shown = BarView(tally, lambda: {"p1": "lab-1"})
-    try:
-        shown.event({"event": "started", "test": "t.py::test_a", "worker": "p1"})
-        console = Console(width=60, color_system=None)
-        with console.capture() as text:
-            console.print(shown.draw())
-    finally:
-        shown.close()
-    assert [line.rstrip() for line in text.get().splitlines()[1:]] == ["  lab-1  t.py::test_a", "         t.py::test_b"]
+def test_under_the_bar_is_what_runs_where_and_what_waits() -> None:
+    tally = Tally("17", total=10)
+    watching = RunWatching(
+        running=tuple(Underway(f"t.py::test_{n}", f"lab-{n}", time.monotonic() - 90.0 + n) for n in range(6)),
+        running_total=6,
+        reasons=((3, "a free slot"),),
+    )
+    console = Console(width=50, height=24, color_system=None, force_terminal=True)
+    with console.capture() as text:
+        console.print(RunPicture(tally, watching, whole=False))
+    head, *lines = (line.rstrip() for line in text.get().splitlines())
+    assert "0 of 10 tests" in head
+    assert lines == [
+        "  lab-0  1 min 30 s  t.py::test_0",
+        "  lab-1  1 min 29 s  t.py::test_1",
+        "  lab-2  1 min 28 s  t.py::test_2",
+        "  more            3",
+        "  3  waiting: a free slot",
+    ]

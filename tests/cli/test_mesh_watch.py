@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -18,6 +19,7 @@ import pyte
 import pytest
 import trio
 
+from tests.api.fake_backend import PEER, verdict
 from tests.cli.served_node import ROOT, Node, command
 
 PATIENCE = 30.0
@@ -121,6 +123,41 @@ def test_a_terminal_shows_the_mesh_as_it_changes_and_is_given_back(
     assert shown.leave() == 0
     assert shown.raw.startswith(b"\033[?1049h")
     assert shown.raw.endswith(b"\033[?25h\033[?1049l"), "the cursor and the screen are as they were"
+
+
+def test_a_run_on_a_terminal(node: Node, terminal: Callable[..., Terminal]) -> None:
+    node.backend.tests = [verdict(f"t.py::test_{n}", "failed" if n < 30 else "passed") for n in range(40)]
+    node.backend.hang_at = 35
+    node.backend.details.rows = [
+        {"index": n, "test": f"t.py::test_{n}", "name": "one", "worker": PEER, "running_seconds": 30.0 * n}
+        for n in range(35, 38)
+    ]
+    waits = [{"text": "a worker with gpu", "tests": 5}]
+    node.backend.details.queued = [
+        {"run": "17", "place": 2, "of": 3, "eta_seconds": 100.0, "reasons": waits},
+        {"run": "18", "place": 1, "of": 3, "eta_seconds": 5.0, "reasons": []},
+    ]
+    shown = terminal(100, 30, "watch", "17")
+    text = shown.until(lambda text: "RUNNING" in text and "one  t.py::test_29" in text)
+    lines = [line.strip() for line in text.splitlines()]
+    assert "run 17 · 35 of 40 tests, 30 failed" in lines[0]
+    assert re.search(r" s, 1 min \d\d s left$", lines[0])
+    assert [line.rpartition("_")[2] for line in lines[3:6]] == ["37", "36", "35"], "the one that has run longest first"
+    assert re.fullmatch(r"one +18 min \d\d s +t\.py::test_37", lines[3])
+    assert "5  a worker with gpu" in lines
+    assert "number 2 of 3 in the queue" in lines
+    assert len(lines) == 30, "as many failures as there is room for"
+    shown.resize(44, 10)
+    text = shown.until(lambda text: all(f"\n{title}\n" in text for title in ("RUNNING", "WAITING", "FAILURES")))
+    lines = text.splitlines()
+    assert "run 17 · 35 of" in lines[0]
+    assert [line for line in lines if not line] == [""] * 3, "each part has a line, for as long as there are any"
+    assert max(map(len, lines)) <= 44
+    assert shown.leave() == 2
+    assert shown.raw.startswith(b"\033[?1049h")
+    assert b"\033[?25h\033[?1049l" in shown.raw
+    assert shown.raw.rstrip().endswith(b"mesh: interrupted"), "on the screen as it was"
+    assert node.backend.cancelled == []
 
 
 def test_no_colours_where_they_are_not_wanted(node: Node, terminal: Callable[..., Terminal]) -> None:

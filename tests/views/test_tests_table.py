@@ -87,7 +87,7 @@ def test_rows_tell_where_each_test_stands() -> None:
     places = Places(run)
     lease = Lease(LeaseId(8), run.id, V, 1, [TaskRange(3, 2)])
     known = table(run, named(6), [lease], [3], None)
-    made = rows(run, known, range(6), places, {W: "worker", V: "other"}, {3: V})
+    made = rows(run, known, range(6), places, {W: "worker", V: "other"}, {3: (V, 2.5)})
     told = [(row["state"], row["outcome"], row["worker"], row["name"], row["attempt"]) for row in made]
     assert told == [
         ("done", "passed", W, "worker", 1),
@@ -97,6 +97,7 @@ def test_rows_tell_where_each_test_stands() -> None:
         ("leased", None, None, None, 0),
         ("pending", None, None, None, 0),
     ]
+    assert [row["running_seconds"] for row in made] == [None, None, None, 2.5, None, None]
     assert (made[1]["duration"], made[1]["expected"], made[1]["chunk"]) == (0.002, None, TREE)
     enter_completion(run, Completion(TREE, V, LeaseId(8), array("I", [3]), bytes([0]), array("q", [5]), bytes([2])))
     later = places.of(3)
