@@ -7,6 +7,7 @@ import { dark, inks } from "./theme.js";
 
 const HEIGHT = 170;
 const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500];
+const MINUTES = [1, 2, 5, 10, 15, 30, 60, 120, 180, 240, 360, 720, 1440];
 
 let sheet = null;
 
@@ -38,7 +39,7 @@ const timed = (times) => ({
   values: times,
   label: "time",
   scale: { time: true, range: (_, low, high) => (low === high ? [low - 60, high] : [low, high]) },
-  axis: { space: 60, values: (_, splits) => splits.map(minute) },
+  axis: { space: 60, incrs: MINUTES.map((minutes) => 60 * minutes), values: (_, splits) => splits.map(minute) },
   show: (value) => (value == null ? "–" : minute(value)),
   spanGaps: false,
   points: { show: true, size: 4, filter: (plot, place) => alone(plot.data[place]) },
