@@ -100,7 +100,7 @@ def decode(data: bytes, /, *classes: type[Any]) -> Any:
     if stream.tell() != len(data):
         raise RemoteProtocolError(f"{len(data) - stream.tell()} bytes follow the message")
     try:
-        made = _raise(raw, 0)
+        made = raised(raw, 0)
     except RecursionError:
         raise RemoteProtocolError("nested too deeply") from None
     if not isinstance(made, classes):
@@ -246,8 +246,8 @@ def _key(key: Any) -> str:
     return key
 
 
-def _raise(raw: Any, depth: int) -> Any:
-    """An array whose first item is a known tag, as its message."""
+def raised(raw: Any, depth: int) -> Any:
+    """A decoded array whose first item is a known tag, as its message; `RemoteProtocolError` for anything else."""
     if not isinstance(raw, list) or not raw or not isinstance(raw[0], str):
         raise RemoteProtocolError("a message is an array that begins with its tag")
     cls = _by_tag.get(raw[0])
@@ -420,7 +420,7 @@ def _accept_message(cls: type[Any]) -> Accept:
     def accept(raw: Any, depth: int) -> tuple[bool, Any]:
         if not isinstance(raw, list) or not raw or raw[0] != tag or depth > DEPTH_MAX:
             return _NO
-        return True, _raise(raw, depth)
+        return True, raised(raw, depth)
 
     return accept
 

@@ -19,9 +19,9 @@ from mesh.scheduler.contention import Contention
 from mesh.scheduler.durations import Estimates
 from mesh.scheduler.prediction import Learning, Model, Record
 from mesh.state.model import CoordinatorState, Run
-from protocols.codec import decode
 from protocols.errors import ContentNotFound
 from protocols.ids import Cid, PeerId, RunId
+from protocols.long import decode_long
 from protocols.manifests import Manifest
 
 MANIFESTS_MAX = 16
@@ -80,7 +80,7 @@ class History:
         if known is None:
             await self._content.fetch(cid, holders, timeout)
             data = b"".join([part async for part in self._content.read(cid)])
-            known = decode(data, Manifest)
+            known = decode_long(data, Manifest, "tests")
         self._manifests[cid] = known
         self._manifests.move_to_end(cid)
         while len(self._manifests) > MANIFESTS_MAX:

@@ -1,0 +1,59 @@
+"""A message with a sequence of a hundred thousand others, decoded without having all of it in memory twice."""
+
+import dataclasses
+import io
+import typing
+from typing import Any, TypeVar
+
+import cbor2
+
+from protocols.codec import decode, raised
+
+M = TypeVar("M")
+
+EMPTY = b"\x80"
+"""A sequence of nothing."""
+
+
+def decode_long(data: bytes, cls: type[M], field: str) -> M:
+    """As `decode(data, cls)`, the items of `field`, a `tuple[…, ...]` of messages, one at a time; text in an item that
+    equals that of the item before is the same object."""
+    stream = io.BytesIO(data)
+    place = [known.name for known in dataclasses.fields(cls)].index(field)  # type: ignore[arg-type]
+    try:
+        start, items = _items(stream, place)
+    except Exception:  # whatever is wrong, `decode` has the words for it
+        return decode(data, cls)
+    kind = typing.get_args(typing.get_type_hints(cls)[field])[0]
+    if not all(type(item) is kind for item in items):
+        return decode(data, cls)
+    made = decode(data[:start] + EMPTY + data[stream.tell() :], cls)
+    return dataclasses.replace(made, **{field: items})  # type: ignore[type-var]
+
+
+def _items(stream: io.BytesIO, place: int) -> tuple[int, tuple[Any, ...]]:
+    """Where the sequence at this place among the fields begins, and its items; the stream is then behind it."""
+    decoder = cbor2.CBORDecoder(stream)
+    _length(stream)
+    for _ in range(1 + place):  # the tag, and the fields before
+        decoder.decode()
+    start = stream.tell()
+    items: list[Any] = []
+    before: list[Any] = []
+    for _ in range(_length(stream)):
+        raw = decoder.decode()
+        for number, (old, new) in enumerate(zip(before, raw, strict=False)):
+            if type(new) is str and old == new:
+                raw[number] = old
+        items.append(raised(raw, 2))
+        before = raw
+    return start, tuple(items)
+
+
+def _length(stream: io.BytesIO) -> int:
+    """Of the array whose head comes next (RFC 8949 section 3); ValueError if it is no array of a length told there."""
+    (head,) = stream.read(1)
+    kind, told = head >> 5, head & 31
+    if kind != 4 or told > 27:
+        raise ValueError("not an array")
+    return told if told < 24 else int.from_bytes(stream.read(1 << told - 24), "big")
