@@ -10,12 +10,15 @@ starts (it may be about to pass).
 """
 
 import math
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from mesh.scheduler import feasibility
 from mesh.scheduler.desk import BACKLOG_SECONDS_MAX, Desk
 from mesh.scheduler.durations import Estimates
+from mesh.scheduler.feasibility import Need
 from mesh.scheduler.fleet import WorkerView
+from mesh.scheduler.portions import Able
 from mesh.scheduler.preemption import RECALLS_PER_PLAN_MAX, Recall
 from mesh.scheduler.supply import Lengths
 from mesh.state import ranges
@@ -55,14 +58,14 @@ def decide(
     views: Iterable[WorkerView],
     desks: Mapping[PeerId, Desk],
     lengths: Mapping[RunId, Lengths],
-    able_to: Callable[[Run, int], Container[PeerId]],
+    able_to: Callable[[Run, Need], Able],
     may_join: Callable[[Run, Desk], bool],
     recalls: Sequence[Recall],
     fat: Iterable[LeaseId],
 ) -> tuple[tuple[Hedge, ...], tuple[Recall, ...]]:
     """The hedges to propose, and `recalls` with those of what waits behind stragglers and in late leases. `desks`: with
-    all on them that the plan grants; `able_to`: who could run tests of a run and a requirement of it; `fat`: leases of
-    much work, as it is known by now."""
+    all on them that the plan grants; `able_to`: who could do such work of a run; `fat`: leases of much work, as it is
+    known by now."""
     found = sorted(_stragglers(state, views, lengths), key=lambda one: (-one.seconds, one.lease.id, one.test))
     asked = {recall.lease: recall for recall in recalls}
     fat = [lease for lease in fat if lease not in asked]
@@ -72,7 +75,7 @@ def decide(
 
     def takers(run: Run, requirement: int) -> list[Desk]:
         """Those with a free slot who could run such tests."""
-        able = able_to(run, requirement)
+        able = able_to(run, feasibility.need_of(run, requirement)).peers
         return [desks[peer] for peer, slots in free.items() if slots and peer in able and may_join(run, desks[peer])]
 
     hedges: list[Hedge] = []

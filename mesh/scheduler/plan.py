@@ -234,9 +234,8 @@ class _Planner:
         """Those who can do it; notes a wait when there are too few."""
         able = self._able_to(run, wanted)
         if len(able.peers) < wanted.takes.hosts:
-            seconds = max(0.0, self._now - run.submitted_at)
-            able_now = len(able.peers)
-            self.waiting.append(Waiting(run.id, str(wanted), tests, seconds, able.reasons, wanted, able=able_now))
+            age, there = max(0.0, self._now - run.submitted_at), len(able.peers)
+            self.waiting.append(Waiting(run.id, str(wanted), tests, age, able.reasons, wanted, able=there))
         return able
 
     def _able_to(self, run: Run, wanted: Need) -> Able:
@@ -443,12 +442,8 @@ class _Planner:
         return desks.hold(desk, self._lengths, run.id, tasks, joins)
 
     def hedges(self, recalls: Sequence[Recall]) -> tuple[tuple[Hedge, ...], tuple[Recall, ...]]:
-        def able_to(run: Run, requirement: int) -> frozenset[PeerId]:
-            return self._able_to(run, feasibility.need_of(run, requirement)).peers
-
-        return hedging.decide(
-            self._state, self._views, self._desks, self._lengths, able_to, self._may_join, recalls, self.fat
-        )
+        able, may = self._able_to, self._may_join
+        return hedging.decide(self._state, self._views, self._desks, self._lengths, able, may, recalls, self.fat)
 
     def grants(self) -> tuple[Grant, ...]:
         """All of them, in the order in which they were begun."""
