@@ -19,6 +19,7 @@ LOADED = re.compile(r'(?:href|src)="(static/[^"]+)"')
 IMPORTED = re.compile(r"""(?:from|import)\s*\(?\s*["'](\.[^"']+)["']""")
 
 MARKUP = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|dangerouslySetInnerHTML|document\.write|\beval\(")
+MODULES = sorted(STATIC.glob("*.js"))
 
 
 async def served(home: Path, nursery: trio.Nursery, token: str = "") -> httpx.AsyncClient:
@@ -65,6 +66,11 @@ async def test_only_the_pages_own_scripts_may_run(tmp_path: Path, nursery: trio.
             assert tags
             assert all(f'nonce="{nonce[0]}"' in tag and "src=" in tag for tag in tags)
             assert "<style" not in answer.text
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.name)
+def test_no_module_makes_markup_of_a_string(module: Path) -> None:
+    assert not MARKUP.findall(module.read_text(encoding="utf-8"))
 
 
 async def test_a_browser_that_takes_no_gzip_gets_the_file_as_it_is(tmp_path: Path, nursery: trio.Nursery) -> None:
