@@ -15,7 +15,7 @@ from mesh.views import human
 from protocols.manifests import Outcome
 
 RUNS_MAX = 8
-WORKERS_MAX = 16
+WORKERS_MAX, WORKERS_POSTER_MAX = 16, 48
 
 OUTCOMES: tuple[str, ...] = tuple(outcome.value for outcome in Outcome)
 PARTS = (*OUTCOMES, "leased", "pending")
@@ -124,7 +124,7 @@ def _age(run: RunBar) -> tuple[int, str]:
     return (int(run.run) if run.run.isdecimal() else -1, run.run)
 
 
-def workers(document: Mapping[str, Any]) -> Workers:
+def workers(document: Mapping[str, Any], most: int = WORKERS_MAX) -> Workers:
     """Nodes that work or worked: those with the most tests first, then those with the most busy slots."""
     verdicts: dict[str, list[Mapping[str, Any]]] = {}
     for verdict in document.get("verdicts", ()):
@@ -137,7 +137,7 @@ def workers(document: Mapping[str, Any]) -> Workers:
         if peer in verdicts or nodes[peer].get("slots")
     ]
     rows.sort(key=lambda row: (-row.tests, -row.busy, row.name, row.peer))
-    return Workers(tuple(rows[:WORKERS_MAX]), max(0, len(rows) - WORKERS_MAX))
+    return Workers(tuple(rows[:most]), max(0, len(rows) - most))
 
 
 def _worker(peer: str, node: Mapping[str, Any] | None, verdicts: Sequence[Mapping[str, Any]]) -> WorkerRow:

@@ -19,6 +19,8 @@ from mesh.views.pictures import CRITICAL_NAMED_MAX, Gantt, Step
 
 HEAD, AXIS, KEY, LINE = 1.05, 0.35, 0.35, 0.24
 LANES_HEIGHT_MAX = 22.0
+AXIS_TWICE = 8.0
+"""Height from which on the time stands above the slots, too."""
 WAIT_SHARE_MAX = 0.3
 LANE_MAX, LANE_MIN = 0.3, 0.07
 NAMES_MAX = 2.2
@@ -53,7 +55,7 @@ def draw(run: Gantt, title: str, tests: Mapping[int, str]) -> Figure:
     for place, one in enumerate(run.lanes):
         if one.name:
             _name(axes, one.name, place, names, size)
-    _time(axes, run)
+    _time(axes, run, body > AXIS_TWICE)
     entries = [(outcome, PART_COLOURS[outcome]) for outcome in run.outcomes]
     if any(one.gaps for one in run.lanes):
         entries.append(("idle", IDLE))
@@ -124,13 +126,14 @@ def _name(axes: Axes, name: str, place: int, room: float, size: float) -> None:
     )
 
 
-def _time(axes: Axes, run: Gantt) -> None:
+def _time(axes: Axes, run: Gantt, twice: bool) -> None:
     last = run.seconds or 1.0
     start = _start(run)
     axes.set_xlim(start, last + (last - start) / 500)
     step = _step(last - start)
     ticks = [step * number for number in range(math.ceil(start / step), int(last / step) + 1)]
     axes.set_xticks(ticks, labels=[_clock(tick, step) for tick in ticks])
+    axes.tick_params(axis="x", labeltop=twice)
     axes.grid(axis="x", color=RULE, linewidth=0.6)
     if not start and run.first > last / 200:
         axes.axvline(run.first, color=FAINT, linewidth=0.9, linestyle=(0, (3, 2)))

@@ -1,11 +1,14 @@
 """The heat map of durations: a row for each module (or test), a column for each host, a cell for what its tests took.
 
 The colours are matplotlib's cividis, made to look alike to those who see colours differently, on a logarithmic scale;
-each cell says its number, too, and how many tests went wrong there.
+each cell says its number, too, and how many tests went wrong there. Where there are so many hosts that this would be
+too small to read (on a poster it is larger), a cross says that some did.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from matplotlib import colormaps
@@ -17,7 +20,7 @@ from matplotlib.patches import Rectangle
 from mesh.views import human
 from mesh.views.drawing import BOLD, FAINT, INK, SOFT, shown, text_width
 from mesh.views.overview_figure import INNER, MARGIN, WIDTH, Sheet, fitted
-from mesh.views.pictures import Heat
+from mesh.views.pictures import Cell, Heat
 
 HEAD, FOOT = 1.05, 0.75
 ROW = 0.26
@@ -25,14 +28,17 @@ COLUMN_MAX = 2.2
 NAMES_MAX = 4.6
 MAP = "cividis"
 LEAST_SECONDS = 1e-4
+WORDS = 7.5
+LEGIBLE = 4.0
+"""Points of the words in a cell, and the least that can be read."""
 HOSTS_MAX = 1.8
 """Height of the hosts' names, where they stand upright."""
 INK_LIGHT = 0.069
 """Relative luminance of `INK`, and 0.05."""
 
 
-def draw(data: Heat | None, title: str) -> Figure:
-    """The figure; to be made and saved within `render.drawing()`."""
+def draw(data: Heat | None, title: str, scale: float = 1.0) -> Figure:
+    """The figure; to be made and saved within `render.drawing()`. `scale`: how much larger it will be shown."""
     if data is None:
         return _nothing(title)
     names = min(NAMES_MAX, max(text_width(shown(row), 8.0) for row in data.rows) + 0.2)
@@ -43,10 +49,13 @@ def draw(data: Heat | None, title: str) -> Figure:
     top = HEAD + (min(HOSTS_MAX, widest) + 0.2 if upright else 0.35)
     bottom = top + ROW * len(data.rows)
     sheet = _sheet(title, bottom + FOOT)
-    sheet.text(MARGIN, 0.76, fitted(_note(data), INNER - 0.2, 9.0), fontsize=9, color=SOFT)
+    words = _told(data, column)
+    crossed = words.size * scale < LEGIBLE
+    note = _note(data, crossed)
+    sheet.text(MARGIN, 0.76, fitted(note, INNER - 0.2, 9.0), fontsize=9, color=SOFT)
     axes = sheet.axes(MARGIN + names, top, column * len(data.hosts), ROW * len(data.rows))
     norm = _norm(data)
-    _cells(axes, data, norm, column)
+    _cells(axes, data, norm, _CROSSES if crossed else words)
     for place, row in enumerate(data.rows):
         y = top + ROW * (place + 0.5) + 0.04
         sheet.text(MARGIN, y, fitted(shown(row), names - 0.15, 8.0), fontsize=8)
@@ -76,12 +85,14 @@ def _nothing(title: str) -> Figure:
     return sheet.figure
 
 
-def _note(data: Heat) -> str:
+def _note(data: Heat, crossed: bool) -> str:
     parts = [
         "median duration of the tests of each module on each host" if data.what == "module" else
         "median duration of each test on each host",
         f"{human.plural(data.tests, 'verdict')}",
     ]  # fmt: skip
+    if crossed and any(cell is not None and cell.bad for row in data.cells for cell in row):
+        parts.append("×: some went wrong there")
     if data.hidden_rows:
         parts.append(f"{human.plural(data.hidden_rows, f'{data.what}')} that took less time not shown")
     if data.hidden_hosts:
@@ -94,16 +105,36 @@ def _norm(data: Heat) -> LogNorm:
     return LogNorm(least, most if most > 1.2 * least else 1.2 * least)
 
 
-def _cells(axes: Axes, data: Heat, norm: LogNorm, column: float) -> None:
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """What stands in a cell: its size in points, and the texts."""
+
+    size: float
+    of: Callable[[Cell], str]
+
+
+def _told(data: Heat, column: float) -> _Words:
+    """On one line, or on two where that is larger."""
+    cells = [cell for row in data.cells for cell in row if cell is not None]
+    found = []
+    for separator in ("  ", "\n"):
+        lines = [line for cell in cells for line in _words(cell, separator).split("\n")]
+        widest = max(text_width(line, WORDS, "bold") for line in lines)
+        high = 1 + any("\n" in _words(cell, separator) for cell in cells)
+        found.append(min(WORDS, WORDS * (column - 0.08) / widest, 60 * ROW / high))
+    one, two = found
+    return _Words(two, partial(_words, separator="\n")) if two > one else _Words(one, partial(_words, separator="  "))
+
+
+_CROSSES = _Words(WORDS, lambda cell: "×" if cell.bad else "")
+
+
+def _cells(axes: Axes, data: Heat, norm: LogNorm, words: _Words) -> None:
     axes.set_xlim(-0.5, len(data.hosts) - 0.5)
     axes.set_ylim(len(data.rows) - 0.5, -0.5)
     axes.set_xticks([])
     axes.set_yticks([])
     colours = colormaps[MAP]
-    widest = max(
-        text_width(_words(cell.median, cell.bad), 7.5) for row in data.cells for cell in row if cell is not None
-    )
-    size = min(7.5, 7.5 * (column - 0.08) / widest)
     for place, row in enumerate(data.cells):
         for host, cell in enumerate(row):
             if cell is None:
@@ -113,11 +144,9 @@ def _cells(axes: Axes, data: Heat, norm: LogNorm, column: float) -> None:
                 continue
             shade: Any = colours(norm(max(LEAST_SECONDS, cell.median)))
             axes.add_patch(Rectangle((host - 0.48, place - 0.46), 0.96, 0.92, facecolor=shade, edgecolor="none"))
-            if size < 4.0:
-                continue
-            ink = _legible(shade)
-            words, weight = _words(cell.median, cell.bad), "bold" if cell.bad else "normal"
-            axes.text(host, place, words, ha="center", va="center", fontsize=size, color=ink, weight=weight)
+            ink, weight = _legible(shade), "bold" if cell.bad else "normal"
+            style: dict[str, Any] = {"fontsize": words.size, "color": ink, "weight": weight, "linespacing": 1.05}
+            axes.text(host, place, words.of(cell), ha="center", va="center", **style)
 
 
 def _legible(shade: Sequence[float]) -> str:
@@ -127,8 +156,8 @@ def _legible(shade: Sequence[float]) -> str:
     return INK if light / INK_LIGHT > 1.05 / light else "white"
 
 
-def _words(seconds: float, bad: int) -> str:
-    return human.duration(seconds) + (f"  {bad} bad" if bad else "")
+def _words(cell: Cell, separator: str) -> str:
+    return human.duration(cell.median) + (f"{separator}{cell.bad} bad" if cell.bad else "")
 
 
 def _scale(sheet: Sheet, norm: LogNorm, top: float) -> None:

@@ -16,6 +16,7 @@ from matplotlib.patches import Rectangle
 from mesh.views import human
 from mesh.views.charts import (
     PARTS,
+    WORKERS_MAX,
     Histogram,
     Overall,
     RunBar,
@@ -60,9 +61,9 @@ PART_COLOURS: Mapping[str, str] = {
 STATE_COLOURS: Mapping[str, str] = {"alive": BLUE, "draining": "#E69F00", "suspect": "#CC79A7"}
 
 
-def draw(document: Mapping[str, Any]) -> Figure:
+def draw(document: Mapping[str, Any], workers_max: int = WORKERS_MAX) -> Figure:
     """The figure; to be made and saved within `render.drawing()`."""
-    crew = workers(document)
+    crew = workers(document, workers_max)
     rows = max(ROWS_MIN, len(crew.rows))
     height = HEAD + TILES + CHARTS + TITLE + ROW * rows + FOOT
     sheet = Sheet(Figure(figsize=(WIDTH, height), facecolor="white"), height)

@@ -5,7 +5,8 @@ coordinator in the middle, the voters around it and the others on rings outside.
 and its label, which stands outwards on the outermost ring, where no link runs; no two cells overlap, because a ring
 grows until that holds. Link labels take the first of a few places
 along their link that touches no cell and no other label, with the fewest foreign links under it; one that finds none
-is left out, and the picture says so. In a mesh that is both large and dense only the coordinator's links are labelled:
+is left out, and the picture says so. A link that would pass behind the disc of another node is bent around it, since it
+would seem to end there. In a mesh that is both large and dense only the coordinator's links are labelled:
 nobody could tell whose the others are.
 
 Rejected: force-directed layouts (they shuffle everything when one node comes or goes, and labels collide), Graphviz (a
@@ -16,6 +17,7 @@ import enum
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from mesh.views.topology import Topology, TopologyLink
 
@@ -35,8 +37,16 @@ RADIUS_STEP_MAX, RADIUS_STEP_MIN = 0.4, 0.03
 """How a ring grows until nothing on it collides (a wide one by a fifth), and how near to that it then shrinks."""
 SIDEWAYS_SINE_MAX = 0.45
 """Nodes so near to the ends of the outermost ring have their labels beside them, the others above or below."""
+DENSE = 4
+"""Links to a node, on average: with more, they are not told apart."""
 LINKS_WEIGHED_MAX = 200
 """With more links than this, a label does not look for the place where it covers the fewest others."""
+BENDS = (0.0, *(sign * 0.3 * step for step in range(1, 9) for sign in (1, -1)))
+"""How far beside its middle a link's control point may lie, to the left of it where positive; the first that is clear
+is taken."""
+BENT_PAST = 0.36
+"""Between a link and the centre of a foreign disc, at least, where there is such a bend."""
+CURVE_POINTS = 24
 PLACES = (0.5, 0.45, 0.55, 0.4, 0.6, 0.35, 0.65, 0.3, 0.7, 0.25, 0.75, 0.2, 0.8, 0.15, 0.85)
 """Where along its link a label may stand."""
 
@@ -187,10 +197,76 @@ def _touch(a: Placed, b: Placed) -> bool:
     return any(box.overlaps(taken) for box in a.boxes for taken in b.boxes)
 
 
+def is_dense(graph: Topology) -> bool:
+    """Whether there are so many links that all but the coordinator's only show how dense the mesh is."""
+    return len(graph.links) > DENSE * len(graph.nodes)
+
+
+def bend_links(graph: Topology, nodes: Mapping[str, Placed]) -> dict[tuple[str, str], Point]:
+    """The control points of the links that are bent (quadratic Bézier curves), by their ends; of those to be told
+    apart."""
+    chief = graph.coordinator.peer if graph.coordinator else ""
+    told = [link for link in graph.links if not is_dense(graph) or chief in (link.a, link.b)]
+    bent: dict[tuple[str, str], Point] = {}
+    for link in told:
+        a, b = nodes[link.a].point, nodes[link.b].point
+        near = [
+            node.point
+            for peer, node in nodes.items()
+            if peer not in (link.a, link.b) and _distance(node.point, a, b) < BENT_PAST + max(BENDS) / 2
+        ]
+        bend = max(BENDS, key=lambda bend: min(_passed(a, b, _control(a, b, bend), near), BENT_PAST))
+        control = _control(a, b, bend)
+        if control is not None:
+            bent[link.a, link.b] = control
+    return bent
+
+
+def along(a: Point, b: Point, control: Point | None, share: float) -> Point:
+    """A point of a link, `share` of the way from `a` to `b`; straight without a control point."""
+    (ax, ay), (bx, by) = a, b
+    cx, cy = control or ((ax + bx) / 2, (ay + by) / 2)
+    start, middle, end = (1 - share) ** 2, 2 * share * (1 - share), share**2
+    return (start * ax + middle * cx + end * bx, start * ay + middle * cy + end * by)
+
+
+def curve(a: Point, b: Point, control: Point | None) -> list[Point]:
+    """A link as a line of short pieces; of one, if it is straight."""
+    if control is None:
+        return [a, b]
+    return [along(a, b, control, step / CURVE_POINTS) for step in range(CURVE_POINTS + 1)]
+
+
+def _control(a: Point, b: Point, bend: float) -> Point | None:
+    if not bend:
+        return None
+    (ax, ay), (bx, by), length = a, b, math.dist(a, b) or 1.0
+    return ((ax + bx) / 2 - bend * (by - ay) / length, (ay + by) / 2 + bend * (bx - ax) / length)
+
+
+def _passed(a: Point, b: Point, control: Point | None, discs: Sequence[Point]) -> float:
+    """How near a link comes to the nearest of these discs' centres."""
+    line = curve(a, b, control)
+    return min((_distance(disc, p, q) for p, q in pairwise(line) for disc in discs), default=math.inf)
+
+
+def _distance(point: Point, a: Point, b: Point) -> float:
+    """From a point to a segment."""
+    (x, y), (ax, ay), (bx, by) = point, a, b
+    square = (bx - ax) ** 2 + (by - ay) ** 2
+    share = ((x - ax) * (bx - ax) + (y - ay) * (by - ay)) / square if square else 0.0
+    share = min(1.0, max(0.0, share))
+    return math.dist(point, (ax + share * (bx - ax), ay + share * (by - ay)))
+
+
 def place_labels(
-    graph: Topology, nodes: Mapping[str, Placed], sizes: Mapping[tuple[str, str], Point]
+    graph: Topology,
+    nodes: Mapping[str, Placed],
+    sizes: Mapping[tuple[str, str], Point],
+    bent: Mapping[tuple[str, str], Point],
 ) -> dict[tuple[str, str], Point]:
-    """The centre of each link's label that finds room. `sizes`: width and height, by the link's ends."""
+    """The centre of each link's label that finds room. `sizes`: width and height, by the link's ends; `bent`: the
+    control points of the links that are."""
     coordinator = graph.coordinator
     chief = coordinator.peer if coordinator else ""
     wanted = [link for link in graph.links if (link.a, link.b) in sizes]
@@ -210,7 +286,7 @@ def place_labels(
     weighed = wanted if len(graph.links) > LINKS_WEIGHED_MAX else list(graph.links)
     placed: dict[tuple[str, str], Point] = {}
     for link in wanted:
-        spot = _spot(link, points, sizes[link.a, link.b], taken, weighed)
+        spot = _spot(link, points, bent.get((link.a, link.b)), sizes[link.a, link.b], taken, weighed)
         if spot is not None:
             placed[link.a, link.b] = spot
             taken.append(_around(spot, sizes[link.a, link.b]))
@@ -218,13 +294,17 @@ def place_labels(
 
 
 def _spot(
-    link: TopologyLink, points: Mapping[str, Point], size: Point, taken: Sequence[Box], links: Sequence[TopologyLink]
+    link: TopologyLink,
+    points: Mapping[str, Point],
+    control: Point | None,
+    size: Point,
+    taken: Sequence[Box],
+    links: Sequence[TopologyLink],
 ) -> Point | None:
-    (ax, ay), (bx, by) = points[link.a], points[link.b]
     best: tuple[int, int] | None = None
     found: Point | None = None
     for rank, share in enumerate(PLACES):
-        spot = (ax + (bx - ax) * share, ay + (by - ay) * share)
+        spot = along(points[link.a], points[link.b], control, share)
         box = _around(spot, size)
         if any(box.overlaps(other) for other in taken):
             continue

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mesh.views.charts import WORKERS_MAX, WORKERS_POSTER_MAX
 from mesh.views.pictures import HEAT_ROWS_MAX, HEAT_ROWS_POSTER_MAX, gantt, heat
 from mesh.views.topology import Topology, dot, topology
 from protocols.errors import StorageError, UsageError
@@ -71,7 +72,8 @@ def draw_overview(document: Mapping[str, Any], path: Path | str, size: str = LAP
     suffix = _suffix(path, OVERVIEW_SUFFIXES)
     from mesh.views.overview_figure import draw
 
-    _write(Path(path), _picture(lambda: draw(document), suffix, size))
+    most = WORKERS_MAX if size == LAPTOP else WORKERS_POSTER_MAX
+    _write(Path(path), _picture(lambda: draw(document, most), suffix, size))
 
 
 def draw_gantt(
@@ -93,7 +95,7 @@ def draw_heat(
     from mesh.views.heat_figure import draw
 
     data = heat(verdicts, names, HEAT_ROWS_MAX if size == LAPTOP else HEAT_ROWS_POSTER_MAX)
-    _write(Path(path), _picture(lambda: draw(data, title), suffix, size))
+    _write(Path(path), _picture(lambda: draw(data, title, SCALES[size]), suffix, size))
 
 
 def networkx_graph(document: Mapping[str, Any]) -> "networkx.Graph":

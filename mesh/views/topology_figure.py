@@ -4,7 +4,7 @@ Colour is the role and nothing else; what Raft makes of a node is its ring, the 
 is grey with a cross. Links are grey, darker and wider when faster.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -13,13 +13,26 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
-from matplotlib.legend_handler import HandlerPatch
+from matplotlib.legend_handler import HandlerBase, HandlerPatch
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
+from matplotlib.text import Text
+from matplotlib.transforms import Transform
 
 from mesh.views import human
 from mesh.views.drawing import FAINT, INK, SOFT, shown, text_width
-from mesh.views.placement import RING_NODES_MAX, Box, Placed, Point, Side, place_labels, place_nodes
+from mesh.views.placement import (
+    RING_NODES_MAX,
+    Box,
+    Placed,
+    Point,
+    Side,
+    bend_links,
+    curve,
+    is_dense,
+    place_labels,
+    place_nodes,
+)
 from mesh.views.topology import DEAD_COLOUR, OTHER_COLOUR, ROLE_COLOURS, Topology, TopologyLink, TopologyNode, summary
 
 _STAR: dict[str, Any] = {
@@ -60,12 +73,13 @@ def draw(graph: Topology) -> Figure:
     labels = _labels(graph)
     nodes = place_nodes(graph, {peer: {side: _boxes(lines, side) for side in Side} for peer, lines in labels.items()})
     texts = {(link.a, link.b): human.milliseconds(link.rtt) for link in graph.links if link.rtt is not None}
-    spots = place_labels(graph, nodes, {ends: _label_size(text) for ends, text in texts.items()})
+    bent = bend_links(graph, nodes)
+    spots = place_labels(graph, nodes, {ends: _label_size(text) for ends, text in texts.items()}, bent)
 
     left, right = _extent([(box.left, box.right) for node in nodes.values() for box in node.boxes])
     width = max(WIDTH_MIN, right - left + 2 * MARGIN)
     sentences = _sentences(graph, len(texts) - len(spots), width - 2 * MARGIN)
-    legends = _rows([*_node_handles(graph), *_link_handles(graph)], width - 2 * MARGIN)
+    legends = _legends(_node_handles(graph), _link_handles(graph), width - 2 * MARGIN)
     head = 0.85 + LINE_HEIGHT * len(sentences)
     foot = 0.45 + LEGEND_HEIGHT * len(legends)
 
@@ -76,7 +90,7 @@ def draw(graph: Topology) -> Figure:
     axes.set_xlim((left + right - width) / 2, (left + right + width) / 2)
     axes.set_ylim(bottom - foot, top + head)
     axes.set_axis_off()
-    _draw_links(axes, graph, nodes)
+    _draw_links(axes, graph, nodes, bent)
     for ends, spot in spots.items():
         _write_rtt(axes, texts[ends], spot)
     for node in graph.nodes:
@@ -135,14 +149,17 @@ def _speed(link: TopologyLink) -> Speed:
     return next(speed for speed in SPEEDS if link.rtt is None or link.rtt < speed[0] or speed is SPEEDS[-1])
 
 
-def _draw_links(axes: Axes, graph: Topology, nodes: Mapping[str, Placed]) -> None:
+def _draw_links(
+    axes: Axes, graph: Topology, nodes: Mapping[str, Placed], bent: Mapping[tuple[str, str], Point]
+) -> None:
     """Where there are many, all but the coordinator's are faint: they show how dense the mesh is, no more."""
     coordinator = graph.coordinator
-    many = len(graph.links) > 4 * len(graph.nodes)
-    groups: dict[tuple[Speed, bool], list[tuple[Point, Point]]] = {}
+    many = is_dense(graph)
+    groups: dict[tuple[Speed, bool], list[list[Point]]] = {}
     for link in graph.links:
         faint = many and not (coordinator is not None and coordinator.peer in (link.a, link.b))
-        groups.setdefault((_speed(link), faint), []).append((nodes[link.a].point, nodes[link.b].point))
+        line = curve(nodes[link.a].point, nodes[link.b].point, bent.get((link.a, link.b)))
+        groups.setdefault((_speed(link), faint), []).append(line)
     for ((_, _, colour, width, style), faint), segments in groups.items():
         axes.add_collection(
             LineCollection(
@@ -240,6 +257,12 @@ def _draw_head(figure: Figure, graph: Topology, sentences: list[str]) -> None:
         figure.text(MARGIN / width, y, line, fontsize=SUMMARY_SIZE, color=SOFT, va="baseline", gid="summary")
 
 
+def _legends(nodes: list[Artist], links: list[Artist], width: float) -> list[list[Artist]]:
+    """Those of the nodes and those of the links apart, unless that takes more rows."""
+    together, apart = _rows([*nodes, *links], width), _rows(nodes, width) + _rows(links, width)
+    return together if len(together) < len(apart) else apart
+
+
 def _rows(handles: list[Artist], width: float) -> list[list[Artist]]:
     """The legend's entries, in as few rows as `width` allows."""
     rows: list[list[Artist]] = []
@@ -259,7 +282,7 @@ def _draw_foot(figure: Figure, legends: list[list[Artist]]) -> None:
     for number, handles in enumerate(reversed(legends)):
         figure.legend(
             handles=handles,
-            handler_map={Circle: HandlerPatch(patch_func=_round)},
+            handler_map={Circle: HandlerPatch(patch_func=_round), Text: _Word()},
             loc="lower center",
             bbox_to_anchor=(0.5, (0.1 + LEGEND_HEIGHT * number) / height),
             ncol=len(handles),
@@ -289,7 +312,7 @@ def _node_handles(graph: Topology) -> list[Artist]:
         if any(node.raft == raft for node in graph.nodes)
     ]
     if any(node.slots for node in live):
-        handles.append(Line2D([], [], label="n/m: n of m slots busy", linestyle="none"))
+        handles.append(Text(text="n/m", label="n of m slots busy"))
     return handles
 
 
@@ -302,6 +325,25 @@ def _round(
 ) -> Circle:
     """The legend shows a disc as a disc; its own way is a rectangle."""
     return Circle((width / 2 - xdescent, height / 2 - ydescent), height * 0.72)
+
+
+class _Word(HandlerBase):
+    """The legend shows a word as itself."""
+
+    def create_artists(
+        self,
+        legend: Legend,
+        orig_handle: Artist,
+        xdescent: float,
+        ydescent: float,
+        width: float,
+        height: float,
+        fontsize: float,
+        trans: Transform,
+    ) -> Sequence[Artist]:
+        assert isinstance(orig_handle, Text)
+        style: dict[str, Any] = {"fontsize": 0.8 * fontsize, "color": SOFT, "weight": "bold", "transform": trans}
+        return [Text(width / 2 - xdescent, -ydescent, orig_handle.get_text(), ha="center", va="baseline", **style)]
 
 
 def _link_handles(graph: Topology) -> list[Artist]:

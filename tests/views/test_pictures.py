@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.text import Text
 from test_views_render import misplaced
 
 from mesh.views import gantt_figure, heat_figure
@@ -95,8 +96,10 @@ def test_a_suite_of_one_module_is_told_by_test() -> None:
     assert (made.what, made.rows) == ("test", ("test_0", "test_1", "test_2"))
 
 
-@pytest.mark.parametrize(("hosts", "modules"), [(1, 1), (3, 5), (8, 16), (60, 40), (0, 0)])
-def test_a_heat_map_is_in_order(hosts: int, modules: int) -> None:
+@pytest.mark.parametrize(
+    ("hosts", "modules", "scale"), [(1, 1, 1), (3, 5, 1), (8, 16, 1), (60, 40, 1), (60, 16, 1), (60, 16, 3), (0, 0, 1)]
+)
+def test_a_heat_map_is_in_order(hosts: int, modules: int, scale: int) -> None:
     made = heat(verdicts(hosts, modules), {f"p{h}": f"rack-{h}.lab.example" for h in range(hosts)})
     if made is not None:
         assert (len(made.rows), len(made.hosts)) == (
@@ -104,7 +107,12 @@ def test_a_heat_map_is_in_order(hosts: int, modules: int) -> None:
             min(hosts, HEAT_HOSTS_MAX),
         ) or modules == 1
     with drawing():
-        assert misplaced(heat_figure.draw(made, "How long tests take on each host")) == []
+        figure = heat_figure.draw(made, "How long tests take on each host", scale)
+        assert misplaced(figure) == []
+        told = "\n".join(text.get_text() for text in figure.findobj(Text))
+    bad = made is not None and any(cell is not None and cell.bad for row in made.cells for cell in row)
+    legible = hosts < 60 or scale > 1
+    assert ("2 bad" in told, "×" in told) == (bad and legible, bad and not legible)
 
 
 def test_a_poster_is_the_same_and_larger(tmp_path: Path) -> None:

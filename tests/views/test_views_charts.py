@@ -72,6 +72,7 @@ def test_workers_are_bounded() -> None:
     crew = charts.workers({"nodes": nodes})
     assert [row.peer for row in crew.rows] == [f"{number:02}" for number in range(charts.WORKERS_MAX)]
     assert crew.hidden == 50 - charts.WORKERS_MAX
+    assert charts.workers({"nodes": nodes}, charts.WORKERS_POSTER_MAX).hidden == 50 - charts.WORKERS_POSTER_MAX
 
 
 def test_histogram_has_round_bounds_around_what_is_there() -> None:

@@ -1,5 +1,6 @@
 """The mesh as a graph, its DOT and GraphML, and where things are placed."""
 
+import math
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from io import BytesIO
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mesh_documents import peer, topology_document
 
-from mesh.views.placement import Box, Side, place_labels, place_nodes
+from mesh.views.placement import BENT_PAST, Box, Side, bend_links, curve, place_labels, place_nodes
 from mesh.views.render import draw_topology, networkx_graph
 from mesh.views.topology import TopologyLink, TopologyNode, dot, summary, topology
 
@@ -103,11 +104,24 @@ def test_nothing_overlaps_whatever_the_mesh_and_its_names(count: int, dense: boo
     nodes = place_nodes(graph, cells(widths))
     assert set(nodes) == set(widths)
     sizes = {(link.a, link.b): (0.5, 0.2) for link in graph.links[:120]}
-    labels = place_labels(graph, nodes, sizes)
+    labels = place_labels(graph, nodes, sizes, bend_links(graph, nodes))
     rtts = [Box(x - 0.25, y - 0.1, x + 0.25, y + 0.1) for x, y in labels.values()]
     owned = [(name, box) for name, node in nodes.items() for box in node.boxes] + [("", box) for box in rtts]
     for (name, box), (other, taken) in combinations(owned, 2):
         assert (name == other != "") or not box.overlaps(taken)
+
+
+def test_a_link_does_not_seem_to_end_at_a_node_that_it_passes() -> None:
+    """Of the coordinator's in a large mesh, whose rings have nodes one behind the other as seen from the middle."""
+    graph = topology(topology_document(40))
+    nodes = place_nodes(graph, cells({node.peer: 0.7 for node in graph.nodes}))
+    bent = bend_links(graph, nodes)
+    assert bent
+    assert all(peer(0) in ends for ends in bent), "the others are faint"
+    for a, b in bent:
+        line = curve(nodes[a].point, nodes[b].point, bent[a, b])
+        others = [node.point for name, node in nodes.items() if name not in (a, b)]
+        assert min(math.dist(spot, other) for spot in line for other in others) >= BENT_PAST
 
 
 def test_a_small_mesh_has_every_round_trip_time_written() -> None:
@@ -115,7 +129,7 @@ def test_a_small_mesh_has_every_round_trip_time_written() -> None:
         graph = topology(topology_document(count))
         nodes = place_nodes(graph, cells({node.peer: 1.0 for node in graph.nodes}))
         sizes = {(link.a, link.b): (0.5, 0.2) for link in graph.links}
-        assert set(place_labels(graph, nodes, sizes)) == set(sizes)
+        assert set(place_labels(graph, nodes, sizes, bend_links(graph, nodes))) == set(sizes)
         assert len(sizes) == count * (count - 1) // 2
 
 
