@@ -1,4 +1,4 @@
-"""Loads libp2p without the parts that we never use: half of its start-up time and 24 MB of memory.
+"""Loads libp2p without the parts that we never use: more than half of its start-up time and 24 MB of memory.
 
 Importing anything of libp2p 0.8.1 imports all of it: QUIC with aioquic, WebSocket, WebRTC, relays, its discovery (and
 through them requests, OpenSSL, wsproto, dnspython). This module imports libp2p with empty stand-ins in those places,
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 UNUSED = (
     "aioquic",
+    "cryptography.x509",  # certificates, of TLS alone
     "dns",  # names are resolved by the host (mesh/net/keeper.py)
     "libp2p.discovery",
     "libp2p.kad_dht",
@@ -30,6 +31,9 @@ UNUSED = (
     "libp2p.transport.webtransport",
     "prometheus_client",
 )
+
+ABSENT = "cffi"
+"""Without it PyCryptodome loads by ctypes, as fast in use: cffi would parse C declarations at each start, for 0.1 s."""
 
 
 class _StandIn(types.ModuleType):
@@ -63,6 +67,8 @@ def _load() -> None:
         return
     finder = _Finder()
     sys.meta_path.insert(0, finder)
+    present = sys.modules.get(ABSENT)
+    sys.modules[ABSENT] = None  # type: ignore[assignment]
     try:
         import libp2p.host.basic_host
         import libp2p.network.connection.swarm_connection
@@ -70,9 +76,15 @@ def _load() -> None:
         import libp2p.transport.tcp.tcp  # noqa: F401
     finally:
         sys.meta_path.remove(finder)
+        del sys.modules[ABSENT]
+        if present is not None:
+            sys.modules[ABSENT] = present
         for name, module in list(sys.modules.items()):
             if isinstance(module, _StandIn):
                 del sys.modules[name]
+                package, _, part = name.rpartition(".")
+                if vars(sys.modules.get(package, module)).get(part) is module:
+                    delattr(sys.modules[package], part)  # or `from package import part` would find it there
 
 
 _load()
