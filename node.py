@@ -4,13 +4,13 @@ The lines are "key: value". What lets others in (the ticket, the dashboard's tok
 """
 
 import errno
-import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mesh.cli.client import read_endpoint
+from mesh.cli.loading import load_serve
 from mesh.cli.node_flags import parse
 from mesh.options import NodeOptions
 from protocols.errors import MeshError, cause
@@ -34,14 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: NodeOptions, log_format: str, log_level: str) -> int:
-    gc.disable()
+    serve = load_serve()
     import trio
 
     from mesh.cli.logging_setup import set_up
-    from mesh.node import serve
 
-    gc.freeze()  # modules are not garbage: looked through neither as they load, a tenth of the start, nor ever again
-    gc.enable()
     structured = set_up(log_format, log_level)
     said = announcer(options.home)
 

@@ -82,10 +82,12 @@ def _listening(process: "subprocess.Popen[bytes]", home: Path, said: int) -> End
 
 
 def main(home: str, slots: str) -> int:
+    from mesh.cli.loading import load_serve
+
+    serve = load_serve()
     import trio
 
     from mesh.cli.node_flags import traces_to
-    from mesh.node import serve
     from mesh.options import NodeOptions
 
     logging.basicConfig(stream=sys.stderr, level=logging.ERROR, format="mesh: %(name)s: %(message)s")

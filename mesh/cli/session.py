@@ -81,10 +81,12 @@ def _run(
 ) -> int:
     import logging
 
+    from mesh.cli.loading import load_serve
+
+    serve = load_serve()
     import trio
 
     from mesh.cli.node_flags import traces_to
-    from mesh.node import serve
     from mesh.options import NodeOptions
     from protocols.presence import Role
 
