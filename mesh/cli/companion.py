@@ -5,7 +5,6 @@ where no node runs. Rejected: the node in a thread of pytest's process (signals,
 """
 
 import contextlib
-import logging
 import os
 import shutil
 import subprocess
@@ -82,6 +81,8 @@ def _listening(process: "subprocess.Popen[bytes]", home: Path, said: int) -> End
 
 
 def main(home: str, slots: str) -> int:
+    import logging
+
     from mesh.cli.loading import load_serve
 
     serve = load_serve()

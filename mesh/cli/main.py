@@ -6,7 +6,6 @@ Only the verb's own module is imported. No traceback reaches the screen: that of
 import importlib
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 
 from mesh.cli.arguments import Parser, add_global_options
@@ -151,6 +150,7 @@ def _say(program: str, sentence: str, code: int) -> int:
 
 
 def _keep_traceback() -> str:
+    import tempfile
     import traceback
 
     with tempfile.NamedTemporaryFile("w", prefix="mesh-error-", suffix=".txt", delete=False) as file:

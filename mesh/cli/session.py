@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mesh.cli.arguments import checked_home, default_home
 from mesh.cli.client import Client, read_endpoint
-from mesh.cli.companion import home_for_once
 from mesh.cli.signals import Strokes
 from protocols.errors import MeshFailed, NodeUnavailable, cause
 
@@ -72,6 +71,8 @@ def with_node(
     """
     if args.home is not None:
         return _run(checked_home(args.home), args.timeout, slots, work, interrupt, joining)
+    from mesh.cli.companion import home_for_once
+
     with home_for_once(default_home().parent) as home:
         return _run(home, args.timeout, slots, work, interrupt, joining)
 
