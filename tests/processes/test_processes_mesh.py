@@ -34,17 +34,6 @@ def check_report(made: Lab, cid: str, home: str, names: list[str], target: Path)
     assert sorted(json.loads(line)["test"] for line in records) == sorted(names)
 
 
-def test_nodes_with_one_ticket_form_one_mesh(tmp_path):
-    with lab(tmp_path) as made:
-        made.form(*NAMES)
-        statuses = made.agreed(*NAMES)
-        for status in statuses:
-            assert sorted(status["voters"]) == sorted(made.peer(name) for name in NAMES)
-            assert all(node["capabilities"]["cpu.cores"] >= 1 for node in status["nodes"])
-            assert all(node["capabilities"]["python"] for node in status["nodes"])
-        assert [status["self"] for status in statuses] == [made.peer(name) for name in NAMES]
-
-
 def test_nodes_with_nothing_but_mdns_form_one_mesh(tmp_path):
     """All start at once, and share the user's swarm key."""
     with lab(tmp_path) as made:
@@ -68,6 +57,15 @@ def made(three: Lab) -> Lab:
             three.start(name)
     three.agreed(*NAMES)
     return three
+
+
+def test_nodes_with_one_ticket_form_one_mesh(made):
+    statuses = made.agreed(*NAMES)
+    for status in statuses:
+        assert sorted(status["voters"]) == sorted(made.peer(name) for name in NAMES)
+        assert all(node["capabilities"]["cpu.cores"] >= 1 for node in status["nodes"])
+        assert all(node["capabilities"]["python"] for node in status["nodes"])
+    assert [status["self"] for status in statuses] == [made.peer(name) for name in NAMES]
 
 
 def test_results_outlive_the_submitter(made, tmp_path):
