@@ -1,18 +1,20 @@
 """`make bench-idle`: how much of a run its slots stand idle, on three nodes of this host with 1, 1 and 2 slots.
 
 The tests sleep, so that two cores are enough for it, and for longer on slower nodes (`SPEEDS`, told to the nodes as a
-label). A run of the same suite before it makes the durations known. Of each slot: the time without a test, from the
-run's first start to the start of its last test anywhere, the time to the first test included.
+label). A run of the same suite before it, the *first* one, makes the durations known; there they are guessed. Of each
+slot: the time without a test, from the run's first start to the start of its last test anywhere, the time to the first
+test included.
 """
 
 import json
 import statistics
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.measures import load, machine
-from tests.processes.lab import lab
+from tests.processes.lab import Lab, lab
 
 SLOTS = {"a": 1, "b": 1, "c": 2}
 SPEEDS = {"a": 1.0, "b": 0.7, "c": 1.4}
@@ -49,9 +51,31 @@ def idle(folder: Path) -> list[float]:
     ] + [1.0] * (sum(SLOTS.values()) - len(slots))
 
 
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One run."""
+
+    tests: int
+    seconds: float
+    idle: list[float]
+    """Of each slot, the least first."""
+
+
+def measure(made: Lab, root: Path, out: Path) -> Round:
+    finished = list(made.events("run", str(root), "--report-dir", str(out), home="a"))[-1]
+    return Round(finished["tests"], finished["wall_seconds"], sorted(idle(out)))
+
+
+def show(name: str, rounds: list[Round]) -> None:
+    slots = zip(*(one.idle for one in rounds), strict=True)
+    told = "  ".join(f"{statistics.median(parts):>6.1%}" for parts in slots)
+    seconds = statistics.median(one.seconds for one in rounds)
+    print(f"{name:<14} {rounds[0].tests:>6} {seconds:>6.1f} s  {told}    {load()}", flush=True)
+
+
 def main() -> int:
     print(machine(Path(tempfile.gettempdir())))
-    print(f"{'suite':<8} {'tests':>6} {'run':>8}  idle by slot, medians of {ROUNDS} (goal: none over {IDLE_MAX:.0%})")
+    print(f"{'suite':<14} {'tests':>6} {'run':>8}  idle by slot, medians of {ROUNDS} (goal: none over {IDLE_MAX:.0%})")
     with tempfile.TemporaryDirectory() as name, lab(Path(name)) as made:
         made.variables = {node: {"BENCH_SPEED": str(speed)} for node, speed in SPEEDS.items()}
         made.start("a", "--label", f"speed={SPEEDS['a']}", slots=SLOTS["a"])
@@ -61,17 +85,9 @@ def main() -> int:
         made.agreed(*SLOTS)
         for suite, seconds in SUITES.items():
             root = made.suite(suite, TEXT.format(seconds=seconds))
-            made.mesh("run", str(root), home="a")
-            found, walls, tests = [], [], 0
-            for number in range(ROUNDS):
-                out = made.folder / f"{suite}-{number}"
-                events = list(made.events("run", str(root), "--report-dir", str(out), home="a"))
-                found.append(sorted(idle(out)))
-                walls.append(events[-1]["wall_seconds"])
-                tests = events[-1]["tests"]
-            medians = [statistics.median(round_[place] for round_ in found) for place in range(sum(SLOTS.values()))]
-            told = "  ".join(f"{part:>6.1%}" for part in medians)
-            print(f"{suite:<8} {tests:>6} {statistics.median(walls):>6.1f} s  {told}    {load()}", flush=True)
+            rounds = [measure(made, root, made.folder / f"{suite}-{number}") for number in range(1 + ROUNDS)]
+            show(f"{suite}, first", rounds[:1])
+            show(suite, rounds[1:])
     return 0
 
 
