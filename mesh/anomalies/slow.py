@@ -1,11 +1,11 @@
 """A test that takes much longer than it used to.
 
 Durations are compared as logarithms: a test's median over its past runs, the pace of its host in each run (the median
-deviation of all that ran there: a loaded host slows everything) and the pace of its neighbours (a host that stood still
-for a moment slows those that ran then, which are neighbours in the manifest). What is left is the test's own; it is
-slow when that is far beyond its usual scatter (a median absolute deviation, drawn towards that of all tests, since five
-runs tell little), beyond what any of so many tests might do by chance (Bonferroni), beyond all that the test ever did,
-and beyond what odd tests of this project do now and then.
+deviation of all that ran there: a loaded host slows everything) and the pace of its neighbours (a host that was loaded
+for a moment slows those that ran then, which are neighbours in the manifest, the short ones as much as the long). What
+is left is the test's own; it is slow when that is far beyond its usual scatter (a median absolute deviation, drawn
+towards that of all tests, since five runs tell little), beyond what any of so many tests might do by chance
+(Bonferroni), beyond all that the test ever did, and beyond what odd tests of this project do now and then.
 """
 
 import math
@@ -27,10 +27,13 @@ PACE_SECONDS_MIN = 0.02
 
 NEIGHBOURS = 3
 """On each side of a test, on its host, that tell what went on when it ran: before, or after."""
-NEIGHBOUR_SECONDS_MIN = 0.05
-"""That they take as a rule: shorter ones scatter too much by themselves."""
-NEIGHBOURS_SLOW = math.log(1.5)
-"""From which on it was the host; unless the test was slow in its last two runs, too, as a whole file may become."""
+NEIGHBOUR_SLOW, NEIGHBOURS_SLOW = math.log(2.0), math.log(1.5)
+"""From which on the next one, or the median of them, tells that it was the host; unless the test was slow in its last
+two runs, too, as a whole file may become."""
+NEIGHBOURS_SCATTERS = 3.0
+"""Times its own usual scatter that a neighbour must be off, to tell anything: what takes milliseconds scatters much."""
+NEIGHBOURS_HELD = math.log(3.0)
+"""Beyond the test itself: such a neighbour was held up for a moment, and the test was not."""
 
 SCATTER_MIN = 0.1
 """Of a logarithm: no test is more exact than a tenth."""
@@ -44,6 +47,9 @@ CHANCE = 0.01
 """Of one false alarm in a run, were scatter normal."""
 FEW_RUNS = 1.5
 """Over the number of runs that a median comes from: how much further a test must be off, since the median may be."""
+ALONE = math.log(1.25)
+"""How much further off a test must be that ran first or last on its host: a load that began with it, or ended, met
+nobody else."""
 BEYOND_OWN = math.log(1.25)
 """Over the worst but one that the test did before."""
 ODD_SHARE_MAX = 0.2
@@ -103,16 +109,23 @@ class Pace:
 
 
 class Durations:
-    """What a project's past runs (the newest first) say of what its tests take."""
+    """What a project's past runs (the newest first) say of what its tests take. Medians and paces are polished (Tukey,
+    1977): a test that ran on slow hosts would seem slow, and so its hosts fast."""
 
     def __init__(self, past: Sequence[Story]) -> None:
-        logs: dict[str, list[float]] = {}
-        for story in past:
+        logs: dict[str, list[tuple[float, int, PeerId]]] = {}
+        for place, story in enumerate(past):
             for test, row in story.rows.items():
                 if row.seconds > 0:
-                    logs.setdefault(test, []).append(math.log(row.seconds))
-        self.medians = {test: statistics.median(each) for test, each in logs.items() if len(each) >= RUNS_MIN}
+                    logs.setdefault(test, []).append((math.log(row.seconds), place, row.worker))
+        known = {test: each for test, each in logs.items() if len(each) >= RUNS_MIN}
+        self.medians = {test: statistics.median(log for log, _, _ in each) for test, each in known.items()}
         self._past = past
+        paces = [Pace(story, self.medians) for story in past]
+        self.medians = {
+            test: statistics.median(log - paces[place](worker) for log, place, worker in each)
+            for test, each in known.items()
+        }
         self._paces = [Pace(story, self.medians) for story in past]
         self._scatter = self._scatter_of_all()
 
@@ -178,10 +191,10 @@ def slow_tests(rules: Rules, story: Story, past: Sequence[Story]) -> tuple[list[
         if order is None:
             order = sorted(story.rows.items(), key=lambda one: one[1].place)
         own = durations.of(test)
-        nearby = _nearby(order, test, row, durations.medians) - pace(row.worker)
-        if nearby >= NEIGHBOURS_SLOW and min(own.deviations[:2]) < least:
-            deviation -= nearby
-        least_here = least + FEW_RUNS / len(own.deviations)
+        sides = _nearby(order, test, row, deviation, durations, pace)
+        if min(own.deviations[:2]) < least:
+            deviation -= max(_slowed(side) for side in sides)
+        least_here = least + FEW_RUNS / len(own.deviations) + (0.0 if all(sides) else ALONE)
         if deviation < max(least_here, beyond_chance * durations.scatter(own), sorted(own.deviations)[-2] + BEYOND_OWN):
             continue
         if durations.odd_before(rules, deviation, test) > ODD_SHARE_MAX * len(past):
@@ -191,21 +204,31 @@ def slow_tests(rules: Rules, story: Story, past: Sequence[Story]) -> tuple[list[
     return found, fine
 
 
-def _nearby(order: Sequence[tuple[str, Row]], test: str, row: Row, medians: Mapping[str, float]) -> float:
-    """How far a test's neighbours on its host deviate: the next one, or the median of some, on the side where that is
-    more."""
-    floor = math.log(NEIGHBOUR_SECONDS_MIN)
+def _nearby(
+    order: Sequence[tuple[str, Row]], test: str, row: Row, deviation: float, durations: Durations, pace: Pace
+) -> tuple[list[float], list[float]]:
+    """How far a test's neighbours on its host deviate, those before it and those after, the next one first; 0 for one
+    that tells nothing."""
     place = next(index for index, (name, _) in enumerate(order) if name == test)
 
     def some(indexes: Sequence[int]) -> list[float]:
         found: list[float] = []
         for index in indexes:
             name, other = order[index]
-            if other.worker == row.worker and other.seconds > 0 and medians.get(name, -math.inf) >= floor:
-                found.append(math.log(other.seconds) - medians[name])
+            if other.worker == row.worker and other.seconds > 0 and name in durations.medians:
+                off = math.log(other.seconds) - durations.medians[name] - pace(other.worker)
+                surely = off >= NEIGHBOURS_SCATTERS * durations.scatter(durations.of(name))
+                found.append(off if surely and off <= deviation + NEIGHBOURS_HELD else 0.0)
                 if len(found) == NEIGHBOURS:
                     break
         return found
 
-    sides = (some(range(place - 1, -1, -1)), some(range(place + 1, len(order))))
-    return max((max(side[0], statistics.median(side)) for side in sides if side), default=0.0)
+    return some(range(place - 1, -1, -1)), some(range(place + 1, len(order)))
+
+
+def _slowed(side: Sequence[float]) -> float:
+    """By how much the host was slow when a test ran, as its neighbours on one side tell."""
+    if not side:
+        return 0.0
+    middle = statistics.median(side)
+    return max(side[0] if side[0] >= NEIGHBOUR_SLOW else 0.0, middle if middle >= NEIGHBOURS_SLOW else 0.0)

