@@ -5,6 +5,7 @@ import json
 import time
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -140,26 +141,38 @@ def test_what_changes_is_told_and_nothing_else(three: Lab) -> None:
     assert not ask(three, "b", "/api/alerts")["quarantine"]
 
 
-def test_a_history_that_is_lost_comes_back(three: Lab) -> None:
-    """After the test before it: of the same runs."""
-    before = ask(three, "a", TRENDS)
-    asked = ("history", "test_5.py::test_work", "--project", "suite", "--json")
-    results = json.loads(three.mesh(*asked, home="a").stdout)["results"]
-    reports = [one["report"] for one in before["runs"]]
-    for name in "abc":
-        three.kill(name)
-    for path in three.home("a").glob("*.sqlite*"):
-        if path.name.startswith((HISTORY_FILE, "log.sqlite")):
-            path.unlink()
-    three.start("a")
-    three.agreed("a")
-    done = json.loads(three.mesh("history", "--rebuild", *reports, "--json", home="a").stdout)
-    assert (len(done["added"]), done["known"], done["failed"]) == (len(reports), 0, [])
-    again = json.loads(three.mesh(*asked, home="a").stdout)["results"]
-    fields = ("run", "index", "outcome", "duration", "worker", "name", "attempts")
-    assert [[one[field] for field in fields] for one in again] == [[one[field] for field in fields] for one in results]
-    after = ask(three, "a", TRENDS)
-    assert [(one["run"], one["counts"], one["state"]) for one in after["runs"]] == [
-        (one["run"], one["counts"], one["state"]) for one in before["runs"]
-    ]
-    assert json.loads(three.mesh("history", "--rebuild", *reports, "--json", home="a").stdout)["known"] == len(reports)
+def test_a_history_that_is_lost_comes_back(tmp_path: Path) -> None:
+    """With what a worker ran that is gone, too."""
+    with lab(tmp_path) as two:
+        two.start("a")
+        two.start("b", "--role", "worker", "--join", two.ticket("a"))
+        two.agreed("a", "b")
+        root = two.suite(
+            "suite", "import pytest\n\n@pytest.mark.parametrize('n', range(8))\ndef test_it(n): assert n\n"
+        )
+        for _ in range(2):
+            two.mesh("run", str(root), home="a", check=False)
+        two.until(lambda: len(ask(two, "a", TRENDS)["runs"]) == 2, "they are in the history")
+        before = ask(two, "a", TRENDS)
+        asked = ("history", "test_suite.py::test_it[3]", "--project", "suite", "--json")
+        results = json.loads(two.mesh(*asked, home="a").stdout)["results"]
+        reports = [one["report"] for one in before["runs"]]
+        for name in "ab":
+            two.kill(name)
+        for path in two.home("a").glob("*.sqlite*"):
+            if path.name.startswith((HISTORY_FILE, "log.sqlite")):
+                path.unlink()
+        two.start("a")
+        two.agreed("a")
+        done = json.loads(two.mesh("history", "--rebuild", *reports, "--json", home="a").stdout)
+        assert (len(done["added"]), done["known"], done["failed"]) == (2, 0, [])
+        again = json.loads(two.mesh(*asked, home="a").stdout)["results"]
+        fields = ("run", "index", "outcome", "duration", "worker", "name", "attempts")
+        assert [[one[field] for field in fields] for one in again] == [
+            [one[field] for field in fields] for one in results
+        ]
+        after = ask(two, "a", TRENDS)
+        assert [(one["run"], one["counts"], one["state"]) for one in after["runs"]] == [
+            (one["run"], one["counts"], one["state"]) for one in before["runs"]
+        ]
+        assert json.loads(two.mesh("history", "--rebuild", *reports, "--json", home="a").stdout)["known"] == 2
