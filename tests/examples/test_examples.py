@@ -30,6 +30,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
         **{key: value for key, value in os.environ.items() if key != "MESH_HOME"},
         "XDG_CONFIG_HOME": str(tmp_path / "config"),
         "TMPDIR": str(tmp_path / "tmp"),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # as in the lab; the demo runs once with all that are installed
         "COLUMNS": "120",
     }
 
@@ -47,6 +48,7 @@ def nothing_left(tmp_path: Path) -> bool:
 
 
 def test_the_demo(tmp_path, environment):
+    del environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"]
     done = run(tmp_path, environment, str(EXAMPLES / "demo.py"), "algorithms/bipartite")
     assert done.returncode == 0, done.stdout + done.stderr
     out = tmp_path / "demo-out"
