@@ -48,8 +48,8 @@ CHANCE = 0.01
 FEW_RUNS = 1.5
 """Over the number of runs that a median comes from: how much further a test must be off, since the median may be."""
 ALONE = math.log(1.25)
-"""How much further off a test must be that ran first or last on its host: a load that began with it, or ended, met
-nobody else."""
+"""How much further off a test must be at least that ran first or last on its host: a load that began with it, or ended,
+met nobody else."""
 BEYOND_OWN = math.log(1.25)
 """Over the worst but one that the test did before."""
 ODD_SHARE_MAX = 0.2
@@ -194,7 +194,7 @@ def slow_tests(rules: Rules, story: Story, past: Sequence[Story]) -> tuple[list[
         sides = _nearby(order, test, row, deviation, durations, pace)
         if min(own.deviations[:2]) < least:
             deviation -= max(_slowed(side) for side in sides)
-        least_here = least + FEW_RUNS / len(own.deviations) + (0.0 if all(sides) else ALONE)
+        least_here = least + max(FEW_RUNS / len(own.deviations), 0.0 if all(sides) else ALONE)
         if deviation < max(least_here, beyond_chance * durations.scatter(own), sorted(own.deviations)[-2] + BEYOND_OWN):
             continue
         if durations.odd_before(rules, deviation, test) > ODD_SHARE_MAX * len(past):

@@ -25,7 +25,7 @@ def told(lab: Lab, kind: AlertKind) -> list[str]:
 
 @pytest.mark.parametrize("seed", [0, 1002])
 def test_fifty_quiet_runs_raise_nothing(seed: int) -> None:
-    """One in fifteen of such labs raises one: what befell a test there was as bad as a fault of its own."""
+    """One in seventeen of such labs raises one: what befell a test there was as bad as a fault of its own."""
     lab = Lab(seed, files=24, per_file=6)
     for _ in range(50):
         assert not lab.run().findings
