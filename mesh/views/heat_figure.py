@@ -168,11 +168,9 @@ def _scale(sheet: Sheet, norm: LogNorm, top: float) -> None:
     axes.set_ylim(0, 1)
     axes.set_yticks([])
     colours = colormaps[MAP]
-    for step in range(steps):
+    for step in range(steps):  # each to the end, under the next ones: side by side they would show seams
         axes.add_patch(
-            Rectangle(
-                (step / steps, 0), 1 / steps + 0.002, 1, facecolor=colours((step + 0.5) / steps), edgecolor="none"
-            )
+            Rectangle((step / steps, 0), 1 - step / steps, 1, facecolor=colours((step + 0.5) / steps), edgecolor="none")
         )
     least, most = float(norm.vmin or LEAST_SECONDS), float(norm.vmax or 1.0)
     marks = [least, math.sqrt(least * most), most]
