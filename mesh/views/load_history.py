@@ -53,14 +53,11 @@ class LoadHistory:
         self._turn(int(now // STEP_SECONDS))
         away = dict(self._rows)
         for presence, state in seen:
-            row = away.pop(presence.peer, None)
+            row = away.pop(presence.peer, None) or self._begin(presence.peer)
             if state in HEARD:
-                if row is None:
-                    row = self._begin(presence.peer)
                 row.heard = self._step
                 row.take(self._slot, figures_of(presence))
-            if row is not None:
-                row.note(self._slot, STATES.index(state))
+            row.note(self._slot, STATES.index(state))
         for row in away.values():
             row.note(self._slot, STATES.index(NodeState.DEAD))
 
@@ -84,7 +81,7 @@ class LoadHistory:
     def _begin(self, peer: PeerId) -> "_Row":
         if len(self._rows) >= NODES_MAX:
             del self._rows[min(self._rows, key=lambda one: (self._rows[one].heard, one))]
-        row = self._rows[peer] = _Row()
+        row = self._rows[peer] = _Row(self._step)
         return row
 
     def _turn(self, step: int) -> None:
@@ -106,11 +103,11 @@ class _Row:
 
     __slots__ = ("figures", "heard", "states", "sums", "worst")
 
-    def __init__(self) -> None:
+    def __init__(self, step: int) -> None:
         self.figures = tuple(bytearray(GAP * STEPS) for _ in FIGURES)
         self.states = bytearray(GAP * STEPS)
-        self.heard = 0
-        """The last step in which it told of itself."""
+        self.heard = step
+        """The last step in which it told of itself; at first the one in which it was heard of."""
         self.sums = [(0.0, 0)] * len(FIGURES)
         """Of the newest step: the sum of what was seen of each figure, and how often."""
         self.worst = 0

@@ -65,6 +65,13 @@ def test_a_node_that_is_away_is_a_gap_with_a_state() -> None:
     ]
 
 
+def test_a_node_that_was_gone_before_anybody_looked_is_known_as_such() -> None:
+    history = LoadHistory()
+    history.look(NOON, [(busy(50.0), DEAD)])
+    document = history.document(A, 1)
+    assert (document["cpu"], [one["state"] for one in document["states"]]) == (None, ["dead"])
+
+
 def test_a_step_has_the_state_furthest_from_alive() -> None:
     history = LoadHistory()
     for step, states in enumerate([(ALIVE,), (ALIVE, DRAINING), (SUSPECT, ALIVE), (DEAD, SUSPECT), (DRAINING,)]):
