@@ -330,8 +330,13 @@ def _accept_exact(kind: type[Any]) -> Accept:
 def _accept_cid(raw: Any, depth: int) -> tuple[bool, Any]:
     """Text, or a link."""
     if type(raw) is cbor2.CBORTag and raw.tag == LINK_TAG and type(raw.value) is bytes and raw.value[:1] == b"\0":
-        return True, cid_text(raw.value[1:])
+        return True, _link_text(raw.value)
     return (type(raw) is str, raw)
+
+
+@functools.lru_cache(maxsize=LINKS_REMEMBERED)
+def _link_text(binary: bytes) -> Cid:
+    return cid_text(binary[1:])
 
 
 def _accept_int(raw: Any, depth: int) -> tuple[bool, Any]:
