@@ -55,6 +55,7 @@ def test_dies_hanging():
     time.sleep(1000)
 @pytest.mark.timeout(1)
 def test_dies_by_its_marker(): time.sleep(1000)
+@pytest.mark.timeout(60)
 def test_50_mb():
     for _ in range(50_000): print("x" * 999)
     print("THE END")
