@@ -208,9 +208,9 @@ class MeshBackend:
         await self._content.fetch(cid, (coordinator,) if coordinator else ())
         return b"".join([part async for part in self._content.read(cid, FILE_NAME)])
 
-    async def runs(self) -> list[dict[str, Any]]:
-        runs: list[dict[str, Any]] = (await self._agreed_or_own())[0]["runs"]
-        return runs
+    async def runs(self) -> dict[str, Any]:
+        seen, agreed = await self._agreed_or_own()
+        return {"runs": seen["runs"], "agreed": agreed, "as_of": self.feed.as_of}
 
     async def run(self, run: RunId) -> dict[str, Any]:
         return await self.details.run(run)

@@ -153,7 +153,7 @@ class Api:
         )
 
     async def runs(self, request: Request) -> Response:
-        return JSONResponse({"runs": await self._backend.runs()})
+        return JSONResponse(await self._backend.runs())
 
     async def submit(self, request: Request) -> Response:
         document = await parse.body(request)

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from mesh.api import schemas
 from mesh.api.nodes import HOURS_MAX
-from mesh.api.schemas import CID, FLAG, TEXT, WHOLE, Schema, listed, may, of, the
+from mesh.api.schemas import AS_OF, CID, FLAG, TEXT, WHOLE, Schema, listed, may, of, the
 from mesh.views import tests_table
 
 JSON, STREAM, LINES, BYTES = "application/json", "text/event-stream", "application/x-ndjson", "application/octet-stream"
@@ -98,7 +98,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/snapshot", "mesh", "A file of all that was committed", media=BYTES),
     Route("POST", "/api/command", "mesh", "Tell a node what to do", _NODE, body=_NODE),
     Route("GET", "/api/queue", "runs", "What waits, by run, priority and reason", the("Queue")),
-    Route("GET", "/api/runs", "runs", "The newest runs, oldest first", of(runs=listed(the("Run")))),
+    Route("GET", "/api/runs", "runs", "The newest runs, oldest first", of(runs=listed(the("Run")), **AS_OF)),
     Route(
         "POST", "/api/runs", "runs", "Submit a run; the same nonce again is the same run", _RUN,
         body=of(nonce={"type": "string", "pattern": "^([0-9a-fA-F]{2}){8,64}$"}, spec=the("Spec")), status=201,

@@ -76,7 +76,8 @@ class Backend(Protocol):
     async def snapshot(self) -> bytes:
         """The file of `mesh snapshot save`: all that was committed when it was asked for. `NoQuorum`."""
 
-    async def runs(self) -> list[dict[str, Any]]: ...
+    async def runs(self) -> dict[str, Any]:
+        """The newest "runs", the oldest first, with "agreed" and "as_of" as the status has them."""
 
     async def run(self, run: RunId) -> dict[str, Any]: ...
 

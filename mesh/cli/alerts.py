@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from mesh.cli.output import painted, print_document
+from mesh.cli.output import painted, print_document, say_whose
 from mesh.cli.session import connect
 from mesh.views import human
 from protocols.errors import UsageError
@@ -46,8 +46,7 @@ def run(args: argparse.Namespace) -> int:
     print(
         "\n".join(_lines(document["alerts"], args.all, time.time()) + _quarantine(document["quarantine"], time.time()))
     )
-    if not document.get("agreed", True):
-        print("no coordinator answers: this is what the node itself knows")
+    say_whose(document)
     return 0
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from mesh.api.checks import parse_cid
 from mesh.cli.arguments import checked, whole
-from mesh.cli.output import print_document
+from mesh.cli.output import print_document, say_whose
 from mesh.cli.session import connect
 from mesh.views import human
 from protocols.errors import UsageError
@@ -54,8 +54,7 @@ def run(args: argparse.Namespace) -> int:
         print_document(document)
     else:
         print(text(document))
-        if not document.get("agreed", True):
-            print("no coordinator answers: this is what the node itself knows")
+        say_whose(document)
     return 0
 
 

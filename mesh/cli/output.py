@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 _CODES = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
@@ -16,6 +17,12 @@ def print_json(document: Any) -> None:
 def print_document(document: Any) -> None:
     """One document for scripts and people alike."""
     print(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def say_whose(document: Mapping[str, Any]) -> None:
+    """Below an answer that no coordinator has backed."""
+    if not document.get("agreed", True):
+        print("no coordinator answers: this is what the node itself knows")
 
 
 def is_terminal(stream: TextIO) -> bool:

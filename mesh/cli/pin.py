@@ -5,7 +5,7 @@ from typing import Any
 
 from mesh.api.checks import parse_cid
 from mesh.cli.arguments import checked, whole
-from mesh.cli.output import print_document
+from mesh.cli.output import print_document, say_whose
 from mesh.cli.session import connect
 from mesh.views.pins import pin_lines
 from protocols.commands import REPLICAS_DEFAULT, REPLICAS_MAX
@@ -42,8 +42,7 @@ def run(args: argparse.Namespace) -> int:
         print_document(document)
     elif args.action == "ls":
         print("\n".join(pin_lines(document["pins"])))
-        if not document.get("agreed", True):
-            print("no coordinator answers: this is what the node itself knows")
+        say_whose(document)
     else:
         print(_added(document) if args.action == "add" else _removed(document))
     return 0

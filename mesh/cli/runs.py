@@ -2,7 +2,7 @@
 
 import argparse
 
-from mesh.cli.output import print_document
+from mesh.cli.output import print_document, say_whose
 from mesh.cli.session import connect
 
 HELP = "List the runs, oldest first, with how they ended."
@@ -20,4 +20,5 @@ def run(args: argparse.Namespace) -> int:
         from mesh.views.status import runs_table
 
         print(runs_table(document["runs"]))
+        say_whose(document)
     return 0

@@ -140,8 +140,9 @@ class FakeBackend:
         made = Snapshot(17, 3, Configuration(voters=(PEER, OTHER)), encode_state(state))
         return snapshot_file(made, "1000.a", PEER, 1.8e9)
 
-    async def runs(self) -> list[dict[str, Any]]:
-        return [{"run": "17", "state": "running", "pending": 1, "leased": 2, "done": 3}]
+    async def runs(self) -> dict[str, Any]:
+        run = {"run": "17", "state": "running", "pending": 1, "leased": 2, "done": 3}
+        return {"runs": [run], "agreed": self.quorum, "as_of": 90.0}
 
     async def run(self, run: RunId) -> dict[str, Any]:
         self._known(run)

@@ -116,7 +116,8 @@ async def test_views(api: Served) -> None:
     snapshot = await api.http.get("/api/snapshot")
     assert snapshot.headers["content-type"] == "application/octet-stream"
     assert unpack(snapshot.content, "answer").index == 17
-    assert (await api.http.get("/api/runs")).json()["runs"][0]["run"] == "17"
+    runs = (await api.http.get("/api/runs")).json()
+    assert (runs["runs"][0]["run"], runs["agreed"], runs["as_of"]) == ("17", True, 90.0)
     assert (await api.http.get("/api/runs/17")).json()["report"] == TREE
     why = (await api.http.get("/api/why/tests%2Ftest_a.py%3A%3Atest_x%5B%3F%5D")).json()
     assert why["target"] == "tests/test_a.py::test_x[?]"

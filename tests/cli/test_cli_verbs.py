@@ -103,6 +103,8 @@ def test_content(node: Node, mesh: Mesh, suite: Path) -> None:
     assert mesh("pin", "add", TREE, "--replicas", "1").out == f"pinned {TREE}\n"
     node.backend.quorum = False
     assert "no coordinator answers" in mesh("pin", "ls").out
+    assert "no coordinator answers" in mesh("runs").out
+    assert mesh("runs", "--json").document["agreed"] is False
     assert mesh("pin", "ls", "--json").document["agreed"] is False
     assert mesh("pin", "ls", "--replicas", "2").code == 4
     assert mesh("cat", f"{TREE}/junit.xml").out == "<testsuites/>"
