@@ -13,7 +13,7 @@ const LIMIT = 200;
 
 export function History() {
   const { project, test } = route.value.query;
-  const found = useLive(test ? `api/tests${query({ project, test, limit: LIMIT })}` : null, { on: ["run-finished"], every: 3000 });
+  const found = useLive(test ? `api/tests${query({ project, test, limit: LIMIT })}` : null, { on: ["run-finished"], every: 3000, poll: 10000 });
   const { data } = found;
   if (!test) return html`<h1 tabindex="-1">A test over time</h1><section class="card"><${Empty}>Choose a test on the page of a run, or under <a href="#/trends">Trends</a>.<//></section>`;
   return html`<div><p class="small soft" style=${{ margin: 0 }}><a href=${`#/trends${query({ project })}`}>${project}</a> · a test over time</p><h1 tabindex="-1"><${TestName} test=${test} /></h1></div>

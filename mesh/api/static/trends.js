@@ -13,10 +13,10 @@ const RUNS = 200;
 const history = (project, test) => `#/tests${query({ project, test })}`;
 
 export function Trends() {
-  const projects = useLive("api/projects", { on: ["run-finished"], every: 5000 });
+  const projects = useLive("api/projects", { on: ["run-finished"], every: 5000, poll: 10000 });
   const list = [...(projects.data?.projects ?? [])].sort((a, b) => b.last_at - a.last_at);
   const project = route.value.query.project ?? list[0]?.project;
-  const { data, error } = useLive(project == null ? null : `api/trends${query({ project, limit: RUNS })}`, { on: ["run-finished"], every: 5000 });
+  const { data, error } = useLive(project == null ? null : `api/trends${query({ project, limit: RUNS })}`, { on: ["run-finished"], every: 5000, poll: 10000 });
   return html`<div class="row"><h1 tabindex="-1">Trends</h1>
       ${list.length > 0 && html`<label class="field end">Project<select value=${project} onChange=${(event) => narrow({ project: event.target.value })}>
         ${list.map((one) => html`<option key=${one.project} value=${one.project}>${one.project} (${plural(one.runs, "run")})</option>`)}</select></label>`}</div>
