@@ -101,7 +101,7 @@ function RunRow({ run, left, place }) {
       ${run.priority !== 50 && html` <span class="chip">priority ${run.priority}</span>`}</th>
     <td><${State} of=${run.state} /></td>
     <td class="progress"><${RunBar} run=${run} />
-      <div class=${over && run.reason ? "small soft two-lines" : "small soft"} title=${over ? run.reason : ""}>${over ? run.reason || plural(run.tests, "test") : run.tests ? html`${whole(run.done)} of ${whole(run.tests)}${left != null ? ` · ${eta(run, left)}` : ""}${place ? ` · ${place.place} of ${place.of} in the queue` : ""}` : "being collected"}</div></td>
+      <div class=${over && run.reason ? "small soft two-lines" : "small soft"} title=${over ? run.reason : ""}>${over ? run.reason || plural(run.tests, "test") : run.tests ? html`${whole(run.done)} of ${whole(run.tests)}${left != null ? ` · ${eta(run, left)}` : ""}${place?.of > 1 ? ` · ${place.place} of ${place.of} in the queue` : ""}` : "being collected"}</div></td>
     <td class="number">${bad(run) ? html`<${State} of=${run.counts.failed ? "failed" : "error"} text=${whole(bad(run))} />` : html`<span class="soft">0</span>`}</td>
     <td class="number phone-no">${over ? seconds(run.wall_seconds) : run.submitted_at ? spent(now.value - run.submitted_at) : ""}</td>
   </tr>`;

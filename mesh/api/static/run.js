@@ -49,7 +49,7 @@ function Head({ run, spec, over }) {
       <span class="end">${!over && html`<${Deed} className="danger" question=${{ title: `Cancel run ${run.run}?`, text: `${plural(run.tests - run.done, "test")} would have no verdict. What has one keeps it.`, yes: "Cancel the run", no: "Let it run" }} does=${() => post(`api/runs/${run.run}/cancel`)} done="asked to end">Cancel<//>`}</span></div>
     <div style=${{ margin: ".7rem 0 .5rem" }}><${RunBar} run=${run} /></div>
     <div class="row"><span><b>${whole(run.done)}</b> of ${plural(run.tests, "test")}</span>
-      <span class="soft">${over ? "took" : "for"} ${took}${!over && eta(run) ? ` · ${eta(run)}` : ""}${run.queue ? ` · number ${run.queue.place} of ${run.queue.of} in the queue` : ""}</span>
+      <span class="soft">${over ? "took" : "for"} ${took}${!over && eta(run) ? ` · ${eta(run)}` : ""}${run.queue?.of > 1 ? ` · number ${run.queue.place} of ${run.queue.of} in the queue` : ""}</span>
       <span class="end"><${Counts} run=${run} /></span></div>
     <p class="small soft any">${run.project && html`project <a href=${`#/trends${query({ project: run.project })}`}>${run.project}</a> · `}submitted ${moment(run.submitted_at)} by ${nameOf(run.submitter)}${asked.length ? ` · ${asked.join(" · ")}` : ""}</p>
     ${run.reason && html`<p class="row" style=${{ flexWrap: "nowrap", alignItems: "baseline" }}><${Shape} of="warn" /><span class="any">${run.reason}</span></p>`}
