@@ -45,7 +45,7 @@ def serial(root: Path, *arguments: str) -> dict[str, str]:
     }
     command = [sys.executable, "-m", "pytest", "-p", "tell_verdicts", "-p", "no:cacheprovider", f"--rootdir={root}"]
     with subprocess.Popen(
-        [*command, "-c", str(root / "pytest.ini"), *arguments],
+        [*command, "-rN", "-c", str(root / "pytest.ini"), *arguments],  # no summary: it would measure 3 MB of message
         cwd=root,
         env=environment,
         stdout=subprocess.DEVNULL,

@@ -57,6 +57,18 @@ def test_too_much_is_left_out() -> None:
     assert telling.pack("/r", [{"sections": [("out", text)]}], []) == b""
 
 
+@pytest.mark.parametrize(("number", "too_much"), [(21, False), (22, True)])
+def test_properties_that_are_too_much_are_known_before_they_are_packed(number: int, too_much: bool) -> None:
+    properties: list[tuple[str, object]] = [("odd", object()), *[("long", "x" * 2**20)] * number]
+    reports = [
+        pytest.TestReport("test_a.py::test_a", ("test_a.py", 1, "test_a"), {}, "passed", None, when, (), 0.0, 0.0, 0.0)
+        for when in ("setup", "call", "teardown")
+    ]
+    for report in reports:
+        report.user_properties = properties
+    assert telling.too_much(reports) == too_much
+
+
 @pytest.mark.parametrize("data", [b"", b"junk", telling.pack_notes({"a": 1})])
 def test_what_nobody_packed(data: bytes) -> None:
     with pytest.raises(ValueError, match="not"):

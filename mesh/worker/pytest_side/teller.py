@@ -52,6 +52,8 @@ class Teller:
     def told(self, config: pytest.Config) -> bytes:
         """Everything of the test that just ended, packed; empty if it can't be: its verdict does not depend on it."""
         try:
+            if telling.too_much(self._reports):
+                return b""
             reports = telling.serialisable(config, self._reports)
             more = {"failed_subtests": failed} if (failed := failed_subtests(config, self._reports)) else {}
             return telling.pack(self._root, reports, self._warnings, **more)

@@ -40,6 +40,12 @@ def serialisable(config: Any, reports: Iterable[Any]) -> list[dict[str, Any]]:
     return [data for data in made if data is not None]
 
 
+def too_much(reports: Iterable[Any]) -> bool:
+    """Whether a test's properties alone are more than can be told: each of its reports has them all."""
+    values = (value for report in reports for _, value in report.user_properties)
+    return sum(len(value) for value in values if isinstance(value, str)) > UNPACKED_BYTES_MAX
+
+
 def warning(message: Any, node_id: str, location: Any) -> dict[str, Any]:
     """One recorded warning. `message`: a `warnings.WarningMessage`."""
     category = message.category
@@ -103,8 +109,8 @@ def _text(value: Any) -> str:
 
 def _packed(value: dict[str, Any], limit: int) -> bytes:
     text = json.dumps(value, separators=(",", ":"), default=_text)
-    data = zlib.compress(text.encode(), 1)
-    return data if len(data) <= limit and len(text) <= UNPACKED_BYTES_MAX else b""
+    data = zlib.compress(text.encode(), 1) if len(text) <= UNPACKED_BYTES_MAX else b""
+    return data if len(data) <= limit else b""
 
 
 def _unpacked(data: bytes) -> dict[str, Any]:
