@@ -138,15 +138,19 @@ def _cells(axes: Axes, data: Heat, norm: LogNorm, words: _Words) -> None:
     for place, row in enumerate(data.cells):
         for host, cell in enumerate(row):
             if cell is None:
-                axes.add_patch(
-                    Rectangle((host - 0.48, place - 0.46), 0.96, 0.92, facecolor="#F7F8FA", edgecolor="none")
-                )
+                axes.add_artist(_box(host, place, "#F7F8FA"))
                 continue
             shade: Any = colours(norm(max(LEAST_SECONDS, cell.median)))
-            axes.add_patch(Rectangle((host - 0.48, place - 0.46), 0.96, 0.92, facecolor=shade, edgecolor="none"))
+            axes.add_artist(_box(host, place, shade))
+            if not (told := words.of(cell)):
+                continue
             ink, weight = _legible(shade), "bold" if cell.bad else "normal"
             style: dict[str, Any] = {"fontsize": words.size, "color": ink, "weight": weight, "linespacing": 1.05}
-            axes.text(host, place, words.of(cell), ha="center", va="center", **style)
+            axes.text(host, place, told, ha="center", va="center", **style)
+
+
+def _box(host: int, place: int, shade: Any) -> Rectangle:
+    return Rectangle((host - 0.48, place - 0.46), 0.96, 0.92, facecolor=shade, edgecolor="none")
 
 
 def _legible(shade: Sequence[float]) -> str:

@@ -4,7 +4,7 @@ import math
 import re
 import threading
 import warnings
-from itertools import combinations
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,9 @@ NOTHING: dict[str, Any] = {"nodes": [], "links": [], "runs": [], "verdicts": []}
 
 
 def texts(figure: Figure) -> list[tuple[Text, Bbox]]:
-    """Every text that shows, with its box on the canvas, in pixels."""
+    """Every text that shows, with its box on the canvas, in pixels: all is laid out, and no pixel is painted."""
     canvas: Any = FigureCanvasAgg(figure)
-    canvas.draw()
+    figure.draw_without_rendering()
     renderer = canvas.get_renderer()
     shown = [text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()]
     return [(text, Text.get_window_extent(text, renderer)) for text in shown]
@@ -41,13 +41,16 @@ def texts(figure: Figure) -> list[tuple[Text, Bbox]]:
 def misplaced(figure: Figure) -> list[tuple[str, ...]]:
     """Texts that reach out of the figure, and pairs of texts that share more than a hair's breadth."""
     width, height = figure.get_size_inches() * figure.dpi
-    found = texts(figure)
+    found = sorted((*map(float, box.extents), text.get_text()) for text, box in texts(figure))
     wrong: list[tuple[str, ...]] = [
-        (text.get_text(),) for text, box in found if box.x0 < 0 or box.y0 < 0 or box.x1 > width or box.y1 > height
+        (text,) for x0, y0, x1, y1, text in found if x0 < 0 or y0 < 0 or x1 > width or y1 > height
     ]
-    for (a, box), (b, other) in combinations(found, 2):
-        if min(box.x1, other.x1) - max(box.x0, other.x0) > 1 and min(box.y1, other.y1) - max(box.y0, other.y0) > 1:
-            wrong.append((a.get_text(), b.get_text()))
+    for place, (_, bottom, right, top, text) in enumerate(found):
+        for x0, y0, x1, y1, other in islice(found, place + 1, None):
+            if right - x0 <= 1:
+                break  # as all that follow begin further right
+            if min(right, x1) - x0 > 1 and min(top, y1) - max(bottom, y0) > 1:
+                wrong.append((text, other))
     return wrong
 
 
