@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mesh.backend import COORDINATOR_SECONDS
-from tests.processes.lab import ROOT, Lab, lab
+from tests.processes.lab import PATIENCE, ROOT, Lab, lab
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 
@@ -30,6 +30,19 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         made.form(*NAMES)
         suite(made, "good", "def test_good(): ...")
         yield made
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unmet(made: Lab) -> Iterator[subprocess.Popen[str]]:
+    """A run that no worker can take, submitted before any test: it is given up after ten seconds or so."""
+    words = made.command("run", str(made.folder / "good"), "--requires", "gpu.memory >= 1TiB", home="a")
+    options = {key: value for key, value in made.options().items() if key != "capture_output"}
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **options) as process:
+        try:
+            made.until(lambda: bool((made.status("a") or {"runs": []})["runs"]), "the run is submitted")
+            yield process
+        finally:
+            process.kill()
 
 
 def suite(made: Lab, name: str, text: str) -> Path:
@@ -112,10 +125,10 @@ def test_what_only_pytest_can_tell(made: Lab) -> None:
         assert "no tests ran" in ended.stdout
 
 
-def test_a_requirement_that_nobody_meets_ends_the_run_with_the_reason(made: Lab) -> None:
-    ended = made.mesh("run", str(made.folder / "good"), "--requires", "gpu.memory >= 1TiB", home="a", check=False)
-    assert ended.returncode == 10
-    assert re.fullmatch(r"mesh: run \d+: no worker can take [^\n]*gpu\.memory >= 1TiB: [^\n]+\n", ended.stderr)
+def test_a_requirement_that_nobody_meets_ends_the_run_with_the_reason(unmet: subprocess.Popen[str]) -> None:
+    _, said = unmet.communicate(timeout=PATIENCE)
+    assert unmet.returncode == 10
+    assert re.fullmatch(r"mesh: run \d+: no worker can take [^\n]*gpu\.memory >= 1TiB: [^\n]+\n", said)
 
 
 def test_flags_of_a_node(made: Lab) -> None:
