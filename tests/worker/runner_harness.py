@@ -59,18 +59,20 @@ async def take(session: RunnerSession, count: int) -> list[Finished]:
     return found
 
 
-async def collect(job: Job) -> Manifest:
-    manifest = await PytestRunner().collect(job)
+async def collect(job: Job, runner: PytestRunner | None = None) -> Manifest:
+    """Without a runner that keeps what has collected, a session on the same job has a process of its own."""
+    manifest = await (runner or PytestRunner()).collect(job)
     assert not isinstance(manifest, CollectionFailed), manifest.output
     return manifest
 
 
 async def run_all(job: Job) -> list[Record]:
-    """Collect and run everything."""
-    items = work(await collect(job))
-    async with PytestRunner().session(job) as session:
-        session.submit(items)
-        found = await take(session, len(items))
+    """Collect and run everything, as a node does: in the process that has collected."""
+    async with PytestRunner() as runner:
+        items = work(await collect(job, runner))
+        async with runner.session(job) as session:
+            session.submit(items)
+            found = await take(session, len(items))
     assert sorted(event.index for event in found) == [item.index for item in items]
     return [event.record for event in found]
 
