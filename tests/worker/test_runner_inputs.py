@@ -14,11 +14,13 @@ from mesh.worker.runner import PytestRunner
 COMMON = {"pytest.ini": "[pytest]\n", "conftest.py": ""}
 
 
-async def inputs_of(tree: Path, *arguments: str, slots: int = 1, **more: object) -> dict[str, set[str]]:
+async def inputs_of(
+    tree: Path, *arguments: str, slots: int = 1, runner: PytestRunner | None = None, **more: object
+) -> dict[str, set[str]]:
     """Test (without its file) -> what it read; all of them must pass."""
     what = job(tree, *arguments, slots=slots, reads=True, **more)
-    items = work(await collect(what))
-    async with PytestRunner().session(what) as session:
+    items = work(await collect(what, runner))
+    async with (runner or PytestRunner()).session(what) as session:
         session.submit(items)
         found = await take(session, len(items))
     bad = [event.record.longrepr for event in found if event.record.outcome != "passed"]
@@ -35,7 +37,9 @@ def unseen(inputs: set[str]) -> set[str]:
 
 
 async def suite(tmp_path: Path, tree: Mapping[str, str], *arguments: str, **more: object) -> dict[str, set[str]]:
-    return await inputs_of(write(tmp_path / "tree", {**COMMON, **tree}), *arguments, **more)
+    """The same, in the process that has collected, as on a node."""
+    async with PytestRunner() as runner:
+        return await inputs_of(write(tmp_path / "tree", {**COMMON, **tree}), *arguments, runner=runner, **more)
 
 
 MODULES = {
@@ -69,7 +73,7 @@ MODULES = {
 
 @pytest.mark.parametrize("slots", [1, 2])
 async def test_a_test_has_read_its_module_and_what_that_imports_and_no_other(tmp_path: Path, slots: int) -> None:
-    found = await suite(tmp_path, MODULES, slots=slots)
+    found = await inputs_of(write(tmp_path, {**COMMON, **MODULES}), slots=slots)
     base = {"pytest.ini", "conftest.py"}
     lib = {"lib/__init__.py", "lib/other.py"}
     late = {"lib/late.py", "lib/deep.py"}
