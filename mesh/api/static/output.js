@@ -1,12 +1,11 @@
 // What a test prints while it runs, as it comes. `record.js` shows what it printed once it has ended.
 //
 // The page keeps the newest of it, as text, and stays at its end until the reader scrolls up. What comes several times a
-// second is not read aloud: who wants to hear it goes into it; that the test has ended is said.
+// second is not read aloud: who wants to hear it goes into it; that the test has ended is said by its page.
 
 import { html, signal, useEffect, useLayoutEffect, useRef, useState } from "./vendor/ui.js";
 import { query } from "./api.js";
 import { lastPrinted, printed } from "./format.js";
-import { said } from "./store.js";
 import { insist, listen } from "./stream.js";
 import { Card, Empty } from "./widgets.js";
 
@@ -57,7 +56,6 @@ function attend(run, test, screen, stop) {
       if (pieces.length) screen.show(pieces, fresh);
       fresh &&= !pieces.length;
       screen.tell({ trouble: last?.error ?? "" });
-      if (last?.event === "verdict") said.value = `The test has ${last.outcome}`;
       over ||= last != null && (last.event !== "error" || last.exit_code === WRONG);
     };
     try {

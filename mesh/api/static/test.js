@@ -1,10 +1,10 @@
 // One test of one run: its output first, its tries, what it left behind.
 
-import { html } from "./vendor/ui.js";
+import { html, useEffect, useRef } from "./vendor/ui.js";
 import { query } from "./api.js";
 import { bytes, isOver, moment, seconds } from "./format.js";
 import { useLive } from "./live.js";
-import { runs } from "./store.js";
+import { runs, said } from "./store.js";
 import { Live } from "./output.js";
 import { Phases, Record } from "./record.js";
 import { Why } from "./why.js";
@@ -15,6 +15,7 @@ export function Test({ run, index }) {
   const open = known != null && !isOver(known);
   // That a test begins is no event.
   const { data, error } = useLive(`api/runs/${run}/tests/${index}`, { on: [run], every: 2000, poll: open ? 5000 : 0 });
+  useEnding(data);
   if (!data) return html`<p><a href=${`#/runs/${run}`}>Run ${run}</a></p><h1 tabindex="-1">Test ${index}</h1><${Awaited} error=${error} />`;
   const record = data.record;
   const project = known?.project;
@@ -37,4 +38,13 @@ export function Test({ run, index }) {
     ${data.artifacts?.length > 0 && html`<${Card} title="Artifacts"><ul class="plain">${data.artifacts.map((one) => html`<li key=${one.name} class="row">
       <${ContentLink} cid=${record?.artifacts ?? one.cid} path=${record?.artifacts ? one.name : ""}>${one.name}<//><span class="soft small">${bytes(one.size)}</span><code class="small soft any end">${one.cid}</code></li>`)}</ul><//>`}
     ${tries.length > 0 && html`<${Card} title="Earlier tries" note="that went wrong">${tries.map((one, place) => html`<details key=${place} class="more"><summary>attempt ${one.attempt}: ${one.outcome} on <${Worker} peer=${one.worker} /></summary><${Record} record=${one.record} /></details>`)}<//>`}`;
+}
+
+/** Say that the test has ended, if it had not when the page was opened. */
+function useEnding(data) {
+  const lasted = useRef(false);
+  useEffect(() => {
+    if (lasted.current && data?.outcome != null) said.value = `The test has ${data.outcome}`;
+    lasted.current = data != null && data.outcome == null;
+  }, [data]);
 }
