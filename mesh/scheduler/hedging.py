@@ -10,7 +10,7 @@ starts (it may be about to pass).
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mesh.scheduler import feasibility
@@ -24,7 +24,7 @@ from mesh.scheduler.supply import Lengths
 from mesh.state import ranges
 from mesh.state.model import CoordinatorState, Lease, Run, Task
 from protocols.commands import Hedge
-from protocols.ids import LeaseId, PeerId, RunId, TestIndex
+from protocols.ids import LeaseId, RunId, TestIndex
 
 STRAGGLE_FACTOR = 2.0
 """Times its expected duration after which a test straggles,"""
@@ -56,22 +56,22 @@ class Straggler:
 def decide(
     state: CoordinatorState,
     views: Iterable[WorkerView],
-    desks: Mapping[PeerId, Desk],
+    roomy: Iterable[Desk],
     lengths: Mapping[RunId, Lengths],
     able_to: Callable[[Run, Need], Able],
     may_join: Callable[[Run, Desk], bool],
     recalls: Sequence[Recall],
-    fat: Iterable[LeaseId],
+    fat: Collection[LeaseId],
 ) -> tuple[tuple[Hedge, ...], tuple[Recall, ...]]:
-    """The hedges to propose, and `recalls` with those of what waits behind stragglers and in late leases. `desks`: with
-    all on them that the plan grants; `able_to`: who could do such work of a run; `fat`: leases of much work, as it is
-    known by now."""
+    """The hedges to propose, and `recalls` with those of what waits behind stragglers and in late leases. `roomy`: at
+    least the desks with a slot free, with all on them that the plan grants; `able_to`: who could do such work of a run;
+    `fat`: leases of much work, as it is known by now."""
     found = sorted(_stragglers(state, views, lengths), key=lambda one: (-one.seconds, one.lease.id, one.test))
-    asked = {recall.lease: recall for recall in recalls}
-    fat = [lease for lease in fat if lease not in asked]
-    free = {peer: slots for peer, desk in desks.items() if (slots := _free_slots(desk)) > 0} if found or fat else {}
-    if not free:
+    desks = {desk.view.peer: desk for desk in roomy if _free_slots(desk) > 0} if found or fat else {}
+    if not desks:
         return (), tuple(recalls)
+    free = {peer: _free_slots(desk) for peer, desk in desks.items()}
+    asked = {recall.lease: recall for recall in recalls}
 
     def takers(run: Run, requirement: int) -> list[Desk]:
         """Those with a free slot who could run such tests."""
@@ -91,7 +91,7 @@ def decide(
             free[desk.view.peer] -= 1
             hedges.append(Hedge(one.lease.id, one.test, desk.view.peer, desk.view.incarnation))
     served: set[tuple[RunId, int]] = set()
-    for lease in _late(state, fat, lengths):
+    for lease in _late(state, (lease for lease in fat if lease not in asked), lengths):
         run, requirement = state.runs[lease.run], lease.open[-1].requirement
         if (run.id, requirement) in served or len(asked) >= RECALLS_PER_PLAN_MAX:
             continue

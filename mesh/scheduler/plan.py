@@ -443,7 +443,7 @@ class _Planner:
 
     def hedges(self, recalls: Sequence[Recall]) -> tuple[tuple[Hedge, ...], tuple[Recall, ...]]:
         able, may = self._able_to, self._may_join
-        return hedging.decide(self._state, self._views, self._desks, self._lengths, able, may, recalls, self.fat)
+        return hedging.decide(self._state, self._views, self._roomy, self._lengths, able, may, recalls, self.fat)
 
     def grants(self) -> tuple[Grant, ...]:
         """All of them, in the order in which they were begun."""
