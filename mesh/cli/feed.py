@@ -5,18 +5,23 @@ Invariant: an event of the log comes once, in order, also over a node that resta
 """
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from mesh.cli.client import Client, ConnectionLost
-from protocols.errors import MeshFailed
+from protocols.errors import MeshError, MeshFailed
 
 SILENCE_SECONDS_MAX = 25.0
 """Between two lines; the node sends a comment every 10 s at least."""
 
 PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX = 0.2, 2.0
 """Before the next attempt; it doubles."""
+
+ASK_SECONDS_MIN, ASK_SECONDS_MAX = 1.0, 5.0
+"""Between two looks at what events do not tell: while something happens, and while nothing does."""
 
 Event = tuple[str, dict[str, Any], int | None]
 """Its name, its data, and its ID if it is of the log."""
@@ -43,6 +48,16 @@ def feed(
         time.sleep(pause)
         pause = min(2 * pause, PAUSE_SECONDS_MAX)
         client.find_again()
+
+
+def keep_asking(ask: Callable[[], None], stop: threading.Event, news: threading.Event) -> None:
+    """Until `stop`, in a thread beside who hears the events: `ask` for what they do not tell, sooner after `news`."""
+    while not stop.is_set():
+        news.clear()
+        with suppress(MeshError):  # the connection with the events tells of a node that is gone
+            ask()
+        if not stop.wait(ASK_SECONDS_MIN):
+            news.wait(ASK_SECONDS_MAX)
 
 
 def _events(client: Client, after: int | None) -> Iterator[Event]:

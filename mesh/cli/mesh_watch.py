@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from mesh.cli.client import Client
-from mesh.cli.feed import feed
+from mesh.cli.feed import feed, keep_asking
 from mesh.cli.output import is_terminal, print_json
 from mesh.cli.session import connect
 from mesh.cli.signals import termination_interrupts
@@ -24,9 +24,6 @@ from protocols.errors import MeshError, NodeUnavailable
 
 LOST_SECONDS_MAX = 60.0
 """How long a node that went away is waited for where nobody sees that it did."""
-
-ASK_SECONDS_MIN, ASK_SECONDS_MAX = 1.0, 5.0
-"""Between two looks at what waits: while something happens, and while nothing does."""
 
 NAMES_MAX = 8
 """Failed tests whose names are looked up at once."""
@@ -156,20 +153,19 @@ def _ask(
     """Until `stop`: what waits and why, and the names of tests that failed."""
     names = _Names(client)
     looked: set[str] = set()
-    while not stop.is_set():
-        news.clear()
-        with suppress(MeshError):  # the feed's own connection tells
-            queue = client.get("/api/queue")
+
+    def ask() -> None:
+        queue = client.get("/api/queue")
+        with lock:
+            watching.take_queue(queue)
+            wanted = watching.unnamed(NAMES_MAX)
+            began_before = [run for run in watching.failing_unseen() if run not in looked]
+        for one in wanted:
+            names.of(one)
+        for run in began_before:
+            looked.add(run)
+            told = client.get(f"/api/runs/{run}/tests?outcome=bad&limit={NAMES_MAX}")["tests"]
             with lock:
-                watching.take_queue(queue)
-                wanted = watching.unnamed(NAMES_MAX)
-                began_before = [run for run in watching.failing_unseen() if run not in looked]
-            for one in wanted:
-                names.of(one)
-            for run in began_before:
-                looked.add(run)
-                told = client.get(f"/api/runs/{run}/tests?outcome=bad&limit={NAMES_MAX}")["tests"]
-                with lock:
-                    watching.take_bad(run, told)
-        if not stop.wait(ASK_SECONDS_MIN):
-            news.wait(ASK_SECONDS_MAX)
+                watching.take_bad(run, told)
+
+    keep_asking(ask, stop, news)

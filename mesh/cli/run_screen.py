@@ -8,7 +8,6 @@ beside the events one thread asks now and then for what they do not tell.
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -19,12 +18,12 @@ from rich.table import Table
 from rich.text import Text
 
 from mesh.cli.client import Client
+from mesh.cli.feed import keep_asking
 from mesh.cli.live_screen import BAD, DOUBTFUL, LAST, QUIET, grid, line, part, shares
 from mesh.cli.progress import clock, failure_line, opening_line, position, time_left
 from mesh.cli.tally import Tally
 from mesh.views import human
 from mesh.views.run_watching import RUNNING_MAX, RunWatching
-from protocols.errors import MeshError
 
 REFRESHES_PER_SECOND = 10
 BAR_COLUMNS = 30
@@ -33,10 +32,8 @@ FAILURES_MAX = 50
 RUNNING_LINES_MAX, WAITING_LINES_MAX = 4, 3
 """Of those that share the screen with what was printed."""
 
-ASK_SECONDS_MIN, ASK_SECONDS_MAX = 1.0, 5.0
-"""Between two looks at what runs and waits: while something happens, and while nothing does."""
 WHY_SECONDS = 10.0
-"""The same for what would help."""
+"""Between two looks at what would help."""
 
 
 class RunView:
@@ -96,12 +93,7 @@ class _Asking:
         self._looked_up: set[str] = set()
 
     def until_stopped(self) -> None:
-        while not self._stop.is_set():
-            self._news.clear()
-            with suppress(MeshError):  # the stream of events tells of a node that is gone
-                self._ask()
-            if not self._stop.wait(ASK_SECONDS_MIN):
-                self._news.wait(ASK_SECONDS_MAX)
+        keep_asking(self._ask, self._stop, self._news)
 
     def _ask(self) -> None:
         run, watching = self._tally.run, self._watching

@@ -67,10 +67,10 @@ def decide(
     least the desks with a slot free, with all on them that the plan grants; `able_to`: who could do such work of a run;
     `fat`: leases of much work, as it is known by now."""
     found = sorted(_stragglers(state, views, lengths), key=lambda one: (-one.seconds, one.lease.id, one.test))
-    desks = {desk.view.peer: desk for desk in roomy if _free_slots(desk) > 0} if found or fat else {}
-    if not desks:
+    desks = {desk.view.peer: desk for desk in roomy} if found or fat else {}
+    free = {peer: slots for peer, desk in desks.items() if (slots := _free_slots(desk)) > 0}
+    if not free:
         return (), tuple(recalls)
-    free = {peer: _free_slots(desk) for peer, desk in desks.items()}
     asked = {recall.lease: recall for recall in recalls}
 
     def takers(run: Run, requirement: int) -> list[Desk]:
