@@ -7,7 +7,7 @@ import { Hardware } from "./hardware.js";
 import { useLive } from "./live.js";
 import { latest, mesh, nameOf, newest, nodes, now, open, raised } from "./store.js";
 import { Topology } from "./topology.js";
-import { Awaited, Card, Empty, RunBar, Shape, State, Table, TestName, Th, Worker, eta, testHref } from "./widgets.js";
+import { Awaited, Card, Empty, RunBar, Shape, State, Table, TestRows, Th, Worker, eta } from "./widgets.js";
 
 const RUNS_SHOWN = 8;
 const LIST_MAX = 6;
@@ -125,9 +125,7 @@ function Slowest({ run, found }) {
 
 function Rows({ found, run, right }) {
   if (!found.data) return html`<${Awaited} error=${found.error} />`;
-  return html`<ul class="plain">${found.data.tests.map((test) => html`<li key=${test.index} class="row" style=${{ flexWrap: "nowrap" }}>
-    <${Shape} of=${test.outcome ?? test.state} /><a class="cut" style=${{ flex: 1 }} href=${testHref(run, test.index)} title=${test.test}><${TestName} test=${test.test} /></a>
-    <span class="nowrap small">${right(test)}</span></li>`)}</ul>`;
+  return html`<${TestRows} tests=${found.data.tests} run=${run} right=${right} />`;
 }
 
 function Waiting({ queue }) {

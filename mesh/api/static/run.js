@@ -11,7 +11,7 @@ import { Tests } from "./tests.js";
 import { Timeline } from "./timeline.js";
 import { Why } from "./why.js";
 import { Workers } from "./workers.js";
-import { Awaited, Card, ContentLink, Counts, Deed, Empty, RunBar, Shape, State, TestName, Worker, eta, testHref } from "./widgets.js";
+import { Awaited, Card, ContentLink, Counts, Deed, Empty, RunBar, Shape, State, TestName, TestRows, Worker, eta, testHref } from "./widgets.js";
 
 const TABS = [
   ["", "Failures"],
@@ -65,9 +65,7 @@ function Running({ run }) {
   const tests = data?.tests ?? [];
   const more = html`<a href=${`#/runs/${run.run}/tests?outcome=running`}>All that run</a>`;
   return html`<${Card} title="Running now" note=${data ? plural(data.matching, "test") : ""} end=${data?.matching > RUNNING && more}>
-    ${tests.length ? html`<ul class="plain">${tests.map((test) => html`<li key=${test.index} class="row" style=${{ flexWrap: "nowrap" }}>
-      <${Shape} of="running" /><a class="cut" style=${{ flex: 1 }} href=${testHref(run.run, test.index)} title=${test.test}><${TestName} test=${test.test} /></a>
-      <span class="small nowrap"><${Worker} peer=${test.worker} name=${test.name} /></span></li>`)}</ul>` : error ? html`<${Awaited} error=${error} />` : html`<${Empty}>No test runs at this moment.<//>`}
+    ${tests.length ? html`<${TestRows} tests=${tests} run=${run.run} right=${(test) => html`<${Worker} peer=${test.worker} name=${test.name} />`} />` : error ? html`<${Awaited} error=${error} />` : html`<${Empty}>No test runs at this moment.<//>`}
   <//>`;
 }
 

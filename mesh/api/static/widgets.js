@@ -173,3 +173,10 @@ export function Deed({ children, question, does, done, className = "" }) {
   return html`<span class="deed"><button class=${className} disabled=${state.busy} onClick=${click}>${children}</button>
     <span role="status" class=${state.error ? "c-bad small" : "soft small"}>${state.error ?? state.text ?? ""}</span></span>`;
 }
+
+/** Tests of a run, a line each; `right(test)`: what stands at its end. */
+export function TestRows({ tests, run, right }) {
+  return html`<ul class="plain">${tests.map((test) => html`<li key=${test.index} class="row" style=${{ flexWrap: "nowrap" }}>
+    <${Shape} of=${test.outcome ?? test.state} /><a class="cut" style=${{ flex: 1 }} href=${testHref(run, test.index)} title=${test.test}><${TestName} test=${test.test} /></a>
+    <span class="nowrap small">${right(test)}</span></li>`)}</ul>`;
+}
