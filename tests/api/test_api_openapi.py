@@ -10,9 +10,7 @@ from starlette.routing import Route
 from mesh.api.app import Api
 from mesh.api.openapi import ROUTES, document
 from tests.api.fake_backend import PEER, FakeBackend, FakeContent
-from tests.api.test_api_server import Served, api
-
-__all__ = ["api"]
+from tests.api.served import Served
 
 
 def test_a_validator_takes_it() -> None:

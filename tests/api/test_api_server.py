@@ -4,14 +4,12 @@ import json
 import os
 import socket
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import trio
-from pytest_trio import trio_fixture
 
 from mesh.api import streams
 from mesh.api.server import serve_api
@@ -21,39 +19,10 @@ from protocols.errors import NoCapableWorker, NodeUnavailable, NoQuorum, UsageEr
 from protocols.snapshots import unpack
 from protocols.work import CommandVerb
 from tests.api.fake_backend import ABSENT, OTHER, PEER, RECORD, TREE, FakeBackend, FakeContent
+from tests.api.served import TOKEN, Served, error
 
-TOKEN = "t0ken"
 NONCE = "00112233445566778899aabbccddeeff"
 SPEC = {"bundle": TREE, "name": "suite", "project": "suite"}
-
-
-@dataclass
-class Served:
-    url: str
-    http: httpx.AsyncClient
-    backend: FakeBackend
-    content: FakeContent
-    home: Path
-
-    async def events(self, query: str = "") -> list[dict[str, Any]]:
-        answer = await self.http.get(f"/api/runs/17/events{query}")
-        assert answer.status_code == 200
-        return [json.loads(line) for line in answer.text.splitlines() if line]
-
-
-@trio_fixture
-async def api(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Served]:
-    backend, content = FakeBackend(), FakeContent({"report.json": b"{}", "big": bytes(range(256)) * 400})
-    url = await nursery.start(serve_api, "127.0.0.1:0", TOKEN, backend, content, PEER, tmp_path)
-    headers = {"authorization": f"Bearer {TOKEN}"}
-    async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False) as http:
-        yield Served(url, http, backend, content, tmp_path)
-
-
-def error(answer: httpx.Response) -> tuple[int, int, str]:
-    document = answer.json()
-    assert set(document) == {"error", "exit_code"}
-    return answer.status_code, document["exit_code"], document["error"]
 
 
 async def test_api_json_is_private_and_true(api: Served) -> None:
@@ -124,38 +93,6 @@ async def test_views(api: Served) -> None:
     record = (await api.http.get(f"/api/records/{RECORD}")).json()
     assert (record["outcome"], record["message"]) == ("failed", "assert 1 == 2")
     assert record["phases"] == [{"name": "call", "outcome": "failed", "duration": 0.25}]
-
-
-async def test_past_runs(api: Served) -> None:
-    answer = (await api.http.get("/api/tests", params={"project": "suite", "test": "a.py::x[/?&]"})).json()
-    assert answer["asked"] == {"project": "suite", "test": "a.py::x[/?&]", "limit": 100}
-    answer = (await api.http.get("/api/trends?project=suite&limit=7")).json()
-    assert answer["asked"] == {"project": "suite", "limit": 7}
-    assert (await api.http.get("/api/projects")).json()["view"] == "projects"
-    for query, named in (("", "'project'"), ("?project=p&limit=0", "'limit'"), ("?project=p&limit=1e3", "'limit'")):
-        status, code, sentence = error(await api.http.get(f"/api/trends{query}"))
-        assert (status, code) == (400, 4)
-        assert named in sentence
-
-
-async def test_a_nodes_history_and_runs(api: Served) -> None:
-    assert len((await api.http.get("/api/nodes/one/history")).json()["cpu"]) == 24 * 60
-    assert len((await api.http.get(f"/api/nodes/{PEER}/history?hours=2")).json()["cpu"]) == 2 * 60
-    assert [run["run"] for run in (await api.http.get("/api/nodes/one/runs?limit=1")).json()["runs"]] == ["17"]
-    for path, named in (
-        ("one/history?hours=25", "'hours' must be a whole number from 1 to 24, not '25'"),
-        ("one/history?hours=-1", "'hours' must be a whole number from 1 to 24, not '-1'"),
-        ("one/runs?limit=201", "'limit' must be a whole number from 1 to 200, not '201'"),
-        ("three/history", "no node answers to 'three': give a name or a peer ID of `mesh nodes`"),
-    ):
-        assert error(await api.http.get(f"/api/nodes/{path}")) == (400, 4, named)
-
-
-async def test_a_history_is_rebuilt_from_reports(api: Served) -> None:
-    assert (await api.http.post("/api/history/rebuild", json={})).json()["added"] == ["17"]
-    assert (await api.http.post("/api/history/rebuild", json={"reports": [TREE]})).json()["added"] == [TREE]
-    for wrong in ("x", [1], ["junk"]):
-        assert error(await api.http.post("/api/history/rebuild", json={"reports": wrong}))[:2] == (400, 4)
 
 
 async def test_alerts(api: Served) -> None:
