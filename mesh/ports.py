@@ -266,7 +266,7 @@ class Content(Protocol):
     async def has(self, root: Cid) -> bool:
         """Whether the whole DAG under `root` is here."""
 
-    async def fetch(self, root: Cid, holders: Sequence[PeerId] = (), timeout: float = 300.0) -> None:
+    async def fetch(self, root: Cid, holders: Sequence[PeerId] = (), timeout: float = 60.0) -> None:
         """Bring the whole DAG under `root` here (a stall, not the whole, is bounded by `timeout`)."""
 
     async def add_path(self, path: Path, names: Sequence[str] | None = None) -> Cid:

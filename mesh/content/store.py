@@ -87,7 +87,7 @@ class EmbeddedContent:
     async def has(self, root: Cid) -> bool:
         return await self._repository.has_whole(check_cid(root))
 
-    async def fetch(self, root: Cid, holders: Sequence[PeerId] = (), timeout: float = 300.0) -> None:
+    async def fetch(self, root: Cid, holders: Sequence[PeerId] = (), timeout: float = 60.0) -> None:
         root = check_cid(root)
         await self._repository.use(root, whole=False)  # before the look, or what is here could go after it
         if await self._repository.has_whole(root):
