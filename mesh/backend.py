@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any, TypeVar
 
 import trio
@@ -87,6 +88,7 @@ class MeshBackend:
         mesh_name: Callable[[], str],
         conflicts: Callable[[], tuple[str, ...]],
         ticket: Callable[[], str],
+        home: Path,
         past: Own | None = None,
         rebuild: Rebuild | None = None,
         own_alerts: Callable[[], list[dict[str, Any]]] = list,
@@ -130,7 +132,7 @@ class MeshBackend:
             now=time.time,
             as_of=lambda: self.feed.as_of,
         )
-        self.loads = Loads(nodes)
+        self.loads = Loads(nodes, home / "loads")
         self._past = PastLooker(self._look, past, lambda: self.feed.as_of, rebuild, replica)
 
     # Looking

@@ -231,6 +231,7 @@ class Node:
             mesh_name=lambda: self._membership.mesh,
             conflicts=lambda: self._membership.conflicts,
             ticket=lambda: format_ticket(swarm_key, network.addresses()),
+            home=self._options.home,
             past=self._past,
             rebuild=Rebuilding(self._history, content, self._clock).rebuild if self._history else None,
             own_alerts=self._alerting.own,

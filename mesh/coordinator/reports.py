@@ -51,7 +51,7 @@ FOLDER_CHARACTERS_MAX = 200
 """Of a test's name in its artifact folder; the rest is replaced by a digest."""
 
 FETCHES = 8
-"""Chunks, and artifacts of tests, fetched at once."""
+"""Chunks, and artifacts of tests, fetched at once; so many chunks are in memory."""
 
 LOOK_SECONDS = 20.0
 """How long content is looked for; after that a chunk's records are written as lost (the verdicts stand in the log), and
@@ -171,15 +171,18 @@ class ReportBuilder:
     async def _gather(self, run: Run, search: _Search, records: Spool) -> _Material:
         """Every chunk of the run, from this node or from the worker that made it."""
         material = _Material(records)
+        in_memory = trio.CapacityLimiter(FETCHES)
 
         async def take(done: Completion) -> None:
-            for test, data, cid in await self._records(done, search, material):
-                records.put(test, data, cid)
+            async with in_memory:
+                for test, data, cid in await self._records(done, search, material):
+                    records.put(test, data, cid)
 
         async def take_tries(tried: Completion) -> None:
             number = dict(zip(tried.tests, tried.attempts, strict=True))
-            for test, data, cid in await self._records(tried, search, material):
-                material.tries.setdefault(test, {})[number[test]] = (cid, data)
+            async with in_memory:
+                for test, data, cid in await self._records(tried, search, material):
+                    material.tries.setdefault(test, {})[number[test]] = (cid, data)
 
         await together(take, list(run.chunks))
         await together(take_tries, list(run.tries))

@@ -29,10 +29,13 @@ class PastDesk:
 
     async def look(self, view: str, argument: str) -> dict[str, Any]:
         """`argument`: a JSON object with "project", "test", "host" and "limit", as the view needs them."""
-        asked: dict[str, Any] = json.loads(argument) if argument else {}
         if view == "projects":
             return {"projects": trends.projects_document(await self._history.projects())}
-        project, limit = str(asked.get("project", "")), int(asked.get("limit", 1))
+        try:
+            asked: dict[str, Any] = json.loads(argument)
+            project, limit = str(asked.get("project", "")), int(asked.get("limit", 1))
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            raise UsageError(f"the history's {view} can't be asked for by {argument[:80]!r}") from None
         if view == "trends":
             return await self._kept_or(self._trend, view, project, max(1, min(limit, trends.RUNS_MAX)))
         if view == "seen":

@@ -111,12 +111,13 @@ def report_json(
     yield _json(head)[:-1] + b',\n"tests": ['
     workers, attempts = who_ran(run)
     tests = manifest.tests if manifest else ()
-    order = sorted((test.id, index) for index, test in enumerate(tests) if run.outcomes[index] != NO_VERDICT)
+    done = (index for index in range(len(tests)) if run.outcomes[index] != NO_VERDICT)
+    order = sorted(done, key=lambda index: tests[index].id)
     for start in range(0, len(order), TESTS_PER_PIECE):
         entries = [
             _json(
                 {
-                    "test": test,
+                    "test": tests[index].id,
                     "outcome": Outcome.of_code(run.outcomes[index]).value,
                     "duration": run.durations[index] / 1e6,
                     "worker": sources[index][1] if index in sources else workers[index],
@@ -127,7 +128,7 @@ def report_json(
                     **({"reused": True, "source": sources[index][0]} if index in sources else {}),
                 }
             )
-            for test, index in order[start : start + TESTS_PER_PIECE]
+            for index in order[start : start + TESTS_PER_PIECE]
         ]
         yield (b",\n" if start else b"\n") + b",\n".join(entries)
     yield b"\n]}\n"

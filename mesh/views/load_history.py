@@ -6,12 +6,13 @@ node there is a gap. A clock that goes back takes with it what lay ahead of it. 
 that comes, which makes a quiet node as dear as a busy one, and times that have to be kept.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 from protocols.codec import Value
 from protocols.ids import PeerId
+from protocols.loads import KeptLoads, NodeLoads
 from protocols.presence import NodeState, Presence
 
 STEP_SECONDS = 60
@@ -26,24 +27,37 @@ FIGURES = ("cpu", "memory", "slots", "gpu", "gpu_memory")
 
 UNKNOWN = 255
 GAP = bytes([UNKNOWN])
+BLANK = GAP * STEPS
 SCALE = 250
 """What stands for 1 in a byte."""
 
 STATES = (NodeState.ALIVE, NodeState.DRAINING, NodeState.SUSPECT, NodeState.DEAD)
 """By their bytes, the furthest from alive last."""
+KNOWN_STATES = GAP + bytes(range(len(STATES)))
 HEARD = (NodeState.ALIVE, NodeState.DRAINING)
 """States in which what a node tells of itself is of now."""
 
 NUMBER_MAX = 2.0**63
 
+NOTHING_KEPT = KeptLoads(0, ())
+
 
 class LoadHistory:
-    """`look` at all nodes several times a step."""
+    """`look` at all nodes several times a step. `kept`: of an earlier life of this node; `ValueError` if it is none of
+    ours."""
 
-    def __init__(self) -> None:
-        self._rows: dict[PeerId, _Row] = {}
-        self._step = 0
+    def __init__(self, kept: KeptLoads = NOTHING_KEPT) -> None:
+        self._rows = {node.peer: _Row(node.heard, node.states, node.figures) for node in kept.nodes[:NODES_MAX]}
+        self._step = kept.step
         """The newest, in steps since the epoch."""
+
+    def kept(self) -> KeptLoads:
+        """All that is known, but what the newest step is the mean of."""
+        rows = self._rows.items()
+        return KeptLoads(
+            self._step,
+            tuple(NodeLoads(peer, row.heard, bytes(row.states), tuple(map(bytes, row.figures))) for peer, row in rows),
+        )
 
     def __contains__(self, peer: str) -> bool:
         return peer in self._rows
@@ -103,10 +117,14 @@ class _Row:
 
     __slots__ = ("figures", "heard", "states", "sums", "worst")
 
-    def __init__(self, step: int) -> None:
-        self.figures = tuple(bytearray(GAP * STEPS) for _ in FIGURES)
-        self.states = bytearray(GAP * STEPS)
-        self.heard = step
+    def __init__(self, heard: int, states: bytes = BLANK, figures: Sequence[bytes] = (BLANK,) * len(FIGURES)) -> None:
+        if {STEPS} != {len(ring) for ring in (states, *figures)} or len(figures) != len(FIGURES):
+            raise ValueError(f"not {len(FIGURES)} figures of {STEPS} steps")
+        if states.strip(KNOWN_STATES):
+            raise ValueError("an unknown state")
+        self.figures = tuple(map(bytearray, figures))
+        self.states = bytearray(states)
+        self.heard = heard
         """The last step in which it told of itself; at first the one in which it was heard of."""
         self.sums = [(0.0, 0)] * len(FIGURES)
         """Of the newest step: the sum of what was seen of each figure, and how often."""

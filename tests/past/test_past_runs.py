@@ -25,7 +25,7 @@ from mesh.state.past import (
     unpack_results,
 )
 from mesh.views import trends
-from protocols.errors import NoQuorum, RemoteProtocolError, StorageError
+from protocols.errors import NoQuorum, RemoteProtocolError, StorageError, UsageError
 from protocols.history import PastRun
 from protocols.manifests import Outcome
 from tests.coordinator.test_coordinator_history import Lab
@@ -107,6 +107,15 @@ async def test_when_the_bytes_are_over_the_oldest_results_go_and_the_numbers_sta
         assert [run.run for run in await file.runs("suite", 10)] == [2, 1]
         assert not file.has("bafyreport1", whole=True)
         assert file.has("bafyreport2", whole=True), "the newest stay whatever their size"
+
+
+@pytest.mark.parametrize("argument", ["", "junk", "[]", '{"limit": "x"}', '{"limit": null}', "[" * 100_000])
+async def test_a_malformed_question_is_refused_in_words(tmp_path: Path, argument: str) -> None:
+    """Any node of the mesh may ask."""
+    with HistoryFile(tmp_path / "h.sqlite") as file:
+        for view in ("trends", "seen", "host"):
+            with pytest.raises(UsageError, match=f"the history's {view} can't be asked for by "):
+                await PastDesk(file).look(view, argument)
 
 
 async def test_what_a_host_ran_lately(tmp_path: Path) -> None:
