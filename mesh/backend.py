@@ -123,17 +123,17 @@ class MeshBackend:
             replica=replica,
             ask=self._document,
             page=lambda after: self._look("pins", after, LOOK_SECONDS),
+            dated=self.feed.dated,
         )
         self._alerts = NodeAlerts(
             look=self._look,
             ask=self._document,
             replica=replica,
             own=own_alerts,
-            now=time.time,
-            as_of=lambda: self.feed.as_of,
+            dated=self.feed.dated,
         )
         self.loads = Loads(nodes, home / "loads")
-        self._past = PastLooker(self._look, past, lambda: self.feed.as_of, rebuild, replica)
+        self._past = PastLooker(self._look, past, self.feed.dated, rebuild, replica)
 
     # Looking
 
@@ -145,8 +145,7 @@ class MeshBackend:
             "self": self._network.peer_id,
             "coordinator": self._coordinator(),
             **seen,
-            "agreed": agreed,
-            "as_of": self.feed.as_of,
+            **self.feed.dated(agreed),
             "conflicts": list(self._conflicts()),
             "nodes": self._node_documents(),
         }
@@ -212,7 +211,7 @@ class MeshBackend:
 
     async def runs(self) -> dict[str, Any]:
         seen, agreed = await self._agreed_or_own()
-        return {"runs": seen["runs"], "agreed": agreed, "as_of": self.feed.as_of}
+        return {"runs": seen["runs"], **self.feed.dated(agreed)}
 
     async def run(self, run: RunId) -> dict[str, Any]:
         return await self.details.run(run)

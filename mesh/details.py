@@ -74,7 +74,7 @@ class Details:
             else:
                 shown = documents.run_document(known, time.time())
                 told, agreed = {**shown, **documents.run_details(known, state.worker_names())}, False
-        return {**told, **self._dated(agreed)}
+        return {**told, **self._feed.dated(agreed)}
 
     async def tests(self, run: RunId, wanted: Wanted) -> bytes:
         return await self._told("tests", argument_of(run, **dataclasses.asdict(wanted)))
@@ -109,10 +109,7 @@ class Details:
         if told == ONLY_A_REPORT:
             run = await self.run(RunId(json.loads(argument)["run"]))
             told = await (await self._archive.views(run)).look(view, argument)
-        return told[:-1] + b"," + json.dumps(self._dated(agreed)).encode()[1:]
-
-    def _dated(self, agreed: bool) -> dict[str, Any]:
-        return {"agreed": agreed, "as_of": time.time() if agreed else self._feed.as_of}
+        return told[:-1] + b"," + json.dumps(self._feed.dated(agreed)).encode()[1:]
 
     def _state(self) -> CoordinatorState:
         replica = self._replica()

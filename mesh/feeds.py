@@ -138,6 +138,10 @@ class Feeds:
         known = max(group.feed.led_until or group.feed.at, self._as_of) if group is not None else self._as_of
         return known or None
 
+    def dated(self, agreed: bool) -> dict[str, Any]:
+        """What a document says of itself: whether a coordinator backs it, and when it was last the mesh's."""
+        return {"agreed": agreed, "as_of": self._now() if agreed else self.as_of}
+
     @property
     def is_fresh(self) -> bool:
         """Whether this node heard of a coordinator lately."""

@@ -27,16 +27,14 @@ class NodeAlerts:
         ask: Ask,
         replica: Callable[[], ReplicatedLog | None],
         own: Callable[[], list[dict[str, Any]]],
-        now: Callable[[], float],
-        as_of: Callable[[], float | None],
+        dated: Callable[[bool], dict[str, Any]],
     ) -> None:
-        """`own`: alerts that this node raised for itself; `as_of`: when what it knows was last the mesh's."""
+        """`own`: alerts that this node raised for itself; `dated`: as in `Feeds`."""
         self._look = look
         self._ask = ask
         self._replica = replica
         self._own = own
-        self._now = now
-        self._as_of = as_of
+        self._dated = dated
 
     async def listing(self) -> dict[str, Any]:
         """The mesh's alerts and this node's own, what is active first; and who is in quarantine."""
@@ -47,8 +45,7 @@ class NodeAlerts:
             agreed, replica = False, self._replica()
             told = alerts_document(replica.state) if replica is not None else {"alerts": [], "quarantine": []}
         every = sorted([*self._own(), *told["alerts"]], key=lambda alert: alert["cleared_at"] is not None)
-        as_of = self._now() if agreed else self._as_of()
-        return {"alerts": every, "quarantine": told["quarantine"], "agreed": agreed, "as_of": as_of}
+        return {"alerts": every, "quarantine": told["quarantine"], **self._dated(agreed)}
 
     async def acknowledge(self, alert: str, by: str) -> dict[str, Any]:
         """`UsageError`: there is no such alert."""

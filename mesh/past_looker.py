@@ -1,7 +1,6 @@
 """Who asks for the history: by the coordinator's; without one, a voter by its own, and says so."""
 
 import json
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -32,14 +31,14 @@ class PastLooker:
         self,
         look: Look,
         own: Own | None,
-        as_of: Callable[[], float | None],
+        dated: Callable[[bool], dict[str, Any]],
         rebuild: Rebuild | None = None,
         replica: Callable[[], ReplicatedLog | None] = lambda: None,
     ) -> None:
-        """`as_of`: when what this node knows was last the mesh's, seconds since the epoch."""
+        """`dated`: as in `Feeds`."""
         self._look = look
         self._own = own
-        self._as_of = as_of
+        self._dated = dated
         self._rebuild = rebuild
         self._replica = replica
 
@@ -63,4 +62,4 @@ class PastLooker:
             if self._own is None:
                 raise
             document, agreed = await self._own(view, argument), False
-        return {**document, "agreed": agreed, "as_of": time.time() if agreed else self._as_of()}
+        return {**document, **self._dated(agreed)}

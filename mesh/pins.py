@@ -47,12 +47,15 @@ class NodePins:
         replica: Callable[[], ReplicatedLog | None],
         ask: Ask,
         page: Callable[[str], Awaitable[dict[str, Any]]],
+        dated: Callable[[bool], dict[str, Any]],
     ) -> None:
+        """`dated`: as in `Feeds`."""
         self._content = content
         self._nodes = nodes
         self._replica = replica
         self._ask = ask
         self._page = page
+        self._dated = dated
 
     async def pin(self, root: Cid, replicas: int) -> dict[str, Any]:
         """Bring it here and keep it; on more nodes than this one, if more are wanted."""
@@ -86,7 +89,7 @@ class NodePins:
         alone = {one.root: one.reason for one in kept if one.root not in known and one.owner is PinOwner.USER}
         every = [{**pin, "here": pin["cid"] in here} for pin in pins]
         every += [{"cid": root, "reason": reason, "here": True} for root, reason in alone.items()]
-        return {"pins": sorted(every, key=lambda pin: str(pin["cid"])), "agreed": agreed}
+        return {"pins": sorted(every, key=lambda pin: str(pin["cid"])), **self._dated(agreed)}
 
     async def _agreed_or_own(self) -> tuple[list[dict[str, Any]], bool]:
         """By the coordinator; without one, by this node's copy of the log, if it has one (and False)."""

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from mesh.api import schemas
 from mesh.api.nodes import HOURS_MAX
-from mesh.api.schemas import AS_OF, CID, FLAG, TEXT, WHOLE, Schema, listed, may, of, the
+from mesh.api.schemas import AS_OF, CID, TEXT, WHOLE, Schema, listed, may, of, the
 from mesh.views import tests_table
 
 JSON, STREAM, LINES, BYTES = "application/json", "text/event-stream", "application/x-ndjson", "application/octet-stream"
@@ -144,7 +144,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "GET", "/api/alerts", "alerts", "What the mesh noticed",
-        of(alerts=listed(the("Alert")), quarantine=listed(schemas.ANY), agreed=FLAG),
+        of(alerts=listed(the("Alert")), quarantine=listed(schemas.ANY), **AS_OF),
     ),
     Route(
         "POST", "/api/alerts/{alert}/acknowledge", "alerts", "Say that somebody knows", the("Alert"), body=of(by=TEXT)
@@ -158,7 +158,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/api/checkout", "content", "Write a tree to the node's host", schemas.ANY, body=_OUT),
     Route("POST", "/api/export", "content", "Write a CAR file", schemas.ANY, body=_OUT),
     Route("POST", "/api/import", "content", "Read a CAR file", schemas.ANY, body=of(path=TEXT), status=201),
-    Route("GET", "/api/pins", "content", "What is kept", of(pins=listed(the("Pin")), agreed=FLAG)),
+    Route("GET", "/api/pins", "content", "What is kept", of(pins=listed(the("Pin")), **AS_OF)),
     Route("POST", "/api/pins", "content", "Keep something", the("Pin"), body=may(cid=CID, replicas=WHOLE), status=201),
     Route("DELETE", "/api/pins/{cid}", "content", "Keep it no longer", _LEFT),
     Route("GET", "/ipfs/{path:path}", "content", "The gateway: files, pages, blocks and CAR files", media="*/*"),

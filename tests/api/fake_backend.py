@@ -314,7 +314,7 @@ class FakeBackend:
             if replicas > 1:
                 pin |= {"wanted": replicas, "holders": [holder], "under_replicated": True, "size": 2048, "why": []}
             pins.append(pin)
-        return {"pins": pins, "agreed": self.quorum}
+        return {"pins": pins, "agreed": self.quorum, "as_of": 1_000.0}
 
     async def pin(self, root: Cid, replicas: int) -> dict[str, Any]:
         self._check()

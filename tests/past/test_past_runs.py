@@ -230,14 +230,14 @@ async def test_without_a_coordinator_a_voter_tells_what_it_has_and_says_so(tmp_p
     with HistoryFile(tmp_path / "h.sqlite") as file:
         run, results = past(1, [PASSED], [0.1])
         await file.add(run, ["x"], results)
-        voter = PastLooker(nobody, PastDesk(file).look, lambda: 5.0)
+        voter = PastLooker(nobody, PastDesk(file).look, lambda agreed: {"agreed": agreed, "as_of": 5.0})
         assert await voter.document("projects", {}) == {
             "projects": [{"project": "suite", "runs": 1, "last_run": "1", "last_at": 1_000.0}],
             "agreed": False,
             "as_of": 5.0,
         }
     with pytest.raises(NoQuorum):
-        await PastLooker(nobody, None, lambda: 5.0).document("projects", {})
+        await PastLooker(nobody, None, lambda agreed: {"agreed": agreed, "as_of": 5.0}).document("projects", {})
 
 
 def test_trends_of_a_project() -> None:
