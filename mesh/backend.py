@@ -18,6 +18,7 @@ from mesh.details import Details
 from mesh.feeds import Feeds
 from mesh.live import LiveOutput
 from mesh.loads import Loads
+from mesh.manifests import Manifests
 from mesh.node_alerts import NodeAlerts
 from mesh.past_looker import Own, PastLooker, Rebuild
 from mesh.pins import NodePins
@@ -43,7 +44,7 @@ from protocols.client import (
 from protocols.codec import decode, encode
 from protocols.errors import MeshError, NodeUnavailable, NoQuorum, RemoteCallError, UsageError
 from protocols.ids import Cid, PeerId, RunId
-from protocols.manifests import Chunk, Manifest, Outcome, Record, RunSpec
+from protocols.manifests import Chunk, Outcome, Record, RunSpec
 from protocols.presence import NodeState
 from protocols.snapshots import FILE_NAME
 from protocols.work import PROTOCOL as WORK
@@ -110,11 +111,12 @@ class MeshBackend:
             conflicts=conflicts,
             documents=self._node_documents,
         )
+        self.manifests = Manifests(content)
         self.details = Details(
             content=content,
             replica=replica,
             look=self._look_for_details,
-            manifest=self._manifest,
+            manifest=self.manifests.get,
             feed=self.feed,
         )
         self._pins = NodePins(
@@ -283,7 +285,7 @@ class MeshBackend:
             progress = await self._ask(request, Progress, COORDINATOR_SECONDS)
             phase = progress.phase
             if progress.manifest is not None and teller.manifest is None:
-                teller.manifest = await self._manifest(progress.manifest, progress.holders)
+                teller.manifest = await self.manifests.get(progress.manifest, progress.holders)
                 teller.cid = progress.manifest
                 yield teller.collected()
             for event in teller.started(progress):
@@ -303,7 +305,7 @@ class MeshBackend:
             network=self._network,
             content=self._content,
             ask=lambda request: self._ask(request, Progress, COORDINATOR_SECONDS),
-            manifest=lambda progress: self._manifest(Cid(progress.manifest or ""), progress.holders),
+            manifest=lambda progress: self.manifests.get(Cid(progress.manifest or ""), progress.holders),
             run=run,
             test=test,
         )
@@ -370,10 +372,6 @@ class MeshBackend:
             voters = sorted(replica.configuration.voters)
             return {"commit_index": replica.applied, "term": replica.term, "voters": voters, "runs": runs}, False
 
-    async def _manifest(self, cid: Cid, holders: tuple[PeerId, ...]) -> Manifest:
-        await self._content.fetch(cid, holders)
-        return decode(b"".join([part async for part in self._content.read(cid)]), Manifest)
-
     async def _chunk(self, verdicts: Verdicts, whole: bool) -> Chunk:
         """The records of these verdicts; empty when nothing went wrong (but for `whole`), or when they can't be had."""
         if not (whole or any(Outcome.of_code(code).bad for code in verdicts.outcomes)):
@@ -400,7 +398,7 @@ class MeshBackend:
             if progress.manifest is None or not progress.verdicts:
                 break
             if teller.manifest is None:
-                teller.manifest = await self._manifest(progress.manifest, progress.holders)
+                teller.manifest = await self.manifests.get(progress.manifest, progress.holders)
             for verdicts in progress.verdicts:
                 rows += [event for event in teller.verdicts(verdicts, {}, {}) if event["event"] == "verdict"]
         return rows[:limit]

@@ -26,8 +26,6 @@ from protocols.errors import MeshError, NoQuorum
 from protocols.ids import Cid, PeerId, RunId
 from protocols.manifests import Chunk, Manifest, Record
 
-MANIFESTS_MAX = 4
-"""Decoded ones that are kept, for as long as there is no coordinator."""
 ARTIFACTS_MAX = 200
 """Files of one test that are listed."""
 ARTIFACT_DEPTH_MAX = 8
@@ -53,12 +51,10 @@ class Details:
         self._content = content
         self._replica = replica
         self._look = look
-        self._load = manifest
         self._feed = feed
         self._paced = Paced(REST)
-        self._manifests: dict[Cid, Manifest] = {}
-        self._archive = Archive(content=content, manifest=self._manifest)
-        self._own = RunViews(content=content, state=self._state, manifest=self._manifest)
+        self._archive = Archive(content=content, manifest=manifest)
+        self._own = RunViews(content=content, state=self._state, manifest=manifest)
 
     async def run(self, run: RunId) -> dict[str, Any]:
         """One run. While there was a coordinator just now, or nothing is known of the run here, one is waited for: who
@@ -117,14 +113,6 @@ class Details:
             raise NoQuorum("this node holds no log, and no coordinator answers")
         state: CoordinatorState = replica.state
         return state
-
-    async def _manifest(self, cid: Cid, holders: tuple[PeerId, ...]) -> Manifest:
-        if cid not in self._manifests:
-            made = await self._load(cid, holders)
-            while len(self._manifests) >= MANIFESTS_MAX:
-                del self._manifests[next(iter(self._manifests))]
-            self._manifests[cid] = made
-        return self._manifests[cid]
 
     async def _record(self, chunk: Cid, worker: PeerId | None, index: int) -> tuple[dict[str, Any] | None, str]:
         """The record of a test in a chunk; or why there is none."""

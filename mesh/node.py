@@ -16,8 +16,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -136,16 +136,12 @@ def _draw(document: dict[str, Any], path: Path) -> None:
     draw_overview(document, path)
 
 
-@asynccontextmanager
-async def _open_content(options: NodeOptions, network: MeshNetwork, traffic: Traffic) -> AsyncIterator[Content]:
+def _open_content(options: NodeOptions, network: MeshNetwork, traffic: Traffic) -> AbstractAsyncContextManager[Content]:
     if options.ipfs == "embedded":
-        async with open_content(options.home, network.host, traffic=traffic) as content:
-            yield content
-    else:
-        from mesh.content.kubo import open_kubo_content  # its client takes long to load
+        return open_content(options.home, network.host, traffic=traffic)
+    from mesh.content.kubo import open_kubo_content  # its client takes long to load
 
-        async with open_kubo_content(options.ipfs, network.host, options.home / "pins.sqlite", traffic) as content:
-            yield content
+    return open_kubo_content(options.ipfs, network.host, options.home / "pins.sqlite", traffic)
 
 
 @dataclass(slots=True)
@@ -362,12 +358,14 @@ class Node:
             measures=self._measures.coordination,
             replica_grace=self._options.replica_grace,
             past=self._past,
+            manifests=self._backend.manifests,
         )
         self._coordinator = coordinator
         try:
             async with trio.open_nursery() as nursery:
                 if self._history is not None:
-                    nursery.start_soon(PastKeeper(self._history, self._content, self._clock).keep, group)
+                    keeper = PastKeeper(self._history, self._content, self._backend.manifests, self._clock)
+                    nursery.start_soon(keeper.keep, group)
                 if self._tracing is not None:
                     nursery.start_soon(self._tracing.follow, group)
                 await group.lead(partial(self._alerting.lead, group, coordinator.lead))

@@ -1,8 +1,10 @@
-"""A message with a sequence of a hundred thousand others, decoded without having all of it in memory twice."""
+"""A message with a sequence of a hundred thousand others, decoded without having all of it in memory twice, and without
+keeping everybody else waiting."""
 
 import dataclasses
 import io
 import typing
+from collections.abc import Generator
 from typing import Any, TypeVar
 
 import cbor2
@@ -14,14 +16,17 @@ M = TypeVar("M")
 EMPTY = b"\x80"
 """A sequence of nothing."""
 
+ITEMS_PER_STEP = 1_000
 
-def decode_long(data: bytes, cls: type[M], field: str) -> M:
+
+def decode_long(data: bytes, cls: type[M], field: str) -> Generator[None, None, M]:
     """As `decode(data, cls)`, the items of `field`, a `tuple[…, ...]` of messages, one at a time; text in an item that
-    equals that of the item before is the same object."""
+    equals that of the item before is the same object. A generator that returns the message, with something else to be
+    done after each step."""
     stream = io.BytesIO(data)
     place = [known.name for known in dataclasses.fields(cls)].index(field)  # type: ignore[arg-type]
     try:
-        start, items = _items(stream, place)
+        start, items = yield from _items(stream, place)
     except Exception:  # whatever is wrong, `decode` has the words for it
         return decode(data, cls)
     kind = typing.get_args(typing.get_type_hints(cls)[field])[0]
@@ -31,7 +36,7 @@ def decode_long(data: bytes, cls: type[M], field: str) -> M:
     return dataclasses.replace(made, **{field: items})  # type: ignore[type-var]
 
 
-def _items(stream: io.BytesIO, place: int) -> tuple[int, tuple[Any, ...]]:
+def _items(stream: io.BytesIO, place: int) -> Generator[None, None, tuple[int, tuple[Any, ...]]]:
     """Where the sequence at this place among the fields begins, and its items; the stream is then behind it."""
     decoder = cbor2.CBORDecoder(stream)
     _length(stream)
@@ -40,7 +45,9 @@ def _items(stream: io.BytesIO, place: int) -> tuple[int, tuple[Any, ...]]:
     start = stream.tell()
     items: list[Any] = []
     before: list[Any] = []
-    for _ in range(_length(stream)):
+    for count in range(_length(stream)):
+        if count % ITEMS_PER_STEP == ITEMS_PER_STEP - 1:
+            yield
         raw = decoder.decode()
         for number, (old, new) in enumerate(zip(before, raw, strict=False)):
             if type(new) is str and old == new:

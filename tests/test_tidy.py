@@ -36,6 +36,7 @@ LAYERS = {
     "mesh": (PORTS, "ports"),
     "mesh.entries": (PORTS, "ports"),
     "mesh.histories": (PORTS, "ports"),
+    "mesh.manifests": (PORTS, "ports"),
     "mesh.options": (PORTS, "ports"),
     "mesh.paced": (PORTS, "ports"),
     "mesh.ports": (PORTS, "ports"),

@@ -23,7 +23,8 @@ from typing import TypeVar
 
 import trio
 
-from mesh.content.former import CACHE, Folder, Leaf, drop_compiled, links_of, module_of, remove, stamp_of, tidy
+from mesh.content.compiled import CACHE, module_of
+from mesh.content.former import Folder, Leaf, drop_compiled, links_of, remove, stamp_of, tidy
 from mesh.content.links import leaving
 from mesh.content.tree import link_stays
 from mesh.content.unixfs.build import DEPTH_MAX

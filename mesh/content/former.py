@@ -14,9 +14,8 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from mesh.content.compiled import CACHE, SUFFIX, is_bound, module_of
 from protocols.ids import Cid
-
-CACHE = "__pycache__"
 
 Stamp = tuple[int, ...]
 
@@ -79,20 +78,17 @@ def _is_sound(entry: "os.DirEntry[str]", known: Leaf | Folder | None) -> bool:
 
 
 def drop_compiled(path: str, doomed: Callable[[str], bool]) -> None:
-    """Remove what was compiled of the `doomed` modules of the directory at `path`, and what is no such thing."""
+    """Remove what was compiled of the `doomed` modules of the directory at `path`, what holds that path, and what is no
+    such thing."""
     try:
         with os.scandir(f"{path}/{CACHE}") as found:
             there = list(found)
     except FileNotFoundError:
         return
     for entry in there:
-        if not entry.name.endswith(".pyc") or not entry.is_file(follow_symlinks=False) or doomed(module_of(entry.name)):
+        compiled = entry.name.endswith(SUFFIX) and entry.is_file(follow_symlinks=False)
+        if not compiled or doomed(module_of(entry.name)) or is_bound(entry.path):
             remove(entry.path)
-
-
-def module_of(name: str) -> str:
-    """Whose compiled form a file is, or whose source."""
-    return name.partition(".")[0]
 
 
 def links_of(path: str, item: Leaf | Folder) -> Iterator[tuple[str, str]]:

@@ -18,6 +18,7 @@ from mesh.content.bitswap.exchange import open_bitswap
 from mesh.content.bitswap.wants import Sources
 from mesh.content.blocks import QUOTA_BYTES_DEFAULT, check_size
 from mesh.content.checkout import checkout
+from mesh.content.compiled import carry
 from mesh.content.fetching import Exchange, Fetch, Whole
 from mesh.content.former import Folder
 from mesh.content.local import open_local
@@ -37,7 +38,7 @@ READ_STALL_SECONDS = 30.0
 """How long those who read as they go wait for one block."""
 
 TREES_MAX = 16
-"""Checkouts remembered."""
+"""Checkouts remembered, and places of trees that were added."""
 
 ATTEMPTS_MAX = 3
 """Of an add or a fetch that the collector or a damaged block got in the way of."""
@@ -53,6 +54,8 @@ class EmbeddedContent:
         self._whole = Whole()
         self._trees: OrderedDict[Path, Folder] = OrderedDict()
         """What lies in checkouts, as it was written."""
+        self._sources: OrderedDict[Cid, Path] = OrderedDict()
+        """Where trees that were added lay on this host."""
 
     # Blocks
 
@@ -116,7 +119,12 @@ class EmbeddedContent:
 
     async def add_path(self, path: Path, names: Sequence[str] | None = None) -> Cid:
         path = await trio.to_thread.run_sync(_real_path, path)
-        return await self._add(file_key(path), lambda adder: adder.add(path, names))
+        root = await self._add(file_key(path), lambda adder: adder.add(path, names))
+        self._sources[root] = path
+        self._sources.move_to_end(root)
+        if len(self._sources) > TREES_MAX:
+            self._sources.popitem(last=False)
+        return root
 
     async def add_files(self, files: Mapping[str, bytes | Cid | Path]) -> Cid:
         stored = {name: await self._built(source) for name, source in files.items() if isinstance(source, str)}
@@ -140,10 +148,14 @@ class EmbeddedContent:
     async def checkout(self, root: Cid, target: Path, former: Path | None = None, remember: bool = False) -> None:
         """Write the tree under `root`, which is here, to `target`, which must not exist; complete or absent. `former`:
         an earlier checkout, `remember`ed for that, of a tree like it; it is used up, and only what differs is written.
+        A remembered one of a tree of this host has what is compiled there.
         """
         known = self._trees.pop(former, None) if former is not None else None
         start = (former, known) if former is not None and known is not None else None
         tree = await checkout(self._load_local, check_cid(root), target, start)
+        source = self._sources.get(root) if remember else None
+        if source is not None:
+            await trio.to_thread.run_sync(carry, source, target)
         if tree is not None and remember:
             self._trees[target] = tree
             if len(self._trees) > TREES_MAX:

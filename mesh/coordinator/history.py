@@ -14,18 +14,14 @@ from dataclasses import dataclass
 
 import trio
 
-from mesh.ports import Content
+from mesh.manifests import Manifests
 from mesh.scheduler.contention import Contention
 from mesh.scheduler.durations import Estimates
 from mesh.scheduler.prediction import Learning, Model, Record
 from mesh.state.model import CoordinatorState, Run
 from protocols.errors import ContentNotFound
 from protocols.ids import Cid, PeerId, RunId
-from protocols.long import decode_long
 from protocols.manifests import Manifest
-
-MANIFESTS_MAX = 16
-"""Decoded manifests kept in memory."""
 
 MANIFEST_SECONDS = 120.0
 """For which one is looked for; a run whose manifest is nowhere then ends without a report."""
@@ -63,9 +59,8 @@ class Error:
 class History:
     """Manifests, and estimated durations, by run."""
 
-    def __init__(self, content: Content) -> None:
-        self._content = content
-        self._manifests: OrderedDict[Cid, Manifest] = OrderedDict()
+    def __init__(self, manifests: Manifests) -> None:
+        self._manifests = manifests
         self._models: OrderedDict[str, tuple[RunId, Model]] = OrderedDict()
         """By project, each with the newest run that it knows."""
         self._errors: OrderedDict[str, Error | None] = OrderedDict()
@@ -76,16 +71,7 @@ class History:
 
     async def manifest(self, cid: Cid, holders: tuple[PeerId, ...] = (), timeout: float = MANIFEST_SECONDS) -> Manifest:
         """The manifest, from memory, this node's store, or a node that has it; `ContentNotFound` after `timeout`."""
-        known = self._manifests.get(cid)
-        if known is None:
-            await self._content.fetch(cid, holders, timeout)
-            data = b"".join([part async for part in self._content.read(cid)])
-            known = decode_long(data, Manifest, "tests")
-        self._manifests[cid] = known
-        self._manifests.move_to_end(cid)
-        while len(self._manifests) > MANIFESTS_MAX:
-            self._manifests.popitem(last=False)
-        return known
+        return await self._manifests.get(cid, holders, timeout)
 
     async def estimates(self, state: CoordinatorState, project: str, manifest: Manifest) -> Estimates:
         """Expected seconds of each test of the manifest."""

@@ -24,6 +24,7 @@ from mesh.coordinator.reuse import Reuser
 from mesh.coordinator.sharing import SharedNames
 from mesh.coordinator.taking import signs, take_in
 from mesh.coordinator.unrun import Recording, UnrunTests
+from mesh.manifests import Manifests
 from mesh.measures import CoordinationMeasures
 from mesh.ports import Clock, Content, Network, Nodes, ReplicatedLog
 from mesh.scheduler import upstream
@@ -96,13 +97,15 @@ class TestCoordinator:
         measures: CoordinationMeasures | None = None,
         replica_grace: float = GRACE_SECONDS,
         past: Past | None = None,
+        manifests: Manifests | None = None,
     ) -> None:
+        """`manifests`: those that the rest of the node reads, too."""
         self._network = network
         self._content = content
         self._log = log
         self._nodes = nodes
         self._fleet = Fleet(worker_timeout)
-        self._history = History(content)
+        self._history = History(manifests or Manifests(content))
         self._replicas = Replicas(network, content, lambda: log.configuration.voters)
         self.pins = PinKeeper(network, content, log, nodes, self._replicas, clock, replica_grace)
         self._names = SharedNames(log, self._replicas)

@@ -11,14 +11,13 @@ from dataclasses import replace
 import trio
 
 from mesh.histories import RunHistory
+from mesh.manifests import Manifests
 from mesh.past.covered import coverage
 from mesh.ports import Clock, Content, ReplicatedLog
 from mesh.state.model import CoordinatorState, Run, RunPhase
 from mesh.state.past import past_run, results_of
-from protocols.codec import decode
 from protocols.errors import ContentNotFound, MeshError, RemoteProtocolError
 from protocols.ids import RunId
-from protocols.manifests import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +37,10 @@ REST_SECONDS = 60.0
 class PastKeeper:
     """For as long as this node is a member of the log's group."""
 
-    def __init__(self, history: RunHistory, content: Content, clock: Clock) -> None:
+    def __init__(self, history: RunHistory, content: Content, manifests: Manifests, clock: Clock) -> None:
         self._history = history
         self._content = content
+        self._manifests = manifests
         self._clock = clock
         self._started: dict[RunId, float] = {}
         """When a test of an open run was first seen with a worker, seconds since the epoch."""
@@ -106,9 +106,7 @@ class PastKeeper:
         if run.manifest is None:
             return None
         try:
-            await self._content.fetch(run.manifest, tuple(run.workers), MANIFEST_SECONDS)
-            data = b"".join([part async for part in self._content.read(run.manifest)])
-            manifest = await trio.to_thread.run_sync(decode, data, Manifest)
+            manifest = await self._manifests.get(run.manifest, tuple(run.workers), MANIFEST_SECONDS, keep=False)
         except (ContentNotFound, RemoteProtocolError) as error:
             log.info("of run %d the numbers alone are kept: %s", run.id, error)
             return None

@@ -139,6 +139,10 @@ async def test_who_is_told_that_only_a_report_is_left_reads_it(report: Report) -
     class Heard:
         is_fresh = True
 
+        @staticmethod
+        def dated(agreed: bool) -> dict[str, Any]:
+            return {"agreed": agreed, "as_of": 5.0}
+
     async def look(view: str, argument: str, hurry: bool) -> bytes:
         return json.dumps(DOCUMENT).encode() if view == "run" else ONLY_A_REPORT
 

@@ -138,7 +138,10 @@ async def test_compiled_modules_stay_only_with_their_source(tmp_path: Path) -> N
             (tree / folder / "__pycache__").mkdir()
             for name in names:
                 (tree / folder / "__pycache__" / f"{name}.cpython-311.pyc").write_bytes(b"compiled")
-                (tree / folder / "__pycache__" / f"{name}.cpython-311-pytest-9.pyc").write_bytes(b"compiled")
+                (tree / folder / "__pycache__" / f"{name}.cpython-311-pytest-9.pyc").write_bytes(
+                    b"cpl\r\3\0\0\0" + b"hash" * 2
+                )
+                (tree / folder / "__pycache__" / f"{name}.cpython-311-pytest-8.pyc").write_bytes(b"it holds its path")
         (tree / "c" / "__pycache__" / "data").write_bytes(b"no module")
         (tree / "c" / "five.py").write_bytes(b"spoilt")
 

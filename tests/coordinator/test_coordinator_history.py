@@ -8,6 +8,7 @@ import trio
 
 from mesh.coordinator import history as module
 from mesh.coordinator.history import HINT_SECONDS, Error, History
+from mesh.manifests import Manifests
 from mesh.state.apply import apply
 from mesh.state.model import CoordinatorState
 from mesh.state.results import Applied
@@ -63,7 +64,7 @@ class Lab:
 
 async def test_several_runs_are_learnt_from_and_each_project_from_its_own() -> None:
     lab = Lab()
-    history = History(lab.content)
+    history = History(Manifests(lab.content))
     await lab.run({"a::x": 3.0, "a::y": 8.0})
     assert await lab.expected(history, "a::x", "a::y") == pytest.approx([3.0, 8.0])
     await lab.run({"a::x": 1.0})
@@ -77,7 +78,7 @@ async def test_several_runs_are_learnt_from_and_each_project_from_its_own() -> N
 
 async def test_the_same_is_not_learnt_twice(monkeypatch) -> None:
     lab = Lab()
-    history = History(lab.content)
+    history = History(Manifests(lab.content))
     learnt = []
     monkeypatch.setattr(
         module, "Learning", lambda records, real=module.Learning: learnt.append(len(records)) or real(records)
@@ -96,13 +97,13 @@ async def test_who_ran_a_test_is_told_from_the_log() -> None:
     for half in range(4):
         slow = [test for n, test in enumerate(tests) if (n >> half) & 1]
         await lab.run({test: took * (3 if test in slow else 1) for test, took in tests.items()}, slow)
-    made = (await History(lab.content).learn(lab.state, "suite")).estimates(list(tests))
+    made = (await History(Manifests(lab.content)).learn(lab.state, "suite")).estimates(list(tests))
     assert made.factor(SLOW) / made.factor(FAST) == pytest.approx(3.0, rel=0.5)
 
 
 async def test_the_error_is_that_of_the_newest_run_by_those_before_it() -> None:
     lab = Lab()
-    history = History(lab.content)
+    history = History(Manifests(lab.content))
     assert await history.error(lab.state, "suite") is None
     await lab.run({"a::x": 2.0, "a::y": 5.0, "a::z": 1.0})
     assert await history.error(lab.state, "suite") is None, "nothing was before it"
@@ -126,14 +127,14 @@ async def test_what_is_learnt_from_is_bounded_and_the_newest_run_always_is(monke
         monkeypatch.setattr(module, "RUNS_MAX", runs_max)
         monkeypatch.setattr(module, "TESTS_MAX", tests_max)
         counted.clear()
-        await History(lab.content).learn(lab.state, "suite")
+        await History(Manifests(lab.content)).learn(lab.state, "suite")
         assert counted == [expected]
 
 
 async def test_only_so_many_models_are_kept(monkeypatch) -> None:
     monkeypatch.setattr(module, "MODELS_MAX", 2)
     lab = Lab()
-    history = History(lab.content)
+    history = History(Manifests(lab.content))
     for project in ("a", "b", "c"):
         await lab.run({"x": 1.0}, project=project)
     first = await history.learn(lab.state, "a")
@@ -146,7 +147,7 @@ async def test_only_so_many_models_are_kept(monkeypatch) -> None:
 async def test_manifests_that_nobody_has_cost_their_time_once_and_together(autojump_clock) -> None:
     """Of a mesh that was restored without its content."""
     lab = Lab()
-    history = History(lab.content)
+    history = History(Manifests(lab.content))
     for _ in range(3):
         await lab.run({"a::x": 3.0}, kept=False)
     start = trio.current_time()

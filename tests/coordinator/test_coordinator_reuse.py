@@ -16,6 +16,7 @@ from mesh.coordinator.history import History
 from mesh.coordinator.reuse import Readings, Reuser
 from mesh.coordinator.spool import Spool
 from mesh.coordinator.unrun import Recording
+from mesh.manifests import Manifests
 from mesh.ports import NodeView
 from mesh.state.apply import apply
 from mesh.state.model import CoordinatorState, Run
@@ -54,7 +55,7 @@ class Desk:
             cast("Any", SimpleNamespace(peer_id=ME, sign=lambda data: b"signed")),
             content,
             cast("Any", SimpleNamespace(secure=secure)),
-            History(content),
+            History(Manifests(content)),
             cast("Any", SimpleNamespace(state=self.state)),
             cast("Any", SimpleNamespace(nodes=lambda: {WORKER: view})),
             cast("Any", SimpleNamespace(now=lambda: 100.0)),

@@ -9,6 +9,7 @@ import trio
 
 from mesh.coordinator.history import HINT_SECONDS, History
 from mesh.coordinator.reports import FOLDER_CHARACTERS_MAX, ReportBuilder, artifact_folder
+from mesh.manifests import Manifests
 from mesh.state.apply import apply
 from mesh.state.model import CoordinatorState
 from protocols.codec import encode
@@ -87,7 +88,7 @@ async def test_every_test_stands_once_in_report_and_junit(tmp_path):
     left = await content.put(b"screenshot")
     bad = record(tests[700], Outcome.FAILED, message="boom", longrepr="E boom", artifacts=left)
     await complete(content, state, 7, {700: bad} | {i: record(tests[i]) for i in range(701, 1200)})
-    finish = await ReportBuilder(content.network, content, History(content), tmp_path / "s").finish(
+    finish = await ReportBuilder(content.network, content, History(Manifests(content)), tmp_path / "s").finish(
         state.runs[RunId(2)], 103.0, "host"
     )
     assert (finish.exit_code, finish.at) == (1, 103.0)
@@ -115,7 +116,7 @@ async def test_warnings_are_told_once_and_flaky_tests_are_marked(tmp_path):
     await complete(content, state, 8, {0: record("at_once", warnings=(old,) * 3), 1: record("by_plugin", reruns=1)})
     again = {2: record("by_mesh", warnings=(old,)), 3: record("never", Outcome.FAILED, warnings=("other",))}
     await complete(content, state, 9, again, lease=7)
-    await ReportBuilder(content.network, content, History(content), tmp_path / "s").finish(
+    await ReportBuilder(content.network, content, History(Manifests(content)), tmp_path / "s").finish(
         state.runs[RunId(2)], 103.0, "host"
     )
     entries = json.loads(content.files["report.json"])["tests"]
@@ -146,7 +147,7 @@ async def test_what_is_bad_on_one_host_alone_names_it_and_keeps_what_was_bad(tmp
     apply(state, 11, Grant(RunId(2), WORKER, 1, (TaskRange(2, 1), TaskRange(3, 1))))
     last = {2: record("flaky", attempt=3), 3: record("never", Outcome.FAILED, attempt=3)}
     await complete(content, state, 12, last, lease=11)
-    finish = await ReportBuilder(content.network, content, History(content), tmp_path / "s").finish(
+    finish = await ReportBuilder(content.network, content, History(Manifests(content)), tmp_path / "s").finish(
         state.runs[RunId(2)], 103.0, "host", names
     )
     assert finish.exit_code == 1
@@ -191,7 +192,7 @@ async def test_a_verdict_outlives_its_record(tmp_path, autojump_clock):
     state = await running(content, ["a", "b"])
     await complete(content, state, 6, {0: record("a")})
     await complete(content, state, 7, {1: record("b", Outcome.FAILED)}, keep=False)
-    finish = await ReportBuilder(content.network, content, History(content), tmp_path).finish(
+    finish = await ReportBuilder(content.network, content, History(Manifests(content)), tmp_path).finish(
         state.runs[RunId(2)], 103.0, "host"
     )
     assert finish.exit_code == 1
@@ -212,7 +213,7 @@ async def test_a_later_coordinator_fetches_what_the_first_one_was_given(tmp_path
     state = await running(content, ["a", "b"], environment=environment)
     left, lost = await worker.put(b"screenshot"), Cid("bafylost")
     await complete(content, state, 6, {0: record("a", artifacts=left), 1: record("b", artifacts=lost)})
-    finish = await ReportBuilder(content.network, content, History(content), tmp_path).finish(
+    finish = await ReportBuilder(content.network, content, History(Manifests(content)), tmp_path).finish(
         state.runs[RunId(2)], 103.0, "host"
     )
     assert finish.report is not None
@@ -229,7 +230,7 @@ async def test_a_run_without_tests_keeps_what_pytest_said(tmp_path):
     apply(state, 2, Submit(b"n", SPEC, 100.0))
     apply(state, 3, Grant(RunId(2), WORKER, 1, ()))
     apply(state, 4, CollectFailed(LeaseId(3), 2, "1 error in 0.1s", said))
-    finish = await ReportBuilder(content.network, content, History(content), tmp_path).finish(
+    finish = await ReportBuilder(content.network, content, History(Manifests(content)), tmp_path).finish(
         state.runs[RunId(2)], 103.0, "host"
     )
     assert (finish.exit_code, finish.reason) == (2, "1 error in 0.1s")
@@ -241,7 +242,7 @@ async def test_a_cancelled_run_reports_the_verdicts_it_has(tmp_path):
     state = await running(content, ["a", "b"])
     await complete(content, state, 6, {0: record("a")})
     apply(state, 7, Cancel(RunId(2), "cancelled by a user"))
-    finish = await ReportBuilder(content.network, content, History(content), tmp_path).finish(
+    finish = await ReportBuilder(content.network, content, History(Manifests(content)), tmp_path).finish(
         state.runs[RunId(2)], 103.0, "host"
     )
     assert finish.exit_code == 2
@@ -254,7 +255,7 @@ async def test_a_run_whose_tests_are_on_no_node_any_more_ends_without_a_report(t
     state = await running(content, ["a"])
     await complete(content, state, 6, {0: record("a")})
     bare = Kept()
-    history = History(bare)
+    history = History(Manifests(bare))
     finish = await ReportBuilder(content.network, bare, history, tmp_path).finish(state.runs[RunId(2)], 103.0, "host")
     assert (finish.report, finish.exit_code) == (None, 12)
     assert "so that no report could be built" in finish.reason
@@ -270,7 +271,7 @@ async def test_a_cancelled_run_without_its_tests_keeps_its_reason(tmp_path, auto
     state = await running(content, ["a"])
     apply(state, 6, Cancel(RunId(2), "cancelled by a user"))
     bare = Kept()
-    finish = await ReportBuilder(content.network, bare, History(bare), tmp_path).finish(
+    finish = await ReportBuilder(content.network, bare, History(Manifests(bare)), tmp_path).finish(
         state.runs[RunId(2)], 103.0, "host"
     )
     assert (finish.report, finish.exit_code, finish.reason) == (None, 2, "cancelled by a user")

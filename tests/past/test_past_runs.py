@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.disk.history import HISTORY_FILE, HistoryFile, open_history
+from mesh.manifests import Manifests
 from mesh.past import PastDesk, PastKeeper
 from mesh.past_looker import PastLooker
 from mesh.state.model import NO_VERDICT
@@ -205,7 +206,7 @@ async def test_a_voter_keeps_what_finishes_and_catches_up(tmp_path: Path, monkey
         for _ in range(2):  # the second time as after a restart
             replica = Replica(lab)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(PastKeeper(file, lab.content, FixedClock()).keep, replica)
+                nursery.start_soon(PastKeeper(file, lab.content, Manifests(lab.content), FixedClock()).keep, replica)
                 await replica.waited.wait()
                 nursery.cancel_scope.cancel()
         assert {run.run for run in await file.runs("suite", 10)} == {gone, first}

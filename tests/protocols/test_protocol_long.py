@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from protocols.codec import decode, encode
 from protocols.errors import RemoteProtocolError
 from protocols.ids import Cid
-from protocols.long import decode_long
+from protocols.long import ITEMS_PER_STEP, decode_long
 from protocols.manifests import CollectedTest, Manifest
 from tests.properties import examples
 
@@ -18,9 +18,20 @@ MANIFESTS = st.builds(
 )
 
 
+def decoded(data: bytes) -> Manifest:
+    """All its steps taken, one after another."""
+    steps = decode_long(data, Manifest, "tests")
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            made: Manifest = end.value
+            return made
+
+
 def outcome(data: bytes, long: bool) -> Manifest | str:
     try:
-        return decode_long(data, Manifest, "tests") if long else decode(data, Manifest)
+        return decoded(data) if long else decode(data, Manifest)
     except RemoteProtocolError as error:
         return str(error)
 
@@ -28,7 +39,7 @@ def outcome(data: bytes, long: bool) -> Manifest | str:
 @given(MANIFESTS)
 @settings(max_examples=examples(50))
 def test_it_is_the_same_message(manifest: Manifest) -> None:
-    assert decode_long(encode(manifest), Manifest, "tests") == manifest
+    assert decoded(encode(manifest)) == manifest
 
 
 @given(MANIFESTS, st.data())
@@ -62,5 +73,10 @@ def test_items_of_another_message_are_refused() -> None:
 
 def test_text_that_repeats_itself_is_kept_once() -> None:
     manifest = Manifest(Cid("bafk"), tuple(CollectedTest(f"t{n}", "tests/test_a.py") for n in range(9)))
-    made = decode_long(encode(manifest), Manifest, "tests")
+    made = decoded(encode(manifest))
     assert len({id(test.scope) for test in made.tests}) == 1
+
+
+def test_others_have_their_turn_meanwhile() -> None:
+    manifest = Manifest(Cid("bafk"), tuple(CollectedTest(f"t{n}", "a.py") for n in range(2 * ITEMS_PER_STEP)))
+    assert sum(1 for _ in decode_long(encode(manifest), Manifest, "tests")) == 2

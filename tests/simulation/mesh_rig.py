@@ -157,6 +157,7 @@ class Node:
         self.backend = MeshBackend(
             network=network, content=content, nodes=nodes, replica=lambda: self.log,
             coordinator=lambda: self.log.leader, mesh_name=lambda: MESH, conflicts=lambda: (), ticket=lambda: "",
+            home=folder,
         )  # fmt: skip
         self.keeping = Keeping(network=network, content=content, coordinator=lambda: self.log.leader)
         Duties(

@@ -188,7 +188,7 @@ class SimNode:
         self.backend = MeshBackend(
             network=network, content=self.content, nodes=self.table, replica=lambda: self.membership.group,
             coordinator=lambda: self.membership.coordinator, mesh_name=lambda: self.membership.mesh,
-            conflicts=lambda: self.membership.conflicts, ticket=lambda: "",
+            conflicts=lambda: self.membership.conflicts, ticket=lambda: "", home=world.folder / self.peer,
         )  # fmt: skip
         self.keeping = Keeping(network=network, content=self.content, coordinator=lambda: self.membership.coordinator)
         Duties(
@@ -216,7 +216,7 @@ class SimNode:
         self._coordinator = TestCoordinator(
             network=self._network, content=self.content, log=group, nodes=self.table, clock=self.clock,
             worker_timeout=10.0, scratch=self.world.folder / self.peer / "scratch", name=self.peer,
-            draw=lambda document, path: None,
+            draw=lambda document, path: None, manifests=self.backend.manifests,
         )  # fmt: skip
         try:
             await group.lead(self._coordinator.lead)

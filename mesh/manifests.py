@@ -1,0 +1,53 @@
+"""Decoded manifests, for all of a node that reads them: one of 100,000 tests takes 20 MB and half a second."""
+
+from collections import OrderedDict
+
+import trio
+
+from mesh.ports import Content
+from protocols.ids import Cid, PeerId
+from protocols.long import decode_long
+from protocols.manifests import Manifest
+
+MANIFESTS_MAX = 16
+TESTS_MAX = 500_000
+"""Of those in memory together; the one that was used last stays whatever its size."""
+
+
+class Manifests:
+    def __init__(self, content: Content) -> None:
+        self._content = content
+        self._known: OrderedDict[Cid, Manifest] = OrderedDict()
+        self._tests = 0
+        self._turn = trio.Lock()
+        """One is decoded at a time."""
+
+    async def get(
+        self, cid: Cid, holders: tuple[PeerId, ...] = (), timeout: float = 60.0, keep: bool = True
+    ) -> Manifest:
+        """The manifest, from memory, this node's store, or a node that has it; `ContentNotFound` after a stall of
+        `timeout` seconds, `RemoteProtocolError` for what is none. `keep`: whether somebody will soon ask for it again.
+        """
+        if cid not in self._known:
+            await self._content.fetch(cid, holders, timeout)
+        async with self._turn:
+            manifest = self._known.get(cid) or await self._decoded(cid)
+        if keep and cid not in self._known:
+            self._tests += len(manifest.tests)
+        if keep:
+            self._known[cid] = manifest
+            self._known.move_to_end(cid)
+        while len(self._known) > 1 and (len(self._known) > MANIFESTS_MAX or self._tests > TESTS_MAX):
+            self._tests -= len(self._known.popitem(last=False)[1].tests)
+        return manifest
+
+    async def _decoded(self, cid: Cid) -> Manifest:
+        data = b"".join([part async for part in self._content.read(cid)])
+        steps = decode_long(data, Manifest, "tests")
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                made: Manifest = end.value
+                return made
+            await trio.lowlevel.checkpoint()
