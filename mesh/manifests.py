@@ -28,26 +28,33 @@ class Manifests:
         """The manifest, from memory, this node's store, or a node that has it; `ContentNotFound` after a stall of
         `timeout` seconds, `RemoteProtocolError` for what is none. `keep`: whether somebody will soon ask for it again.
         """
-        if cid not in self._known:
+        manifest = self._known.get(cid)
+        if manifest is None:
             await self._content.fetch(cid, holders, timeout)
-        async with self._turn:
-            manifest = self._known.get(cid) or await self._decoded(cid)
-        if keep and cid not in self._known:
-            self._tests += len(manifest.tests)
+            data = b"".join([part async for part in self._content.read(cid)])
+            async with self._turn:
+                manifest = self._known.get(cid) or await _decoded(data)
         if keep:
-            self._known[cid] = manifest
-            self._known.move_to_end(cid)
-        while len(self._known) > 1 and (len(self._known) > MANIFESTS_MAX or self._tests > TESTS_MAX):
-            self._tests -= len(self._known.popitem(last=False)[1].tests)
+            self._keep(cid, manifest)
         return manifest
 
-    async def _decoded(self, cid: Cid) -> Manifest:
-        data = b"".join([part async for part in self._content.read(cid)])
-        steps = decode_long(data, Manifest, "tests")
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                made: Manifest = end.value
-                return made
-            await trio.lowlevel.checkpoint()
+    def _keep(self, cid: Cid, manifest: Manifest) -> None:
+        """As the one that was used last."""
+        if cid not in self._known:
+            self._tests += len(manifest.tests)
+        self._known[cid] = manifest
+        self._known.move_to_end(cid)
+        while len(self._known) > 1 and (len(self._known) > MANIFESTS_MAX or self._tests > TESTS_MAX):
+            self._tests -= len(self._known.popitem(last=False)[1].tests)
+
+
+async def _decoded(data: bytes) -> Manifest:
+    """With a turn for others after each step."""
+    steps = decode_long(data, Manifest, "tests")
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            made: Manifest = end.value
+            return made
+        await trio.lowlevel.checkpoint()

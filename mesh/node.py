@@ -304,6 +304,7 @@ class Node:
     def _make_agent(self, outbox: Outbox) -> WorkerAgent:
         workshop = Workshop(
             content=self._content,
+            manifests=self._backend.manifests,
             runner=self._runner,
             folder=self._options.home / "bundles",
             peer=self._network.peer_id,

@@ -90,6 +90,7 @@ async def test_a_node_that_is_killed_loses_ten_minutes(tmp_path: Path, mock_cloc
         encode(KeptLoads(7, (NodeLoads(A, 7, b"", (b"",) * 5),))),
         encode(KeptLoads(7, (NodeLoads(A, 7, BLANK, (BLANK,) * 4),))),
         encode(KeptLoads(7, (NodeLoads(A, 7, BLANK[1:] + b"\7", (BLANK,) * 5),))),
+        encode(KeptLoads(7, (NodeLoads(A, 7, BLANK, (b"\xfe" + BLANK[1:],) * 5),))),
     ],
 )
 async def test_a_file_that_is_none_of_ours_is_as_good_as_none(

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 import trio
 import trio.lowlevel
+import trio.testing
 
 from mesh import manifests as manifests_module
 from mesh.manifests import Manifests
@@ -50,7 +51,28 @@ async def test_it_is_decoded_once_for_all_who_ask_at_the_same_time() -> None:
             nursery.start_soon(ask)
     assert found[0] == manifest("b3000", 3_000)
     assert all(one is found[0] for one in found)
-    assert store.reads == ["m3000"]
+
+
+async def test_what_is_in_memory_waits_for_nobody() -> None:
+    store = Store(5)
+    shared = Manifests(store)  # type: ignore[arg-type]
+    await shared.get(Cid("m5"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shared._turn.acquire)
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(0):
+            await shared.get(Cid("m5"))
+
+
+async def test_who_gives_up_leaves_the_turn_to_the_next() -> None:
+    store = Store(3_000, 5)
+    shared = Manifests(store)  # type: ignore[arg-type]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shared.get, Cid("m3000"))
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert len((await shared.get(Cid("m5"))).tests) == 5
 
 
 async def test_the_tests_in_memory_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,9 @@ longer than to copy what Python and pytest have compiled there before (networkx:
 
 A tree's `__pycache__` directories are no part of a bundle. What is taken from them is what Python itself would use
 there (PEP 552), under two more conditions: the source in the checkout is the same, byte for byte, and Python's test of
-time and size, where it rests on that, can't have been fooled by two edits within a second. In the checkout it is then
-bound to its source's hash. Rejected: taking times of files over into checkouts (Python's test would be all that
+time and size, where it rests on that, can't have been fooled by another edit while it compiled, or by a time that was
+set: nothing was done to the source's file since well before. In the checkout it is then bound to its source's hash.
+Rejected: taking times of files over into checkouts (Python's test would be all that
 protects from stale modules).
 """
 
@@ -17,6 +18,9 @@ from pathlib import Path
 
 CACHE = "__pycache__"
 SUFFIX = ".pyc"
+
+MARGIN_SECONDS = 2.0
+"""From the last change of a source, or of what the file system says of it, to the end of its compilation, at least."""
 
 HEADER_BYTES = 16
 FLAGS = slice(4, 8)
@@ -69,21 +73,24 @@ def _compiled(cache: Path) -> Iterator[Path]:
 def _carry_one(path: Path, source: Path, target: Path) -> bool:
     """One compiled module; whether it could be had."""
     made = target.parent / CACHE / path.name
-    data = path.read_bytes()
-    if len(data) < HEADER_BYTES or made.exists() or is_bound(path):
+    if made.exists() or is_bound(path):
         return False
-    before, text = source.stat(), target.read_bytes()
-    if text != source.read_bytes():
+    data, before, text = path.read_bytes(), source.stat(), target.read_bytes()
+    if len(data) < HEADER_BYTES or text != source.read_bytes():
         return False
     wanted = BY_HASH + importlib.util.source_hash(text)
     if data[FLAGS] == BY_TIME:
         told = (int(before.st_mtime) % WORD).to_bytes(4, "little") + (before.st_size % WORD).to_bytes(4, "little")
-        if data[8:HEADER_BYTES] != told or int(path.stat().st_mtime) <= int(before.st_mtime):
+        changed = max(before.st_mtime, before.st_ctime)
+        if data[8:HEADER_BYTES] != told or path.stat().st_mtime < changed + MARGIN_SECONDS:
             return False
     elif data[4:HEADER_BYTES] != wanted:
         return False
     made.parent.mkdir(exist_ok=True)
     partial = made.with_name(f"{made.name}.{secrets.token_hex(4)}")
-    partial.write_bytes(data[:4] + wanted + data[HEADER_BYTES:])
-    partial.replace(made)
+    try:
+        partial.write_bytes(data[:4] + wanted + data[HEADER_BYTES:])
+        partial.replace(made)
+    finally:
+        partial.unlink(missing_ok=True)
     return True

@@ -55,7 +55,7 @@ class EmbeddedContent:
         self._trees: OrderedDict[Path, Folder] = OrderedDict()
         """What lies in checkouts, as it was written."""
         self._sources: OrderedDict[Cid, Path] = OrderedDict()
-        """Where trees that were added lay on this host."""
+        """Where trees of which named files were added, bundles that is, lie on this host."""
 
     # Blocks
 
@@ -120,10 +120,11 @@ class EmbeddedContent:
     async def add_path(self, path: Path, names: Sequence[str] | None = None) -> Cid:
         path = await trio.to_thread.run_sync(_real_path, path)
         root = await self._add(file_key(path), lambda adder: adder.add(path, names))
-        self._sources[root] = path
-        self._sources.move_to_end(root)
-        if len(self._sources) > TREES_MAX:
-            self._sources.popitem(last=False)
+        if names is not None:
+            self._sources[root] = path
+            self._sources.move_to_end(root)
+            if len(self._sources) > TREES_MAX:
+                self._sources.popitem(last=False)
         return root
 
     async def add_files(self, files: Mapping[str, bytes | Cid | Path]) -> Cid:

@@ -48,9 +48,9 @@ class WhyDesk:
                 told.append(await self._told(one))
                 await trio.lowlevel.checkpoint()
             return documents.why_run(run, told, unfit, outlook.now, self._standing(run.id))
-        for run_id in reversed(outlook.state.runs):
-            found = outlook.state.runs[run_id]
-            if found.manifest is None:
+        for run_id in reversed(list(outlook.state.runs)):
+            found = outlook.state.runs.get(run_id)
+            if found is None or found.manifest is None:
                 continue
             tests = (await self._history.manifest(found.manifest, tuple(found.workers))).tests
             index = next((index for index, test in enumerate(tests) if test.id == target), None)

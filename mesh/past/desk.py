@@ -34,16 +34,16 @@ class PastDesk:
         try:
             asked: dict[str, Any] = json.loads(argument)
             project, limit = str(asked.get("project", "")), int(asked.get("limit", 1))
-        except (ValueError, TypeError, AttributeError, RecursionError):
+            test, host = str(asked.get("test", "")), str(asked.get("host", ""))
+            (project + test + host).encode()
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             raise UsageError(f"the history's {view} can't be asked for by {argument[:80]!r}") from None
         if view == "trends":
             return await self._kept_or(self._trend, view, project, max(1, min(limit, trends.RUNS_MAX)))
         if view == "seen":
-            test = str(asked.get("test", ""))
             seen = await self._history.test(project, test, max(1, min(limit, trends.SEEN_MAX)))
             return trends.seen_document(project, test, seen)
         if view == "host":
-            host = str(asked.get("host", ""))
             return await self._kept_or(self._host, view, host, max(1, min(limit, trends.PARTS_MAX)))
         raise UsageError(f"the history has no view {view!r}")
 

@@ -16,6 +16,7 @@ from protocols.loads import KeptLoads, NodeLoads
 from protocols.presence import NodeState, Presence
 
 STEP_SECONDS = 60
+MEET_SECONDS = 60.0
 STEPS = 1440
 """A day."""
 
@@ -30,6 +31,7 @@ GAP = bytes([UNKNOWN])
 BLANK = GAP * STEPS
 SCALE = 250
 """What stands for 1 in a byte."""
+KNOWN_SHARES = GAP + bytes(range(SCALE + 1))
 
 STATES = (NodeState.ALIVE, NodeState.DRAINING, NodeState.SUSPECT, NodeState.DEAD)
 """By their bytes, the furthest from alive last."""
@@ -50,6 +52,9 @@ class LoadHistory:
         self._rows = {node.peer: _Row(node.heard, node.states, node.figures) for node in kept.nodes[:NODES_MAX]}
         self._step = kept.step
         """The newest, in steps since the epoch."""
+        self._unmet = set(self._rows)
+        """Nodes of an earlier life that were not heard of in this one; they are given `MEET_SECONDS`."""
+        self._began: float | None = None
 
     def kept(self) -> KeptLoads:
         """All that is known, but what the newest step is the mean of."""
@@ -65,15 +70,20 @@ class LoadHistory:
     def look(self, now: float, seen: Iterable[tuple[Presence, NodeState]]) -> None:
         """What is so at `now`, seconds since the epoch. A node that is known and not among them is away."""
         self._turn(int(now // STEP_SECONDS))
+        self._began = now if self._began is None else self._began
+        if now - self._began >= MEET_SECONDS:
+            self._unmet.clear()
         away = dict(self._rows)
         for presence, state in seen:
             row = away.pop(presence.peer, None) or self._begin(presence.peer)
+            self._unmet.discard(presence.peer)
             if state in HEARD:
                 row.heard = self._step
                 row.take(self._slot, figures_of(presence))
             row.note(self._slot, STATES.index(state))
-        for row in away.values():
-            row.note(self._slot, STATES.index(NodeState.DEAD))
+        for peer, row in away.items():
+            if peer not in self._unmet:
+                row.note(self._slot, STATES.index(NodeState.DEAD))
 
     def document(self, peer: PeerId, hours: int) -> dict[str, Any]:
         """The last `hours`, as docs/api.md has it, from the first step of which something is known."""
@@ -120,8 +130,8 @@ class _Row:
     def __init__(self, heard: int, states: bytes = BLANK, figures: Sequence[bytes] = (BLANK,) * len(FIGURES)) -> None:
         if {STEPS} != {len(ring) for ring in (states, *figures)} or len(figures) != len(FIGURES):
             raise ValueError(f"not {len(FIGURES)} figures of {STEPS} steps")
-        if states.strip(KNOWN_STATES):
-            raise ValueError("an unknown state")
+        if states.strip(KNOWN_STATES) or any(ring.strip(KNOWN_SHARES) for ring in figures):
+            raise ValueError("an unknown state, or a share over 1")
         self.figures = tuple(map(bytearray, figures))
         self.states = bytearray(states)
         self.heard = heard

@@ -19,6 +19,7 @@ from pathlib import Path
 import trio
 
 from mesh.content.unixfs.cid import as_raw
+from mesh.manifests import Manifests
 from mesh.ports import CollectionFailed, Content, Finished, Job, Runner, RunnerEvent, RunnerSession, Tail, WorkItem
 from mesh.worker import artifacts
 from mesh.worker.environments import Environment, Environments
@@ -168,6 +169,7 @@ class Workshop:
         self,
         *,
         content: Content,
+        manifests: Manifests,
         runner: Runner,
         folder: Path,
         peer: PeerId,
@@ -177,6 +179,7 @@ class Workshop:
         hash_seed: str = "",
     ) -> None:
         self._content = content
+        self._manifests = manifests
         self._runner = runner
         self._folder = folder
         self._peer = peer
@@ -202,7 +205,7 @@ class Workshop:
         if assign.manifest is None:
             raise ContentNotFound(f"run {assign.run} has no manifest yet")
         async with self._tree(assign) as root, self._environments.hold(assign.spec, root) as environment:
-            manifest = await self._manifest(assign.manifest)
+            manifest = await self._manifests.get(assign.manifest, assign.holders, keep=False)
             job = self._job(assign, root, environment)
             origin = await self._origin(assign, environment) if assign.signed else None
             async with (
@@ -305,9 +308,6 @@ class Workshop:
             test_type=spec.test_type,
             reads=spec.cached and spec.command is None,
         )
-
-    async def _manifest(self, cid: Cid) -> Manifest:
-        return decode(await self._read(cid), Manifest)
 
     async def _read(self, cid: Cid, holders: Sequence[PeerId] = ()) -> bytes:
         """A UnixFS file."""

@@ -25,7 +25,15 @@ def source_tree(base: Path) -> Path:
         (tree / name).write_text(f"NAME, F = {name!r}, ()\n")
         os.utime(tree / name, (LONG_AGO, LONG_AGO))
         py_compile.compile(str(tree / name), doraise=True)
+        later(compiled(tree / name), 60)
     return tree
+
+
+def later(path: Path, seconds: float) -> None:
+    """A compiled module's time, so long after anything was done to its source."""
+    source = path.parent.parent / f"{path.name.partition('.')[0]}.py"
+    at = source.stat().st_ctime + seconds
+    os.utime(path, (at, at))
 
 
 def compiled(path: Path) -> Path:
@@ -54,6 +62,7 @@ def other(path: Path, text: str) -> None:
     wrong.write_text(text)
     data = Path(py_compile.compile(str(wrong), doraise=True) or "").read_bytes()
     compiled(path).write_bytes(compiled(path).read_bytes()[:16] + data[16:])
+    later(compiled(path), 60)
     wrong.unlink()
     compiled(wrong).unlink()
 
@@ -87,19 +96,29 @@ def edited_at_the_source(tree: Path, target: Path) -> None:
     os.utime(tree / "top.py", (LONG_AGO, LONG_AGO))
 
 
+def edited_before_it_was_added(tree: Path, target: Path) -> None:
+    """The same: Python itself takes the compiled form of the former text for that of the new one."""
+    edited_at_the_source(tree, target)
+    (target / "top.py").write_bytes((tree / "top.py").read_bytes())
+    now = (tree / "top.py").stat().st_ctime
+    os.utime(compiled(tree / "top.py"), (now - 60, now - 60))
+
+
 def older(tree: Path, target: Path) -> None:
     os.utime(tree / "top.py", (LONG_AGO - 1, LONG_AGO - 1))
+    later(compiled(tree / "top.py"), 60)
 
 
-def in_the_same_second(tree: Path, target: Path) -> None:
-    """It may have been edited after that."""
-    os.utime(compiled(tree / "top.py"), (LONG_AGO + 0.9, LONG_AGO + 0.9))
+def at_once(tree: Path, target: Path) -> None:
+    """It may have been edited while it was compiled."""
+    later(compiled(tree / "top.py"), 1.9)
 
 
 def of_another_size(tree: Path, target: Path) -> None:
     data = bytearray(compiled(tree / "top.py").read_bytes())
     data[12] += 1
     compiled(tree / "top.py").write_bytes(data)
+    later(compiled(tree / "top.py"), 60)
 
 
 def unchecked(tree: Path, target: Path) -> None:
@@ -131,10 +150,10 @@ def gone(tree: Path, target: Path) -> None:
     (tree / "top.py").unlink()
 
 
-HARMS = (edited, edited_at_the_source, older, in_the_same_second, of_another_size, unchecked, of_another_text, cut_off)
+HARMS = (edited, edited_at_the_source, edited_before_it_was_added, older, at_once, of_another_size, unchecked, cut_off)
 
 
-@pytest.mark.parametrize("harm", [*HARMS, of_an_old_pytest, a_directory, gone])
+@pytest.mark.parametrize("harm", [*HARMS, of_another_text, of_an_old_pytest, a_directory, gone])
 def test_what_may_be_stale_is_left(tmp_path: Path, harm: Callable[[Path, Path], None]) -> None:
     tree = source_tree(tmp_path)
     target = copied(tree)

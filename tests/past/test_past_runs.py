@@ -110,7 +110,10 @@ async def test_when_the_bytes_are_over_the_oldest_results_go_and_the_numbers_sta
         assert file.has("bafyreport2", whole=True), "the newest stay whatever their size"
 
 
-@pytest.mark.parametrize("argument", ["", "junk", "[]", '{"limit": "x"}', '{"limit": null}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "argument",
+    ["", "junk", "[]", '{"limit": "x"}', '{"limit": null}', '{"limit": 1e999}', r'{"host": "\ud800"}', "[" * 100_000],
+)
 async def test_a_malformed_question_is_refused_in_words(tmp_path: Path, argument: str) -> None:
     """Any node of the mesh may ask."""
     with HistoryFile(tmp_path / "h.sqlite") as file:

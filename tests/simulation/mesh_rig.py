@@ -20,6 +20,7 @@ from mesh.backend import MeshBackend
 from mesh.consensus import Consensus
 from mesh.coordinator import TestCoordinator
 from mesh.duties import Duties
+from mesh.manifests import Manifests
 from mesh.pins import Keeping
 from mesh.ports import NodeView
 from mesh.state.apply import apply
@@ -145,7 +146,8 @@ class Node:
             scratch=folder / "scratch", name=self.peer, draw=draw_overview, replica_grace=rig.replica_grace,
         )  # fmt: skip
         workshop = Workshop(
-            content=content, runner=FakeRunner(rig.suite), folder=folder / "bundles", peer=self.peer, slots=self.slots,
+            content=content, manifests=Manifests(content), runner=FakeRunner(rig.suite), folder=folder / "bundles",
+            peer=self.peer, slots=self.slots,
             environments=Environments(folder / "environments", dict, lambda: None),
             hardware=lambda: "linux x86_64",
         )  # fmt: skip

@@ -19,6 +19,7 @@ from mesh.consensus import Consensus
 from mesh.coordinator import TestCoordinator
 from mesh.duties import Duties
 from mesh.log_home import LogHome
+from mesh.manifests import Manifests
 from mesh.membership import Membership
 from mesh.net.identity import Identity
 from mesh.pins import Keeping
@@ -176,8 +177,9 @@ class SimNode:
             clock=self.clock, member=self._member, expect=self.expect, grace=world.grace,
         )  # fmt: skip
         workshop = Workshop(
-            content=self.content, runner=SuiteRunner(world.suites), folder=folder / "bundles", peer=self.peer,
-            slots=self.slots, environments=Environments(folder / "environments", dict, lambda: None),
+            content=self.content, manifests=Manifests(self.content), runner=SuiteRunner(world.suites),
+            folder=folder / "bundles", peer=self.peer, slots=self.slots,
+            environments=Environments(folder / "environments", dict, lambda: None),
             hardware=lambda: "linux x86_64",
         )  # fmt: skip
         self.agent = WorkerAgent(

@@ -72,6 +72,16 @@ def test_a_node_that_was_gone_before_anybody_looked_is_known_as_such() -> None:
     assert (document["cpu"], [one["state"] for one in document["states"]]) == (None, ["dead"])
 
 
+def test_who_was_known_in_an_earlier_life_is_given_a_minute_to_be_heard_of() -> None:
+    former = LoadHistory()
+    former.look(NOON, [(busy(50.0), ALIVE), (busy(50.0, B), ALIVE)])
+    history = LoadHistory(former.kept())
+    for after in range(120, 240, 5):
+        history.look(NOON + after, [(busy(50.0), ALIVE)] if after > 120 else [])
+    assert [one["state"] for one in history.document(A, 1)["states"]] == ["alive", None, "alive"]
+    assert [one["state"] for one in history.document(B, 1)["states"]] == ["alive", None, "dead"], "it is gone"
+
+
 def test_a_step_has_the_state_furthest_from_alive() -> None:
     history = LoadHistory()
     for step, states in enumerate([(ALIVE,), (ALIVE, DRAINING), (SUSPECT, ALIVE), (DEAD, SUSPECT), (DRAINING,)]):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import trio
 
+from mesh.manifests import Manifests
 from mesh.worker.environments import Environments
 from mesh.worker.sessions import BUNDLES_MAX, Workshop
 from protocols.ids import Cid, LeaseId, PeerId, RunId
@@ -31,6 +32,7 @@ class SlowContent(FakeContent):
 def workshop(content: FakeContent, folder: Path) -> Workshop:
     return Workshop(
         content=content,
+        manifests=Manifests(content),
         runner=FakeRunner(suite_of(3)),
         folder=folder / "bundles",
         peer=HERE,
