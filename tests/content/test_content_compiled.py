@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mesh.content.compiled import carry, is_bound
-from mesh.content.store import open_content
+from mesh.content.store import TREES_MAX, open_content
 
 TAG = sys.implementation.cache_tag
 LONG_AGO = 1_700_000_000
@@ -180,6 +180,9 @@ async def test_only_a_checkout_to_run_in_has_it_and_only_where_the_tree_is(tmp_p
     async with open_content(tmp_path / "home") as content:
         root = await content.add_path(tree, ["top.py", "package/__init__.py", "package/inner.py"])
         await content.checkout(root, tmp_path / "read")
+        for number in range(TREES_MAX):  # as artifacts of tests are
+            (tmp_path / "read" / str(number)).touch()
+            await content.add_path(tmp_path / "read")
         await content.checkout(root, tmp_path / "run", remember=True)
     async with open_content(tmp_path / "home") as content:
         await content.checkout(root, tmp_path / "later", remember=True)
