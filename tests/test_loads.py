@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import trio
@@ -37,9 +38,13 @@ def clock() -> Callable[[], float]:
     return lambda: NOON + trio.current_time() - began
 
 
+def made(path: Path, now: Callable[[], float]) -> Loads:
+    return Loads(cast("Any", Changing()), path, now)
+
+
 async def live(path: Path, seconds: float, now: Callable[[], float]) -> Loads:
     """A node's life of so many seconds."""
-    loads = Loads(Changing(), path, now)  # type: ignore[arg-type]
+    loads = made(path, now)
     with trio.move_on_after(seconds):
         await loads.run()
     return loads
@@ -66,7 +71,7 @@ async def test_the_next_life_knows_the_former_and_the_gap_between(tmp_path: Path
 async def test_a_node_that_is_killed_loses_ten_minutes(tmp_path: Path, mock_clock: MockClock) -> None:
     now = clock()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(Loads(Changing(), tmp_path / "loads", now).run)  # type: ignore[arg-type]
+        nursery.start_soon(made(tmp_path / "loads", now).run)
         for _ in range(LOOKS_PER_SAVE):
             await wait_all_tasks_blocked()
             mock_clock.jump(LOOK_SECONDS)

@@ -35,6 +35,7 @@ LAYERS = {
     "mesh.worker.machine": (DECIDER, "machine"),
     "mesh": (PORTS, "ports"),
     "mesh.entries": (PORTS, "ports"),
+    "mesh.hints": (PORTS, "ports"),
     "mesh.histories": (PORTS, "ports"),
     "mesh.manifests": (PORTS, "ports"),
     "mesh.options": (PORTS, "ports"),
