@@ -6,7 +6,7 @@ import trio
 
 from mesh.ports import Content
 from protocols.ids import Cid, PeerId
-from protocols.long import decode_long
+from protocols.long import LongDecoding
 from protocols.manifests import Manifest
 
 MANIFESTS_MAX = 16
@@ -50,11 +50,7 @@ class Manifests:
 
 async def _decoded(data: bytes) -> Manifest:
     """With a turn for others after each step."""
-    steps = decode_long(data, Manifest, "tests")
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            made: Manifest = end.value
-            return made
+    decoding = LongDecoding(data, Manifest, "tests")
+    for _ in decoding:
         await trio.lowlevel.checkpoint()
+    return decoding.message

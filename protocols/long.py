@@ -4,8 +4,8 @@ keeping everybody else waiting."""
 import dataclasses
 import io
 import typing
-from collections.abc import Generator
-from typing import Any, TypeVar
+from collections.abc import Generator, Iterator
+from typing import Any, Generic, TypeVar
 
 import cbor2
 
@@ -19,21 +19,32 @@ EMPTY = b"\x80"
 ITEMS_PER_STEP = 1_000
 
 
-def decode_long(data: bytes, cls: type[M], field: str) -> Generator[None, None, M]:
+class LongDecoding(Generic[M]):
     """As `decode(data, cls)`, the items of `field`, a `tuple[…, ...]` of messages, one at a time; text in an item that
-    equals that of the item before is the same object. A generator that returns the message, with something else to be
-    done after each step."""
-    stream = io.BytesIO(data)
-    place = [known.name for known in dataclasses.fields(cls)].index(field)  # type: ignore[arg-type]
-    try:
-        start, items = yield from _items(stream, place)
-    except Exception:  # whatever is wrong, `decode` has the words for it
-        return decode(data, cls)
-    kind = typing.get_args(typing.get_type_hints(cls)[field])[0]
-    if not all(type(item) is kind for item in items):
-        return decode(data, cls)
-    made = decode(data[:start] + EMPTY + data[stream.tell() :], cls)
-    return dataclasses.replace(made, **{field: items})  # type: ignore[type-var]
+    equals that of the item before is the same object. Iterated over, so that others have their turn after each step;
+    `message` is there at the end."""
+
+    message: M
+
+    def __init__(self, data: bytes, cls: type[M], field: str) -> None:
+        self._data = data
+        self._cls = cls
+        self._field = field
+
+    def __iter__(self) -> Iterator[None]:
+        stream = io.BytesIO(self._data)
+        place = [known.name for known in dataclasses.fields(self._cls)].index(self._field)  # type: ignore[arg-type]
+        try:
+            start, items = yield from _items(stream, place)
+        except Exception:  # whatever is wrong, `decode` has the words for it
+            self.message = decode(self._data, self._cls)
+            return
+        kind = typing.get_args(typing.get_type_hints(self._cls)[self._field])[0]
+        if not all(type(item) is kind for item in items):
+            self.message = decode(self._data, self._cls)
+            return
+        made = decode(self._data[:start] + EMPTY + self._data[stream.tell() :], self._cls)
+        self.message = dataclasses.replace(made, **{self._field: items})  # type: ignore[type-var]
 
 
 def _items(stream: io.BytesIO, place: int) -> Generator[None, None, tuple[int, tuple[Any, ...]]]:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from protocols.codec import decode, encode
 from protocols.errors import RemoteProtocolError
 from protocols.ids import Cid
-from protocols.long import ITEMS_PER_STEP, decode_long
+from protocols.long import ITEMS_PER_STEP, LongDecoding
 from protocols.manifests import CollectedTest, Manifest
 from tests.properties import examples
 
@@ -19,14 +19,10 @@ MANIFESTS = st.builds(
 
 
 def decoded(data: bytes) -> Manifest:
-    """All its steps taken, one after another."""
-    steps = decode_long(data, Manifest, "tests")
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            made: Manifest = end.value
-            return made
+    decoding = LongDecoding(data, Manifest, "tests")
+    for _ in decoding:
+        pass
+    return decoding.message
 
 
 def outcome(data: bytes, long: bool) -> Manifest | str:
@@ -79,4 +75,4 @@ def test_text_that_repeats_itself_is_kept_once() -> None:
 
 def test_others_have_their_turn_meanwhile() -> None:
     manifest = Manifest(Cid("bafk"), tuple(CollectedTest(f"t{n}", "a.py") for n in range(2 * ITEMS_PER_STEP)))
-    assert sum(1 for _ in decode_long(encode(manifest), Manifest, "tests")) == 2
+    assert sum(1 for _ in LongDecoding(encode(manifest), Manifest, "tests")) == 2
