@@ -349,6 +349,7 @@ class Node:
         coordinator = TestCoordinator(
             network=self._network,
             content=self._content,
+            manifests=self._backend.manifests,
             log=group,
             nodes=self._nodes,
             clock=self._clock,
@@ -359,7 +360,6 @@ class Node:
             measures=self._measures.coordination,
             replica_grace=self._options.replica_grace,
             past=self._past,
-            manifests=self._backend.manifests,
         )
         self._coordinator = coordinator
         try:

@@ -5,8 +5,7 @@ A tree's `__pycache__` directories are no part of a bundle. What is taken from t
 there (PEP 552), under two more conditions: the source in the checkout is the same, byte for byte, and Python's test of
 time and size, where it rests on that, can't have been fooled by another edit while it compiled, or by a time that was
 set: nothing was done to the source's file since well before. In the checkout it is then bound to its source's hash.
-Rejected: taking times of files over into checkouts (Python's test would be all that
-protects from stale modules).
+Rejected: taking times of files over into checkouts (Python's test would be all that protects from stale modules).
 """
 
 import importlib.util

@@ -87,6 +87,7 @@ class TestCoordinator:
         *,
         network: Network,
         content: Content,
+        manifests: Manifests,
         log: ReplicatedLog,
         nodes: Nodes,
         clock: Clock,
@@ -97,15 +98,13 @@ class TestCoordinator:
         measures: CoordinationMeasures | None = None,
         replica_grace: float = GRACE_SECONDS,
         past: Past | None = None,
-        manifests: Manifests | None = None,
     ) -> None:
-        """`manifests`: those that the rest of the node reads, too."""
         self._network = network
         self._content = content
         self._log = log
         self._nodes = nodes
         self._fleet = Fleet(worker_timeout)
-        self._history = History(manifests or Manifests(content))
+        self._history = History(manifests)
         self._replicas = Replicas(network, content, lambda: log.configuration.voters)
         self.pins = PinKeeper(network, content, log, nodes, self._replicas, clock, replica_grace)
         self._names = SharedNames(log, self._replicas)

@@ -16,9 +16,11 @@ from protocols.loads import KeptLoads, NodeLoads
 from protocols.presence import NodeState, Presence
 
 STEP_SECONDS = 60
-MEET_SECONDS = 60.0
 STEPS = 1440
 """A day."""
+
+MEET_SECONDS = 60.0
+"""For which a node that has just started has not heard of the others yet: they are not away."""
 
 NODES_MAX = 1024
 """Of which something is kept, 9 KiB each: who was heard of longest ago goes first."""

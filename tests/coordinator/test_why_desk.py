@@ -1,7 +1,7 @@
 """`mesh why TEST` reads manifests, and the mesh goes on meanwhile."""
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -22,9 +22,9 @@ async def test_runs_may_come_and_go_while_a_test_is_looked_for() -> None:
             return SimpleNamespace(tests=())
 
     desk = WhyDesk(
-        history=History(),  # type: ignore[arg-type]
-        fleet=None,  # type: ignore[arg-type]
-        outlook=lambda: SimpleNamespace(state=SimpleNamespace(runs=runs)),  # type: ignore[arg-type,return-value]
+        history=cast("Any", History()),
+        fleet=cast("Any", None),
+        outlook=lambda: cast("Any", SimpleNamespace(state=SimpleNamespace(runs=runs))),
         run=runs.__getitem__,
         standing=lambda run: None,
     )

@@ -135,6 +135,7 @@ class Node:
     def _wire(self, network: FakeNetwork) -> None:
         rig = self._rig
         content = rig.shelves.of(self.peer)
+        manifests = Manifests(content)
         nodes = FakeNodes(rig, network)
         self.log = Consensus(
             mesh=MESH, network=network, disk=self._disk, rng=random.Random(f"{rig.seed}{self.peer}{self.incarnation}")
@@ -142,11 +143,12 @@ class Node:
         network.watch(lambda peer, connected: None if connected else self.log.suspect(peer))
         folder = rig.folder / f"{self.peer}"
         self.coordinator = TestCoordinator(
-            network=network, content=content, log=self.log, nodes=nodes, clock=WallClock(), worker_timeout=10.0,
-            scratch=folder / "scratch", name=self.peer, draw=draw_overview, replica_grace=rig.replica_grace,
+            network=network, content=content, manifests=manifests, log=self.log, nodes=nodes, clock=WallClock(),
+            worker_timeout=10.0, scratch=folder / "scratch", name=self.peer, draw=draw_overview,
+            replica_grace=rig.replica_grace,
         )  # fmt: skip
         workshop = Workshop(
-            content=content, manifests=Manifests(content), runner=FakeRunner(rig.suite), folder=folder / "bundles",
+            content=content, manifests=manifests, runner=FakeRunner(rig.suite), folder=folder / "bundles",
             peer=self.peer, slots=self.slots,
             environments=Environments(folder / "environments", dict, lambda: None),
             hardware=lambda: "linux x86_64",
